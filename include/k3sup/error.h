@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Errors. A function that can fail returns int (or int64_t): below 0 is an error, 0 is "done" or "already so", above 0 is "changed".
+ * What the kernel refused comes back as -errno; what this library refused has a code of its own from -10000 downwards (clear of errno,
+ * of libuv's and of libbpf's ranges). Codes are append-only; none is ever renumbered or reused.
+ */
+#ifndef K3SUP_ERROR_H
+#define K3SUP_ERROR_H
+
+#include <k3sup/api.h>
+
+/* about the run */
+#define K3SUP_E_BUSY (-10001)        /* another run, or another handle, holds this node's lock */
+#define K3SUP_E_CANCELLED (-10002)   /* k3sup_op_cancel() was called in time */
+#define K3SUP_E_CALLBACK (-10003)    /* the progress callback asked to stop; the library never makes this code by itself */
+#define K3SUP_E_TIMEOUT (-10004)     /* the time the caller gave is over */
+#define K3SUP_E_UNSUPPORTED (-10005) /* this kernel or file system lacks what the guarantee needs */
+#define K3SUP_E_PARSE (-10006)       /* text that is not what it should be: a version, JSON, YAML */
+#define K3SUP_E_INTERNAL (-10007)    /* a rule of the library itself was broken: please report it */
+
+/* about the node and its paths */
+#define K3SUP_E_ROOT (-10020)         /* the node's root directory is missing or is no directory */
+#define K3SUP_E_FOREIGN_PROC (-10021) /* the proc mount shows another pid namespace than ours */
+#define K3SUP_E_UNTRUSTED (-10022)    /* somebody else than root could change a component of this path */
+#define K3SUP_E_ESCAPE (-10023)       /* a path that cannot be followed inside the node's root (magic link, not a path) */
+#define K3SUP_E_STATE_DIR (-10024)    /* our own state directory is not ours alone, or its contents are damaged */
+
+/* about the payload */
+#define K3SUP_E_PAYLOAD_MISSING (-10040)   /* no such file, or it cannot be opened */
+#define K3SUP_E_PAYLOAD_NOT_FILE (-10041)  /* a directory, a fifo, a device */
+#define K3SUP_E_PAYLOAD_EMPTY (-10042)     /* zero bytes */
+#define K3SUP_E_PAYLOAD_NOT_K3S (-10043)   /* a script, another program, something else */
+#define K3SUP_E_PAYLOAD_ARCH (-10044)      /* for another architecture */
+#define K3SUP_E_PAYLOAD_TRUNCATED (-10045) /* its own headers promise more bytes than there are */
+#define K3SUP_E_PAYLOAD_CHANGED (-10046)   /* it changed while it was read */
+
+/* about the target, the installed k3s file */
+#define K3SUP_E_TARGET_MISSING (-10060)  /* there is no such file (and none of the usual places has one) */
+#define K3SUP_E_TARGET_DANGLING (-10061) /* a symbolic link to nothing */
+#define K3SUP_E_TARGET_LOOP (-10062)     /* symbolic links in a circle */
+#define K3SUP_E_TARGET_NOT_FILE (-10063) /* not a regular file */
+#define K3SUP_E_TARGET_READONLY (-10064) /* its directory cannot be written: read-only, immutable */
+#define K3SUP_E_TARGET_CHANGED (-10065)  /* somebody else replaced it while we worked */
+#define K3SUP_E_TARGET_BUSY (-10066)     /* some process holds the new file open for writing; it could not be executed */
+#define K3SUP_E_TARGET_AMBIGUOUS (-10067) /* several k3s files are installed and nothing says which one the node runs */
+
+/* about processes */
+#define K3SUP_E_NO_K3S (-10080)      /* no k3s of this node runs */
+#define K3SUP_E_AMBIGUOUS (-10081)   /* more than one process could be it; the evidence lists them */
+#define K3SUP_E_GONE (-10082)        /* the process of this handle is no more */
+#define K3SUP_E_REFUSED_PID (-10083) /* a process that is never signalled: pid 1, ourselves, a supervisor */
+#define K3SUP_E_NOT_RESTARTED (-10084) /* k3s was told to end, and nothing started it again in time */
+#define K3SUP_E_WRONG_BUILD (-10085)   /* the k3s that came back is not the wanted build */
+#define K3SUP_E_NOT_STABLE (-10086)    /* the wanted build starts, and ends again and again */
+
+K3SUP_BEGIN_DECLS
+
+/**
+ * k3sup_strerror() - one English sentence for a code, without a full stop.
+ * @code: what a function returned; the sign does not matter.
+ *
+ * Ownership: static text, for every int there is. It never allocates, so it works when memory is gone.
+ * Threads: any.
+ * Since: 0.1
+ */
+K3SUP_API const char *k3sup_strerror(int code);
+
+/**
+ * k3sup_error_name() - the name of a code: "K3SUP_E_BUSY", "ENOENT", or "UNKNOWN".
+ * @code: what a function returned; the sign does not matter.
+ *
+ * Ownership: static text. Threads: any. It never allocates.
+ * Since: 0.1
+ */
+K3SUP_API const char *k3sup_error_name(int code);
+
+K3SUP_END_DECLS
+
+#endif

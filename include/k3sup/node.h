@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node: one host as the library sees it. A root directory, a proc mount, a data-dir, a k3s file. And what can be known about k3s
+ * there without touching it: which build a file is, which processes are k3s.
+ */
+#ifndef K3SUP_NODE_H
+#define K3SUP_NODE_H
+
+#include <k3sup/api.h>
+
+/* k3sup_node_opts.flags */
+#define K3SUP_NODE_ALLOW_GROUP_WRITABLE 1u /* path components may be writable by their group (Debian's root:staff /usr/local) */
+
+struct k3sup_node_opts {
+	uint32_t struct_size;
+	uint32_t flags;        /* K3SUP_NODE_* */
+	const char *root;      /* the node's root directory, a path of the caller; NULL: "/" */
+	const char *proc;      /* its proc mount, a path of the caller, of our own pid namespace; NULL: "/proc" */
+	const char *data_dir;  /* k3s's data-dir, inside the root; NULL: observed from the running k3s, else its configuration, else the default */
+	const char *k3s;       /* the installed k3s file, inside the root; NULL: looked for in the usual places */
+	const char *state_dir; /* where the journal is kept, inside the root; NULL: "/var/lib/k3sup". The lock is always there */
+	const char *reserved;  /* NULL */
+};
+
+struct k3sup_build_read_opts {
+	uint32_t struct_size;
+	uint32_t flags;       /* K3SUP_BUILD_READ_* */
+	const char *path;     /* a path of the caller; NULL if fd is given */
+	const char *reserved; /* NULL */
+	int32_t fd;           /* read at its own offset 0, stays the caller's; counts only with K3SUP_BUILD_READ_FD */
+	uint32_t reserved2;   /* 0 */
+};
+
+#define K3SUP_BUILD_READ_FD 1u /* fd counts, path is ignored */
+
+struct k3sup_identify_opts {
+	uint32_t struct_size;
+	uint32_t flags; /* 0 */
+};
+
+K3SUP_BEGIN_DECLS
+
+/**
+ * k3sup_node_new() - name a node.
+ * @opts: NULL: this host.
+ * @ret_node: owned by the caller; keeps @ctx alive. Untouched on failure.
+ *
+ * Opens the root directory and the proc mount and keeps both. Refuses a proc mount of another pid namespace: a pid number read there would name
+ * a different process here. Nothing is created on disk and no k3s needs to be there.
+ *
+ * Blocking: no. Returns 0, or -EINVAL (a path inside the root that is not absolute), -E2BIG, -ENOMEM, -EMFILE,
+ * K3SUP_E_ROOT, K3SUP_E_FOREIGN_PROC. Since: 0.1
+ */
+K3SUP_API int k3sup_node_new(k3sup_ctx *ctx, const struct k3sup_node_opts *opts, k3sup_node **ret_node) K3SUP_MUST_CHECK;
+
+/** k3sup_node_ref() - take one more reference. NULL is fine. Since: 0.1 */
+K3SUP_API k3sup_node *k3sup_node_ref(k3sup_node *node);
+
+/** k3sup_node_unref() - give a reference back; always returns NULL. The last one gives the node's lock back as soon as no operation uses it. Since: 0.1 */
+K3SUP_API k3sup_node *k3sup_node_unref(k3sup_node *node);
+
+/**
+ * k3sup_node_lock() - take the node's lock, so that several verbs run as one.
+ *
+ * Verbs that change something take the lock by themselves; those called on a handle that holds it reuse it. The lock belongs to the handle: another
+ * handle, in the same process too, gets K3SUP_E_BUSY. The kernel gives it back when the process dies.
+ * On disk: creates <root>/var/lib/k3sup (0700) and the file "lock" (0600) in it if they are missing; both stay.
+ * Capabilities: to write there. Blocking: no.
+ * Returns 1, or 0 if this handle held it already; K3SUP_E_BUSY, K3SUP_E_STATE_DIR, K3SUP_E_UNTRUSTED, -EROFS and other -errno. Since: 0.1
+ */
+K3SUP_API int k3sup_node_lock(k3sup_node *node) K3SUP_MUST_CHECK;
+
+/** k3sup_node_unlock() - give it back. Returns 1, or 0 if this handle did not hold it, -EBUSY while an operation uses it. Since: 0.1 */
+K3SUP_API int k3sup_node_unlock(k3sup_node *node);
+
+/**
+ * k3sup_build_read() - what k3s binary is this file? Read without executing it.
+ * @ret_op: its result holds path, size, sha256, arch, kind ("wrapper" or "inner"), version, commit, go, asset_hash ("H").
+ *
+ * Facts come from ELF headers, Go build info and the name of the embedded archive (source: k3s scripts/package-cli, pkg/data); what cannot
+ * be established is absent, never guessed. H names the archive; it says which build a running process was unpacked from, not that the file is whole.
+ * Status is 0 on success: nothing changes. No point of no return.
+ * Errors: K3SUP_E_PAYLOAD_*. Since: 0.1
+ */
+K3SUP_API int k3sup_build_read(k3sup_ctx *ctx, const struct k3sup_build_read_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_identify() - which processes are this node's k3s?
+ * @opts: NULL for the defaults.
+ * @ret_op: result: candidates[] with pid, role, build, evidence, and the bystanders that came near with the rule that dropped each.
+ *
+ * Proof, in this order: real and effective uid 0; our pid namespace; the node's root; an executable inside the root, owned by root and writable
+ * by nobody else, that is data/<H>/bin/{k3s,containerd} or the installed k3s file; comm. Titles and arguments can be written by anybody and are hints only
+ * (k3s itself overwrites them). The k3s of a container, `k3s kubectl` and the like, and shims are never candidates.
+ * Each candidate is held by a pidfd from here on: k3sup_op_process() hands it out.
+ *
+ * Status is 0 when exactly one k3s was found, or several of different roles that share one file; K3SUP_E_NO_K3S; K3SUP_E_AMBIGUOUS (evidence: candidates).
+ * On disk: nothing. Capabilities: CAP_SYS_PTRACE to read /proc/PID/exe of root's processes. Since: 0.1
+ */
+K3SUP_API int k3sup_identify(k3sup_node *node, const struct k3sup_identify_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+K3SUP_END_DECLS
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Processes: a handle that cannot become somebody else, the signal through it, and the two waits.
+ */
+#ifndef K3SUP_PROCESS_H
+#define K3SUP_PROCESS_H
+
+#include <k3sup/api.h>
+
+struct k3sup_signal_opts {
+	uint32_t struct_size;
+	uint32_t flags;         /* 0 */
+	k3sup_process *process; /* whom */
+	const char *reserved;   /* NULL */
+	int32_t signo;          /* 0: SIGTERM */
+	uint32_t reserved2;     /* 0 */
+};
+
+struct k3sup_wait_exit_opts {
+	uint32_t struct_size;
+	uint32_t flags;         /* 0 */
+	int64_t timeout_ms;     /* CLOCK_BOOTTIME; 0 or below: for ever */
+	k3sup_process *process; /* whose end */
+	const char *reserved;   /* NULL */
+};
+
+struct k3sup_wait_running_opts {
+	uint32_t struct_size;
+	uint32_t flags;          /* 0 */
+	int64_t timeout_ms;      /* CLOCK_BOOTTIME; 0: 900000, below 0: for ever */
+	int64_t stable_ms;       /* how long one and the same process must have stayed; 0: 20000, below 0: being there once is enough */
+	k3sup_process *previous; /* NULL, or a process that does not count */
+	const char *asset_hash;  /* the wanted build's H, 64 hex digits; NULL: any build */
+};
+
+K3SUP_BEGIN_DECLS
+
+/** k3sup_process_ref() - take one more reference. NULL is fine. Since: 0.1 */
+K3SUP_API k3sup_process *k3sup_process_ref(k3sup_process *process);
+
+/** k3sup_process_unref() - give a reference back; always returns NULL. The last one closes the pidfd. Since: 0.1 */
+K3SUP_API k3sup_process *k3sup_process_unref(k3sup_process *process);
+
+/**
+ * k3sup_process_info() - what was seen when it was identified: boot_id, pid_ns, pid, start_time (clock ticks since boot), role, comm, exe, asset_hash, ...
+ *
+ * (boot_id, pid_ns, pid, start_time) together name a process for good; a pid alone does not.
+ * Ownership: the handle's. Threads: any. Since: 0.1
+ */
+K3SUP_API k3sup_doc *k3sup_process_info(k3sup_process *process);
+
+/** k3sup_process_pidfd() - its pidfd, which becomes readable when it ends. Ownership: the handle's; dup() to keep it. Since: 0.1 */
+K3SUP_API int k3sup_process_pidfd(k3sup_process *process);
+
+/**
+ * k3sup_signal() - send one signal to exactly this process.
+ *
+ * Goes through the pidfd that is held since the process was identified, after its identity was checked once more, so it can never reach another process.
+ * Pid 1, this process and its ancestors are refused.
+ * Status: 1 when the signal was sent, 0 when the process had ended already. Point of no return: the signal itself.
+ * Errors: K3SUP_E_REFUSED_PID, K3SUP_E_GONE (the handle is of another boot), -EPERM, -EINVAL. Capabilities: CAP_KILL for others' processes.
+ * On disk: nothing. Since: 0.1
+ */
+K3SUP_API int k3sup_signal(k3sup_node *node, const struct k3sup_signal_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_wait_exit() - wait until this process has ended.
+ *
+ * Costs no system call while it waits, and one descriptor per process however many operations wait for it.
+ * Status: 1 when it ended, 0 when it had ended already; K3SUP_E_TIMEOUT, K3SUP_E_CANCELLED. No point of no return. Since: 0.1
+ */
+K3SUP_API int k3sup_wait_exit(k3sup_node *node, const struct k3sup_wait_exit_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_wait_running() - wait until the node's k3s runs, is the wanted build and stays.
+ *
+ * A k3s that ends before stable_ms is over is forgotten and the next one is waited for; how many there were is in the result (starts).
+ * Status: 0 when it had been running as long already at the first look, else 1. The process is handed out by k3sup_op_process().
+ * Errors: K3SUP_E_NOT_RESTARTED (none came), K3SUP_E_WRONG_BUILD (another build runs), K3SUP_E_NOT_STABLE (it comes and ends), K3SUP_E_AMBIGUOUS,
+ * K3SUP_E_CANCELLED. No point of no return; on disk: nothing. Since: 0.1
+ */
+K3SUP_API int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_running_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+K3SUP_END_DECLS
+
+#endif

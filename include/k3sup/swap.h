@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Swap: make the installed k3s file be the payload, durably and at once, keeping the old one.
+ */
+#ifndef K3SUP_SWAP_H
+#define K3SUP_SWAP_H
+
+#include <k3sup/api.h>
+
+/* k3sup_swap_opts.flags */
+#define K3SUP_SWAP_PAYLOAD_FD 1u /* payload_fd counts, payload is ignored */
+
+struct k3sup_swap_opts {
+	uint32_t struct_size;
+	uint32_t flags;       /* K3SUP_SWAP_* */
+	int64_t wait_lock_ms; /* how long to wait for the node's lock; 0: not at all, below 0: for ever */
+	const char *payload;  /* the new k3s file, a path of the caller */
+	const char *reserved; /* NULL */
+	int32_t payload_fd;   /* an open regular file, read from its offset 0; stays the caller's */
+	uint32_t reserved2;   /* 0 */
+};
+
+K3SUP_BEGIN_DECLS
+
+/**
+ * k3sup_swap() - make the installed k3s file be the payload. Nothing is restarted.
+ *
+ * Already so: the installed file has the payload's bytes, and nothing of an earlier, cut run is left over.
+ * The order on disk: the payload is copied into a private temp file beside the target (owner, mode, ACL and extended attributes of the file it replaces;
+ * fsync; checked that nobody can write it any more), the old file gets a second name NAME.k3sup-backup, the directory is synced, the temp file
+ * is renamed over the target, the directory is synced. Whatever cuts this (kill, failure, power), the target is the whole old or the whole new file, and one
+ * more run reaches the goal and leaves no litter. Symbolic links are followed inside the node's root; the file at their end is replaced, not the link.
+ *
+ * Everything that can be refused is refused before the first byte is written. Point of no return: the rename.
+ * Result: target, payload, installed, backup, changed. Status: 1 changed, 0 already so.
+ * Errors: K3SUP_E_PAYLOAD_*, K3SUP_E_TARGET_*, K3SUP_E_UNTRUSTED, K3SUP_E_BUSY, K3SUP_E_CANCELLED, K3SUP_E_CALLBACK, -ENOSPC, -EDQUOT, -EIO ...
+ * Capabilities: CAP_CHOWN, CAP_FOWNER, CAP_DAC_OVERRIDE, and CAP_SYS_ADMIN or CAP_MAC_ADMIN where security attributes are to be kept. Since: 0.1
+ */
+K3SUP_API int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+K3SUP_END_DECLS
+
+#endif

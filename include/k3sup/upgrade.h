@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Upgrade: the state of a node, and the one operation that brings it to "the running k3s is the wanted build".
+ */
+#ifndef K3SUP_UPGRADE_H
+#define K3SUP_UPGRADE_H
+
+#include <k3sup/api.h>
+
+/* k3sup_upgrade_opts.flags */
+#define K3SUP_UPGRADE_PAYLOAD_FD 1u /* payload_fd counts, payload is ignored */
+
+/* k3sup_upgrade_opts.restart */
+#define K3SUP_RESTART_AUTO 0u   /* whatever the node offers */
+#define K3SUP_RESTART_SIGNAL 1u /* SIGTERM, and its supervisor starts it again */
+#define K3SUP_RESTART_NONE 2u   /* swap only; no k3s needs to run */
+
+struct k3sup_upgrade_opts {
+	uint32_t struct_size;
+	uint32_t flags;       /* K3SUP_UPGRADE_* */
+	int64_t timeout_ms;   /* bounds everything; CLOCK_BOOTTIME; 0: 900000, below 0: none */
+	int64_t wait_lock_ms; /* how long to wait for the node's lock; 0: not at all, below 0: as long as timeout_ms allows */
+	int64_t stable_ms;    /* how long the new k3s must have stayed; 0: 20000, below 0: being there once is enough */
+	const char *payload;  /* the new k3s file, a path of the caller */
+	const char *reserved; /* NULL */
+	int32_t payload_fd;   /* an open regular file, read from its offset 0; stays the caller's */
+	uint32_t restart;     /* K3SUP_RESTART_* */
+};
+
+struct k3sup_state_opts {
+	uint32_t struct_size;
+	uint32_t flags;       /* 0 */
+	const char *payload;  /* NULL, or what the node is compared with; a path of the caller */
+	const char *reserved; /* NULL */
+};
+
+K3SUP_BEGIN_DECLS
+
+/**
+ * k3sup_state() - what is the state of this node, from evidence alone?
+ * @opts: NULL for the defaults.
+ *
+ * Result: state, flags, next, installed, running, wanted, backup, service, data_dir, evidence. The states by precedence: "absent" (no k3s file and no k3s),
+ * "ambiguous", "interrupted" (a swap was cut: one more run finishes it), "not-running", "starting", "restart-pending" (the running k3s is not the installed
+ * build), "outdated" (the installed file is not the payload), "current". Independent facts are in flags.
+ *
+ * Changes nothing, takes no lock, runs beside an upgrade. Status is 0 whatever the state; errors only where nothing could be said
+ * (K3SUP_E_ROOT, K3SUP_E_UNTRUSTED, K3SUP_E_PAYLOAD_*, -EIO ...). Since: 0.1
+ */
+K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_upgrade() - make the running k3s be the payload's build.
+ *
+ * lock -> look -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
+ * started is a pending restart and is restarted; a k3s that runs the payload's build already is left alone (same pid).
+ * With the file in place and no k3s running, one is waited for up to 15 s (a supervisor's pause between two starts), then K3SUP_E_NO_K3S.
+ * An upgrade that was cut leaves an open entry in the journal; the next run proves the running k3s even where nothing is left to change.
+ *
+ * Points of no return: the rename (see k3sup_swap()), and the signal; after the signal the operation no longer stops for cancel or progress, it ends when the
+ * proof or the time is there. k3s is never left stopped by us: only its supervisor starts it, and it is told once.
+ * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated. Status: 1 changed, 0 already so.
+ * Errors: all of k3sup_swap(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT. Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE.
+ * Since: 0.1
+ */
+K3SUP_API int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+K3SUP_END_DECLS
+
+#endif

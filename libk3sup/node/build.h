@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Build identity: what k3s binary a file is, read from its bytes and never by running it.
+ */
+#ifndef K3SUP_NODE_BUILD_H
+#define K3SUP_NODE_BUILD_H
+
+#include "base/op.h"
+
+#define K3SUP__H_LEN 64 /* H: the name of the embedded archive, lowercase hex */
+
+struct k3sup__build {
+	uint64_t size;
+	char sha256[65];               /* "" if it was not asked for */
+	char arch[16];                 /* Go's name: amd64, arm64, arm, s390x, riscv64, 386; "" if unknown */
+	bool wrapper;                  /* carries an archive; else the program inside (or an image's k3s) */
+	char asset_hash[K3SUP__H_LEN + 1]; /* "" for an inner program */
+	char version[96];              /* "" if it cannot be established */
+	char commit[48];
+	char go[32];
+};
+
+/* flags */
+#define K3SUP__BUILD_SHA256 1u  /* hash the whole file too, in the same pass */
+#define K3SUP__BUILD_LENIENT 2u /* 0 for every regular file: what is not k3s just has empty fields (an installed file that is torn must still be replaceable) */
+#define K3SUP__BUILD_HOST_ARCH 4u /* K3SUP_E_PAYLOAD_ARCH if it is for another machine than this one */
+
+/* 0, or K3SUP_E_PAYLOAD_NOT_FILE, _EMPTY, _NOT_K3S, _ARCH, _TRUNCATED, _CHANGED, -errno, with a sentence that names `shown`. */
+int k3sup__build_read_fd(k3sup_op *op, int fd, const char *shown, unsigned flags, struct k3sup__build *ret) _must_check_;
+/* Opens a path of the caller as a payload: regular, readable; with trust check of every component (from "/", links followed). Errors as above and K3SUP_E_PAYLOAD_MISSING, K3SUP_E_UNTRUSTED. */
+int k3sup__payload_open(k3sup_op *op, const char *path, unsigned trust_flags, int *ret_fd) _must_check_;
+/* {size, sha256, arch, kind, version, commit, go, asset_hash}: only what is known. */
+k3sup__json *k3sup__build_json(const struct k3sup__build *build);
+
+#endif

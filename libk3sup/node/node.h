@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node handle from the inside.
+ */
+#ifndef K3SUP_NODE_NODE_H
+#define K3SUP_NODE_NODE_H
+
+#include <k3sup/node.h>
+
+#include "base/root.h"
+
+struct k3sup_node {
+	k3sup_ctx *ctx;
+	unsigned users;       /* references of the caller; the last one gives ctx back */
+	unsigned refs;        /* users and running operations; the last one frees */
+	struct k3sup__root root;
+	char *proc_path;      /* as the caller gave it */
+	int proc_fd;          /* directory of the proc mount */
+	unsigned trust_flags; /* K3SUP__TRUSTED, and K3SUP__ALLOW_GROUP if the caller allows it */
+	char *data_dir;       /* NULL: observe */
+	char *k3s;            /* NULL: look */
+	char *state_dir;      /* never NULL */
+	int lock_fd;          /* -1: not held */
+	bool lock_kept;       /* k3sup_node_lock() took it: it outlives operations */
+	const void *turn;     /* the operation that may change this node now; one at a time also on one handle */
+};
+
+/* The state of every operation on a node begins with this. */
+struct k3sup__node_state {
+	k3sup_node *node;
+};
+
+/* k3sup__op_new() for a class whose state begins with k3sup__node_state; keeps the node until the operation has ended. */
+struct k3sup__op_class;
+int k3sup__node_op_new(k3sup_node *node, const struct k3sup__op_class *class, int64_t deadline, k3sup_op **ret_op) _must_check_;
+k3sup_node *k3sup__op_node(k3sup_op *op);
+
+/*
+ * The lock of a changing operation, for work functions. Taken unless the handle holds it; K3SUP_E_BUSY if another handle does or another operation on this handle has
+ * its turn. k3sup__node_give_turn() is called by the operation's clear (loop thread) and gives back what take_turn took, also if it took nothing.
+ */
+int k3sup__node_take_turn(k3sup_op *op, k3sup_node *node) _must_check_;
+void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node);
+
+#endif
