@@ -29,6 +29,7 @@ void k3sup__root_close(struct k3sup__root *root);
 #define K3SUP__TRUSTED 2u       /* check each component and the object (but a missing one): K3SUP_E_UNTRUSTED names the first bad one */
 #define K3SUP__ALLOW_GROUP 4u   /* with TRUSTED: writable by a group is fine */
 #define K3SUP__MAKE_DIRS 8u     /* missing directories (all but the last component) are made, 0755, and their parents synced */
+#define K3SUP__PARENTS_ONLY 16u /* with TRUSTED: the object itself is not checked, the caller has a stricter rule for it */
 
 /* Where a path ends: the directory, the name in it, and the object if there is one. */
 struct k3sup__place {
@@ -43,16 +44,22 @@ struct k3sup__place {
 
 /*
  * 0 with a place (place.fd is -1 if only the last component is missing), or -ENOENT (a directory on the way is missing), -ENOTDIR, -ELOOP (more than 40 links),
- * K3SUP_E_UNTRUSTED, K3SUP_E_ESCAPE, -ENAMETOOLONG, -ENOMEM, other -errno. path must be absolute (inside the root). A link that leads to a missing file gives
- * a place with fd -1 and links > 0.
+ * K3SUP_E_UNTRUSTED, K3SUP_E_ESCAPE, -ENAMETOOLONG, -ENOMEM, other -errno. path must be absolute (inside the root, else -EINVAL). A link that leads to a missing
+ * file gives a place with fd -1 and links > 0. A slash at the end asks for a directory: a missing one is -ENOENT then. -ENOENT comes without a sentence, since
+ * many callers expect it. With TRUSTED a missing object in a directory that others may write, a sticky one too, is untrusted: they could put one there.
  */
 int k3sup__root_find(k3sup_op *op, const struct k3sup__root *root, const char *path, unsigned flags, struct k3sup__place *ret) _must_check_;
 void k3sup__place_clear(struct k3sup__place *place);
 
-/* Opens the object of a place with these openat(2) flags (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK are added). -ESTALE if it is no longer the one that was found. */
+/*
+ * Opens the object of a place with these openat(2) flags (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK are added; O_CREAT and O_TRUNC are -EINVAL). -ESTALE if it is no longer
+ * the one that was found; -ENOENT if there was none; -ELOOP for a link.
+ */
 int k3sup__place_open(const struct k3sup__place *place, int flags) _must_check_;
 
 /* Is this a trusted inode by the rule above? */
 bool k3sup__trusted(const struct stat *st, bool allow_group);
+/* Its first half: owned by root or by the user we run as? */
+bool k3sup__trusted_owner(const struct stat *st);
 
 #endif
