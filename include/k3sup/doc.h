@@ -25,7 +25,7 @@ K3SUP_API k3sup_doc *k3sup_doc_unref(k3sup_doc *doc);
  * @len: its length in bytes, at most 64 MiB.
  * @ret_doc: the document, owned by the caller. Untouched on failure.
  *
- * Strict: no duplicate keys, no trailing text, nesting up to 512.
+ * Strict: no duplicate keys, no trailing text, nesting up to 2048.
  * Returns 0, or -EINVAL, -EFBIG, -ENOMEM, K3SUP_E_PARSE. Since: 0.1
  */
 K3SUP_API int k3sup_doc_parse(const char *json, size_t len, k3sup_doc **ret_doc) K3SUP_MUST_CHECK;

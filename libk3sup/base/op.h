@@ -101,8 +101,6 @@ int k3sup__op_add_process(k3sup_op *op, k3sup_process *process) _must_check_;
 /* Keep something alive as long as the operation runs: called with arg when it has ended (after clear). One slot, used by node handles. */
 void k3sup__op_on_end(k3sup_op *op, void (*fn)(void *arg), void *arg);
 
-/* Cancel from inside (parent to child). */
-#define k3sup__opts_known(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 /*
  * Take options of any age: ret (size bytes of this library's struct) is zeroed and filled with what the caller's struct has of it. NULL stands for defaults.
  * -EINVAL: too small to hold struct_size and flags, or an unknown flag; -E2BIG: bytes behind what this library knows that are not zero.

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/json.h"
+
+#include <k3sup/error.h>
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define MAX_TEXT ((size_t)64 << 20)
+/* A member with this name cannot come from our own code; it marks a container that lost a value. */
+#define BROKEN "\x01lost"
+
+k3sup__json *k3sup__json_object(void) { return json_object(); }
+k3sup__json *k3sup__json_array(void) { return json_array(); }
+k3sup__json *k3sup__json_int(int64_t value) { return json_integer(value); }
+k3sup__json *k3sup__json_bool(bool value) { return json_boolean(value); }
+k3sup__json *k3sup__json_null(void) { return json_null(); }
+k3sup__json *k3sup__json_copy(const k3sup__json *value) { return json_deep_copy(value); }
+k3sup__json *k3sup__json_ref(k3sup__json *value) { return json_incref(value); }
+void k3sup__json_unref(k3sup__json *value) { json_decref(value); }
+
+/* Bytes that are not UTF-8 (a path, a comm) must stay visible and must not make the whole document impossible. */
+static k3sup__json *escaped(const char *text, size_t len)
+{
+	_free_ char *copy = len < SIZE_MAX / 4 ? malloc(len * 4 + 1) : NULL;
+	char *at = copy;
+
+	if (!copy)
+		return NULL;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c >= 0x80 || c == 0)
+			at += sprintf(at, "\\x%02x", c);
+		else
+			*at++ = (char)c;
+	}
+	return json_stringn(copy, (size_t)(at - copy));
+}
+
+k3sup__json *k3sup__json_strn(const char *text, size_t len)
+{
+	json_t *value = memchr(text, 0, len) ? NULL : json_stringn(text, len);
+
+	return value ? value : escaped(text, len);
+}
+
+k3sup__json *k3sup__json_str(const char *text)
+{
+	return text ? k3sup__json_strn(text, strlen(text)) : json_null();
+}
+
+k3sup__json *k3sup__json_fmt(const char *fmt, ...)
+{
+	_free_ char *text = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n < 0) {
+		text = NULL;
+		return NULL;
+	}
+	return k3sup__json_str(text);
+}
+
+void k3sup__json_set(k3sup__json *object, const char *key, k3sup__json *value)
+{
+	if (!object) {
+		json_decref(value);
+		return;
+	}
+	if (!value || json_object_set_new(object, key, value) < 0)
+		(void)json_object_set_new(object, BROKEN, json_true());
+}
+
+void k3sup__json_add(k3sup__json *array, k3sup__json *value)
+{
+	if (!array) {
+		json_decref(value);
+		return;
+	}
+	/* An array that lost an element is marked by an element that nothing else makes: a real number. */
+	if (!value || json_array_append_new(array, value) < 0)
+		(void)json_array_append_new(array, json_real(0.5));
+}
+
+void k3sup__json_del(k3sup__json *object, const char *key)
+{
+	(void)json_object_del(object, key);
+}
+
+k3sup__json *k3sup__json_member(const k3sup__json *object, const char *key)
+{
+	return json_object_get(object, key);
+}
+
+k3sup__json *k3sup__json_element(const k3sup__json *array, size_t index)
+{
+	return json_array_get(array, index);
+}
+
+size_t k3sup__json_len(const k3sup__json *value)
+{
+	return json_is_object(value) ? json_object_size(value) : json_array_size(value);
+}
+
+const char *k3sup__json_text(const k3sup__json *object, const char *key)
+{
+	return json_string_value(json_object_get(object, key));
+}
+
+int64_t k3sup__json_number(const k3sup__json *object, const char *key, int64_t fallback)
+{
+	const json_t *value = json_object_get(object, key);
+
+	return json_is_integer(value) ? json_integer_value(value) : fallback;
+}
+
+bool k3sup__json_is_container(const k3sup__json *value) { return json_is_object(value) || json_is_array(value); }
+bool k3sup__json_is_object(const k3sup__json *value) { return json_is_object(value); }
+bool k3sup__json_is_null(const k3sup__json *value) { return json_is_null(value); }
+const char *k3sup__json_as_str(const k3sup__json *value) { return json_string_value(value); }
+
+bool k3sup__json_as_i64(const k3sup__json *value, int64_t *ret)
+{
+	if (json_is_integer(value))
+		*ret = json_integer_value(value);
+	else if (json_is_boolean(value))
+		*ret = json_is_true(value);
+	else
+		return false;
+	return true;
+}
+
+int k3sup__json_each(const k3sup__json *object, int (*fn)(const char *key, k3sup__json *value, void *arg), void *arg)
+{
+	const char *key;
+	json_t *value;
+	int r;
+
+	json_object_foreach((json_t *)object, key, value) {
+		r = fn(key, value, arg);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* One step of a JSON Pointer: the token up to the next slash, with ~1 and ~0 undone. */
+static json_t *descend(const json_t *value, const char *token, size_t len)
+{
+	_free_ char *key = NULL;
+	size_t n = 0;
+	uint64_t index = 0;
+
+	if (json_is_array(value)) {
+		if (len == 0 || len > 9 || (len > 1 && token[0] == '0'))
+			return NULL;
+		for (size_t i = 0; i < len; i++) {
+			if (token[i] < '0' || token[i] > '9')
+				return NULL;
+			index = index * 10 + (uint64_t)(token[i] - '0');
+		}
+		return json_array_get(value, (size_t)index);
+	}
+	key = malloc(len + 1);
+	if (!key)
+		return NULL;
+	for (size_t i = 0; i < len; i++) {
+		if (token[i] == '~' && i + 1 < len && (token[i + 1] == '0' || token[i + 1] == '1'))
+			key[n++] = token[++i] == '0' ? '~' : '/';
+		else
+			key[n++] = token[i];
+	}
+	key[n] = '\0';
+	return json_object_get(value, key);
+}
+
+k3sup__json *k3sup__json_pointer(const k3sup__json *value, const char *path)
+{
+	while (value && *path) {
+		size_t len;
+
+		if (*path++ != '/')
+			return NULL;
+		len = strcspn(path, "/");
+		value = descend(value, path, len);
+		path += len;
+	}
+	return (json_t *)value;
+}
+
+int k3sup__json_parse(const char *text, size_t len, k3sup__json **ret)
+{
+	json_error_t error;
+	json_t *value;
+
+	if (len > MAX_TEXT)
+		return -EFBIG;
+	value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	if (!value)
+		return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : K3SUP_E_PARSE;
+	*ret = value;
+	return 0;
+}
+
+bool k3sup__json_broken(const k3sup__json *value)
+{
+	const char *key;
+	json_t *part;
+	size_t i;
+
+	if (!value)
+		return true;
+	if (json_is_object(value)) {
+		if (json_object_get(value, BROKEN))
+			return true;
+		json_object_foreach((json_t *)value, key, part) {
+			if (k3sup__json_broken(part))
+				return true;
+		}
+	}
+	json_array_foreach(value, i, part) {
+		if (json_is_real(part) || k3sup__json_broken(part))
+			return true;
+	}
+	return false;
+}
+
+char *k3sup__json_dump(const k3sup__json *value)
+{
+	return value ? json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY) : NULL;
+}

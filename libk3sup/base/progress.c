@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an operation says while it runs: progress and log lines. Said on the worker thread, delivered on the loop thread.
+ */
+#include "base/engine.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define EVERY_MS 100 /* within one step */
+
+void k3sup__op_plan(k3sup_op *op, const struct k3sup__step *steps, size_t count)
+{
+	op->steps = steps;
+	op->n_steps = count;
+	op->step = count; /* none yet */
+}
+
+/* Where in 0..1000 this operation is, if its current step is `part` thousandths done. */
+static uint64_t permille(const k3sup_op *op, uint64_t part)
+{
+	uint64_t before = 0, all = 0, own = 0;
+
+	for (size_t i = 0; i < op->n_steps; i++) {
+		all += op->steps[i].weight;
+		if (i < op->step)
+			before += op->steps[i].weight;
+		else if (i == op->step)
+			own = op->steps[i].weight;
+	}
+	return all ? (before * 1000 + own * part) / all : part;
+}
+
+static void emit(k3sup_op *op, int64_t done, int64_t total, bool new_step)
+{
+	uint64_t part = done >= 0 && total > 0 ? (uint64_t)(done < total ? done : total) * 1000 / (uint64_t)total : 0;
+	bool worker = k3sup__worker_is_me(op->ctx);
+	struct message *message;
+	k3sup_op *top = op;
+	int64_t now;
+
+	/* A parent that waits for us does not run, so its plan may be read here. Its step is what people want to see. */
+	part = permille(op, part);
+	for (; top->parent; part = permille(top, part))
+		top = top->parent;
+	if (!worker && !top->progress) /* the worker must not look: the callback is the loop thread's */
+		return;
+	now = k3sup__now_ms();
+	if (!new_step && now - top->last_progress < EVERY_MS && done != total)
+		return;
+	top->last_progress = now;
+	if (part / 10 > top->percent)
+		top->percent = (uint32_t)(part / 10);
+
+	message = calloc(1, sizeof(*message));
+	if (!message)
+		return;
+	message->text = strdup(op->step_text ? op->step_text : "");
+	message->op = top;
+	message->progress = (struct k3sup_progress){
+		.struct_size = sizeof(message->progress),
+		.percent = top->percent,
+		.done = done,
+		.total = total,
+		.downtime_ms = top->down_since ? (top->down_until ? top->down_until : now) - top->down_since : -1,
+		.step = op->step < op->n_steps ? op->steps[op->step].name : op->class->verb,
+		.text = message->text ? message->text : "",
+	};
+	if (worker) {
+		k3sup__worker_say(op->ctx, message);
+		return;
+	}
+	k3sup__progress_call(top, &message->progress);
+	free(message->text);
+	free(message);
+}
+
+/* Loop thread. The operation is still running: it cannot end before its messages were delivered. */
+void k3sup__progress_call(k3sup_op *op, const struct k3sup_progress *progress)
+{
+	int expected = 0;
+
+	if (op->progress && op->progress(progress, op->progress_data) != 0)
+		if (atomic_compare_exchange_strong(&op->stop, &expected, K3SUP_E_CALLBACK)) {
+			op->ctx->stop_pending = true;
+			k3sup__ctx_wake(op->ctx);
+		}
+}
+
+void k3sup__op_begin(k3sup_op *op, const char *name, const char *fmt, ...)
+{
+	va_list ap;
+
+	for (size_t i = 0; i < op->n_steps; i++)
+		if (k3sup__streq(op->steps[i].name, name))
+			op->step = i;
+	free(op->step_text);
+	va_start(ap, fmt);
+	if (vasprintf(&op->step_text, fmt, ap) < 0)
+		op->step_text = NULL;
+	va_end(ap);
+	k3sup__log(op, K3SUP_LOG_DEBUG, "%s: %s", name, op->step_text ? op->step_text : "");
+	emit(op, -1, -1, true);
+}
+
+void k3sup__op_progress(k3sup_op *op, int64_t done, int64_t total)
+{
+	if (op)
+		emit(op, done, total, false);
+}
+
+void k3sup__op_downtime(k3sup_op *op, int64_t since_ms, int64_t until_ms)
+{
+	op->down_since = since_ms;
+	op->down_until = until_ms;
+}
+
+/* One line whatever is in it: control bytes of foreign texts (a comm, a path) must not forge lines or move a terminal's cursor. */
+static char *one_line(const char *fmt, va_list ap)
+{
+	_free_ char *raw = NULL;
+	char *line, *at;
+
+	if (vasprintf(&raw, fmt, ap) < 0) {
+		raw = NULL;
+		return NULL;
+	}
+	at = line = malloc(strlen(raw) * 4 + 1);
+	for (const char *c = raw; line && *c; c++) {
+		if ((unsigned char)*c < 0x20 || (unsigned char)*c == 0x7f)
+			at += sprintf(at, "\\x%02x", (unsigned char)*c);
+		else
+			*at++ = *c;
+	}
+	if (line)
+		*at = '\0';
+	return line;
+}
+
+void k3sup__log(k3sup_op *op, int32_t level, const char *fmt, ...)
+{
+	k3sup_ctx *ctx = op ? op->ctx : NULL;
+	struct message *message;
+	va_list ap;
+	char *text;
+
+	if (!ctx || level > ctx->log_level)
+		return;
+	va_start(ap, fmt);
+	text = one_line(fmt, ap);
+	va_end(ap);
+	if (!text)
+		return;
+	if (!k3sup__worker_is_me(ctx)) {
+		if (ctx->log)
+			ctx->log(level, op->class->verb, text, ctx->log_data);
+		free(text);
+		return;
+	}
+	message = calloc(1, sizeof(*message));
+	if (!message) {
+		free(text);
+		return;
+	}
+	message->level = level;
+	message->component = op->class->verb;
+	message->text = text;
+	k3sup__worker_say(ctx, message);
+}
+
+int k3sup__fail(k3sup_op *op, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!op || op->failed)
+		return code;
+	va_start(ap, fmt);
+	op->message = one_line(fmt, ap);
+	va_end(ap);
+	op->failed = true;
+	k3sup__log(op, K3SUP_LOG_ERR, "%s: %s", k3sup_error_name(code), op->message ? op->message : k3sup_strerror(code));
+	return code;
+}
+
+void k3sup__op_forgive(k3sup_op *op)
+{
+	if (!op)
+		return;
+	free(op->message);
+	op->message = NULL;
+	op->failed = false;
+	k3sup__json_unref(op->evidence);
+	op->evidence = NULL;
+}
