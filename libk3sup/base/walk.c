@@ -282,6 +282,7 @@ static int step(struct walk *w, const struct component *c, struct k3sup__place *
 {
 	_close_ int fd = -1;
 	struct stat st;
+	bool link;
 	int r;
 
 	if (strlen(c->name) > NAME_MAX)
@@ -295,10 +296,11 @@ static int step(struct walk *w, const struct component *c, struct k3sup__place *
 	}
 	if (fd < 0)
 		return k3sup__fail(w->op, fd, "cannot open %s/%s: %s", w->path, c->name, k3sup_strerror(fd));
-	r = check_passing(w, c->name, &st);
+	link = S_ISLNK(st.st_mode) && (c->more || c->slash || !(w->flags & K3SUP__NOFOLLOW));
+	r = c->more || link ? check_passing(w, c->name, &st) : 0; /* the last one is checked at the end, by a stricter rule */
 	if (r < 0)
 		return r;
-	if (S_ISLNK(st.st_mode) && (c->more || c->slash || !(w->flags & K3SUP__NOFOLLOW)))
+	if (link)
 		return follow(w, c, fd);
 	if (S_ISDIR(st.st_mode)) {
 		r = push(w, c->name, fd, &st);
