@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/k3s-io/k3s/pkg/logline"
 )
@@ -46,7 +47,9 @@ func (n *node) signals() {
 func (n *node) die(why string) {
 	logline.FatalNoExit("stand-in fault: %s", why)
 	if s := n.sw.Int("die_signal", 0); s > 0 {
-		signal.Reset()
+		// Go catches SIGSEGV and its like for itself: back to the default first.
+		var def [64]byte
+		syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&def[0])), 0, 8, 0, 0)
 		syscall.Kill(os.Getpid(), syscall.Signal(s))
 		time.Sleep(time.Second)
 	}

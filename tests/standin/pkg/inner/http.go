@@ -45,14 +45,18 @@ var (
 
 var reasons = map[int]string{200: "OK", 401: "Unauthorized", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}
 
-// bind listens on loopback. A taken port is fatal, as observed; a loopback
-// that is down is not, unless need_lo is set.
+// bind listens on loopback. A taken port is fatal, as observed. A loopback that
+// is down is not (binding works there, connecting does not) unless need_lo is
+// set.
 func (n *node) bind(port int) net.Listener {
+	if lo, err := net.InterfaceByName("lo"); n.sw.On("need_lo") && (err != nil || lo.Flags&net.FlagUp == 0) {
+		logline.Fatal("loopback is down")
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 	if err == nil {
 		return l
 	}
-	if errors.Is(err, syscall.EADDRINUSE) || n.sw.On("need_lo") {
+	if errors.Is(err, syscall.EADDRINUSE) {
 		logline.Fatal("starting kubernetes: preparing server: init cluster datastore and https: %v", err)
 	}
 	logline.Warn("not listening: %v", err)

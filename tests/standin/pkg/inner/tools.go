@@ -5,8 +5,10 @@ package inner
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/k3s-io/k3s/pkg/config"
 	"github.com/k3s-io/k3s/pkg/standin"
@@ -22,7 +24,7 @@ func init() {
 		"kubectl":         kubectl,
 		"crictl":          printVersion("crictl version"),
 		"ctr":             printVersion("ctr"),
-		"containerd":      func(standin.Era, []string) { select {} },
+		"containerd":      containerd,
 		"etcd-snapshot":   printVersion("k3s etcd-snapshot"),
 		"token":           printVersion("k3s token"),
 		"secrets-encrypt": printVersion("k3s secrets-encrypt"),
@@ -35,6 +37,14 @@ func printVersion(name string) func(standin.Era, []string) {
 	return func(standin.Era, []string) {
 		fmt.Printf("%s %s (stand-in)\n", name, version.Version)
 	}
+}
+
+// containerd waits for its end. (Blocking without a signal channel would be a
+// deadlock to the Go runtime.)
+func containerd(standin.Era, []string) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	<-c
 }
 
 func kubectl(era standin.Era, args []string) {

@@ -66,7 +66,7 @@ func (s *Server) authorities(era standin.Era) error {
 	}
 	// The signer inside wants a single certificate: rewritten at every start.
 	for name, ca := range map[string]*CA{"client-ca": s.ClientCA, "server-ca": s.ServerCA} {
-		if err := writeFile(s.tls(name+".nochain.crt"), 0o600, certPEM(ca.Cert)); err != nil {
+		if err := writeFile(s.tls(name+".nochain.crt"), 0o644, certPEM(ca.Cert)); err != nil {
 			return err
 		}
 	}
