@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Children, for the few verbs that need one. Started by clone3(CLONE_PIDFD) with exit_signal 0 and reaped by waitid(P_PIDFD, __WALL): the host's SIGCHLD handler,
- * waitpid(-1) and SIG_IGN neither see nor steal them. Clean environment, no inherited descriptors, default signals, own session, bounded output, a deadline.
+ * Children, for the few verbs that need one. The host's SIGCHLD handler, waitpid(-1) and SIG_IGN neither see nor steal them: between the host and the program
+ * stands a keeper (child-keeper.h). Clean environment, no inherited descriptors, default signals, umask 022, own session, stdin from /dev/null, bounded
+ * output, a deadline. The program does not outlive the keeper; if the host dies, it may finish.
  */
 #ifndef K3SUP_BASE_CHILD_H
 #define K3SUP_BASE_CHILD_H
@@ -26,7 +27,11 @@ struct k3sup__child_result {
 	size_t output_len;
 };
 
-/* Runs it to its end, on a work function's thread. 0 if it could be started (look at the result), or -errno of what failed, exec included. */
+/*
+ * Runs it to its end, on a work function's thread. 0 if it could be started (look at the result), or -errno of what failed, exec included. When the operation is
+ * asked to stop, the program's process group is killed and the code of k3sup__op_checkpoint() comes back. A grandchild that goes on after the program's
+ * end is left alone, and what it writes is not waited for.
+ */
 int k3sup__child_run(k3sup_op *op, const struct k3sup__child_spec *spec, struct k3sup__child_result *ret) _must_check_;
 void k3sup__child_result_clear(struct k3sup__child_result *result);
 

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/child-keeper.h"
+
+#include <k3sup/error.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* the same everywhere but on alpha */
+#endif
+
+/*
+ * Everything below runs in a copy of a process that may have had other threads in the middle of anything: only async-signal-safe functions,
+ * no memory from the heap, and no return.
+ */
+
+/* Descriptors of the keeper; the program has the first three. */
+enum { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_SOCKET, SLOT_ROOT, N_SLOTS };
+
+static void tell(int fd, int what, int value)
+{
+	struct keeper_message message = {.what = what, .value = value};
+
+	/* Nobody listens any more: then nobody needs to know. */
+	(void)!send(fd, &message, sizeof(message), MSG_NOSIGNAL);
+}
+
+static _Noreturn void give_up(int fd, int error)
+{
+	tell(fd, KEEPER_FAILED, error);
+	_exit(127);
+}
+
+/* fork() for one that needs a pidfd. Containers' older seccomp profiles refuse clone3 with ENOSYS or EPERM; clone can do the same since 5.2. */
+static pid_t fork_pidfd(int exit_signal, int *ret_pidfd)
+{
+	struct clone_args args = {.flags = CLONE_PIDFD, .pidfd = (uintptr_t)ret_pidfd, .exit_signal = (unsigned)exit_signal};
+	long pid = syscall(SYS_clone3, &args, sizeof(args));
+
+	if (pid >= 0 || (errno != ENOSYS && errno != EPERM))
+		return (pid_t)pid;
+#if defined(__s390x__)
+	pid = syscall(SYS_clone, 0UL, (unsigned long)(CLONE_PIDFD | exit_signal), ret_pidfd, 0UL, 0UL);
+#else
+	pid = syscall(SYS_clone, (unsigned long)(CLONE_PIDFD | exit_signal), 0UL, ret_pidfd, 0UL, 0UL);
+#endif
+	return (pid_t)pid;
+}
+
+static bool parse_fd(const char *name, int *ret)
+{
+	int n = 0;
+
+	for (; *name; name++) {
+		if (*name < '0' || *name > '9')
+			return false;
+		n = n * 10 + (*name - '0');
+	}
+	*ret = n;
+	return true;
+}
+
+/* Without close_range(2) (before 5.9, or forbidden): one by one, as /proc lists them. */
+static int close_listed(int first)
+{
+	char buf[2048] __attribute__((aligned(__alignof__(struct dirent64))));
+	int dirfd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ssize_t n;
+
+	if (dirfd < 0)
+		return K3SUP_E_UNSUPPORTED;
+	while ((n = getdents64(dirfd, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			struct dirent64 *entry = (void *)(buf + at);
+			int fd;
+
+			if (parse_fd(entry->d_name, &fd) && fd >= first && fd != dirfd)
+				close(fd);
+			at += entry->d_reclen;
+		}
+	}
+	if (n < 0)
+		return -errno;
+	if (dirfd >= first)
+		close(dirfd);
+	return 0;
+}
+
+/*
+ * The keeper lives as long as the program does. A copy of the host's descriptors in its hands would keep locks held, pipes open, and files
+ * that are to be executed busy for writing: all go, and what is needed goes to fixed places.
+ */
+static int arrange_fds(const struct keeper_fds *fds, int root_fd)
+{
+	const int wanted[N_SLOTS] = {fds->null, fds->output, fds->output, fds->socket, root_fd};
+	int moved[N_SLOTS];
+
+	/* First out of the way of the places themselves: the host may have closed its standard descriptors, so any number can be among these. */
+	for (int i = 0; i < N_SLOTS; i++) {
+		moved[i] = wanted[i] < 0 ? -1 : fcntl(wanted[i], F_DUPFD, (int)N_SLOTS);
+		if (wanted[i] >= 0 && moved[i] < 0)
+			return -errno;
+	}
+	for (int i = 0; i < N_SLOTS; i++) {
+		if (moved[i] < 0)
+			close(i);
+		else
+			dup2(moved[i], i);
+	}
+	return 0;
+}
+
+static int close_others(void)
+{
+	if (syscall(SYS_close_range, (unsigned)N_SLOTS, ~0U, 0U) == 0)
+		return 0;
+	return close_listed(N_SLOTS);
+}
+
+static void reset_signals(void)
+{
+	const struct sigaction action = {.sa_handler = SIG_DFL};
+
+	/* What is ignored stays ignored over exec, so all are named. libc refuses those that it keeps for itself. */
+	for (int signo = 1; signo < NSIG; signo++)
+		(void)sigaction(signo, &action, NULL);
+}
+
+static int enter_root(const struct k3sup__child_spec *spec)
+{
+	if (spec->root_fd >= 0 && (fchdir(SLOT_ROOT) < 0 || chroot(".") < 0))
+		return -errno;
+	if (chdir(spec->cwd ? spec->cwd : "/") < 0)
+		return -errno;
+	return 0;
+}
+
+/* Becomes the program. */
+static _Noreturn void program(const struct k3sup__child_spec *spec, pid_t keeper)
+{
+	static char *const no_env[] = {NULL};
+	char *const *env = spec->env ? (char *const *)(uintptr_t)spec->env : no_env;
+	sigset_t none;
+	int r;
+
+	/* It must not outlive its keeper: nobody would know of it. The keeper may have gone before the first line here. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != keeper)
+		_exit(127);
+	setsid();
+	umask(022);
+	r = enter_root(spec);
+	if (r < 0)
+		give_up(SLOT_SOCKET, -r);
+	close(SLOT_ROOT);
+	if (fcntl(SLOT_SOCKET, F_SETFD, FD_CLOEXEC) == 0) {
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		execve(spec->argv[0], (char *const *)(uintptr_t)spec->argv, env);
+	}
+	give_up(SLOT_SOCKET, errno);
+}
+
+/* Until the program has ended; kills it when told to. It is not reaped before, so its number is still its own. */
+static void wait_for(pid_t pid, int pidfd)
+{
+	struct pollfd fds[] = {{.fd = pidfd, .events = POLLIN}, {.fd = SLOT_SOCKET, .events = POLLIN}};
+	char order;
+
+	for (;;) {
+		if (poll(fds, ELEMENTSOF(fds), -1) < 0)
+			continue; /* all signals are blocked: this is SIGSTOP and SIGCONT */
+		if (fds[0].revents)
+			return;
+		if (fds[1].revents && recv(SLOT_SOCKET, &order, sizeof(order), MSG_DONTWAIT) > 0) {
+			kill(-pid, SIGKILL);
+			kill(pid, SIGKILL); /* it may not have had the time to make its group */
+		} else if (fds[1].revents) {
+			fds[1].fd = -1; /* the host is gone; the program may finish what it does */
+		}
+	}
+}
+
+static _Noreturn void keeper(const struct k3sup__child_spec *spec, const struct keeper_fds *fds)
+{
+	const pid_t self = getpid();
+	siginfo_t info = {0};
+	int pidfd = -1, r;
+	pid_t pid;
+
+	reset_signals();
+	r = arrange_fds(fds, spec->root_fd);
+	if (r < 0)
+		give_up(fds->socket, -r);
+	r = close_others();
+	if (r < 0)
+		give_up(SLOT_SOCKET, -r);
+	pid = fork_pidfd(SIGCHLD, &pidfd);
+	if (pid == 0)
+		program(spec, self);
+	if (pid < 0)
+		give_up(SLOT_SOCKET, errno);
+	/* Only the program may hold its output's pipe, or its end would not be seen there. */
+	close(SLOT_STDOUT);
+	close(SLOT_STDERR);
+	if (spec->root_fd >= 0)
+		close(SLOT_ROOT);
+	wait_for(pid, pidfd);
+	while (waitid(P_PID, (id_t)pid, &info, WEXITED | __WALL) < 0 && errno == EINTR)
+		;
+	tell(SLOT_SOCKET, info.si_code == CLD_EXITED ? KEEPER_EXITED : KEEPER_SIGNALLED, info.si_status);
+	_exit(0);
+}
+
+int k3sup__keeper_start(const struct k3sup__child_spec *spec, const struct keeper_fds *fds, int *ret_pidfd)
+{
+	sigset_t all, old;
+	int pidfd = -1, r;
+	pid_t pid;
+
+	/* No handler of the host may run in the copy. */
+	sigfillset(&all);
+	r = pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (r != 0)
+		return -r;
+	pid = fork_pidfd(0, &pidfd);
+	if (pid == 0)
+		keeper(spec, fds);
+	r = pid < 0 ? -errno : 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r == -EINVAL)
+		return K3SUP_E_UNSUPPORTED; /* no CLONE_PIDFD */
+	if (r == 0)
+		*ret_pidfd = pidfd;
+	return r;
+}
