@@ -16,37 +16,48 @@
 #include "base/op.h"
 
 struct k3sup__stage {
-	int dirfd;          /* a real descriptor (not O_PATH) of the directory; owned */
-	int fd;             /* the staged file, read-only once staged; owned */
-	char *name;         /* the name to be replaced */
-	char *temp;         /* the temp's name, NULL once published or dropped */
-	struct stat old;    /* of the file to be replaced; st_nlink 0 if there was none */
+	int dirfd;       /* a real descriptor (not O_PATH) of the directory; owned */
+	int fd;          /* the staged file, read-only once sealed; owned */
+	int old_fd;      /* O_PATH of the file to be replaced, so that its inode number cannot be reused meanwhile; -1 if there was none; owned */
+	char *name;      /* the name to be replaced */
+	char *temp;      /* the temp's name, NULL once published or dropped */
+	struct stat old; /* of the file to be replaced; st_nlink 0 if there was none */
 };
-#define K3SUP__STAGE_NONE ((struct k3sup__stage){.dirfd = -1, .fd = -1})
+#define K3SUP__STAGE_NONE ((struct k3sup__stage){.dirfd = -1, .fd = -1, .old_fd = -1})
 
 /*
- * Begins: temp made, opened for writing in stage->fd. dirfd (may be O_PATH) stays the caller's. old_fd: the file whose attributes are to be kept (O_PATH is not
- * enough), -1 if there is none; mode: for a file that has no predecessor.
+ * Begins: temp made, opened for reading and writing in stage->fd. dirfd (may be O_PATH) stays the caller's. K3SUP_E_TARGET_NOT_FILE if NAME is
+ * something else than a regular file, -EBUSY if something is mounted on it, or another -errno: -EROFS, -EPERM (immutable), -EACCES, -ENOSPC.
  */
 int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__stage *ret) _must_check_;
-/* After the content was written: attributes, fsync, reopened read-only, nobody may be able to write it any more (K3SUP_E_TARGET_BUSY). */
+/*
+ * After the content was written: reopened read-only, nobody may be able to write it any more (K3SUP_E_TARGET_BUSY after two seconds;
+ * K3SUP_E_UNSUPPORTED where the file system has no leases to find out by), attributes, fsync.
+ * old_fd: the file whose attributes are kept (O_PATH is not enough), -1 if there is none; mode: then.
+ */
 int k3sup__stage_seal(k3sup_op *op, struct k3sup__stage *stage, int old_fd, mode_t mode) _must_check_;
 /*
  * Publishes. backup: name that keeps the old file, NULL for none. Refuses with K3SUP_E_TARGET_CHANGED if NAME is no longer the inode in stage->old.
  * before_rename (may be NULL) is called after the backup is durable and directly before the rename; a negative value stops there.
  * On failure before the rename NAME is untouched; a failure of the last directory sync is reported though the rename happened (*ret_renamed tells).
  */
-int k3sup__stage_publish(k3sup_op *op, struct k3sup__stage *stage, const char *backup, int (*before_rename)(k3sup_op *op), bool *ret_renamed) _must_check_;
+int k3sup__stage_publish(
+	k3sup_op *op, struct k3sup__stage *stage, const char *backup, int (*before_rename)(k3sup_op *op), bool *ret_renamed) _must_check_;
 /* Removes the temp if it was not published, closes all. Fine on K3SUP__STAGE_NONE, and twice. */
 void k3sup__stage_drop(struct k3sup__stage *stage);
 
 /* What cut runs left beside NAME: the number of temps; with remove they are gone afterwards and the directory is synced. Or -errno. */
 int k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remove) _must_check_;
 
-/* The whole of it for a small file of ours (journal): content given, no backup, mode if it is new. */
+/* The whole of it for a small file of ours (journal): content given, no backup, mode if it is new. Leases are not needed: nobody executes it. */
 int k3sup__durable_write(k3sup_op *op, int dirfd, const char *name, const void *content, size_t len, mode_t mode) _must_check_;
 
-/* fsync of a directory that may be given as O_PATH. */
+/* fsync(2), EINTR handled; of a directory that may be given as O_PATH. */
+int k3sup__sync_fd(int fd) _must_check_;
 int k3sup__sync_dir(int dirfd) _must_check_;
+
+/* For durable.c and publish.c: the name a temp of NAME may have (owned); and such a temp, 0600 and empty, opened for reading and writing. */
+char *k3sup__temp_name(const char *name);
+int k3sup__temp_create(int dirfd, const char *name, char **ret_temp, int *ret_fd) _must_check_;
 
 #endif
