@@ -361,6 +361,31 @@ def certificates(a):
     return got
 
 
+def rotate(a):
+    install(a)
+    switches()
+    tls = ROOT + "/server/tls/"
+    finish(server(), signal.SIGKILL)
+    before = {n: slurp(tls + n) for n in os.listdir(tls) if os.path.isfile(tls + n)}
+    got = {"wrong service": run(["certificate", "rotate", "--service", "nonsense"])["rc"],
+           "json": run(["certificate", "check", "--output", "json"]), "bad format": run(["certificate", "check", "-o", "xml"])["rc"],
+           "rotate": run(["certificate", "rotate"])}
+    got["removed"] = sorted(n for n in before if not os.path.exists(tls + n))
+    got["kept"] = sorted(n for n in before if os.path.exists(tls + n) and slurp(tls + n) == before[n])
+    backup = [n for n in os.listdir(ROOT + "/server") if n.startswith("tls-")]
+    got["backups"] = len(backup)
+    got["backup complete"] = set(before) <= set(os.listdir(ROOT + "/server/" + backup[0]))
+    got["backup mode"] = oct(os.stat(ROOT + "/server/" + backup[0]).st_mode & 0o777)
+    got["agent removed"] = not [n for n in os.listdir(ROOT + "/agent") if n.endswith(".key")]
+    got["trigger"] = os.path.getsize(tls + "dynamic-cert-regenerate") if os.path.exists(tls + "dynamic-cert-regenerate") else None
+    finish(server(), signal.SIGKILL)
+    after = {n: slurp(tls + n) for n in os.listdir(tls) if os.path.isfile(tls + n)}
+    got["same names"] = set(before) == set(after)
+    got["renewed"] = sorted(n for n in before if before[n] != after.get(n))
+    got["elsewhere"] = run(["certificate", "rotate", "--data-dir", "/mnt/empty"])
+    return got
+
+
 def agent(a):
     install(a)
     switches(kubelet_port=11248)

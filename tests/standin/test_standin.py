@@ -88,7 +88,7 @@ def binary():
 # most of the time is spent waiting.
 PLAN = [("process", "2025"), ("process", "2021"), ("certificates", "2025"), ("certificates", "2021"), ("pair", "2025"), ("pair", "2023"),
         ("pair", "2021"), ("notify", "2021"), ("notify", "2025"), ("children", "2021"), ("children", "2025"), ("agent", "2025"),
-        ("torn", "2021"), ("extraction", "2025"), ("datadirs", "2021"), ("datadirs", "2025")]
+        ("torn", "2021"), ("rotate", "2023"), ("rotate", "2025"), ("extraction", "2025"), ("datadirs", "2021"), ("datadirs", "2025")]
 
 
 @pytest.fixture(scope="session")
@@ -323,6 +323,37 @@ def test_certificates(inside, era):
     assert got["trigger"] == ["dynamic-cert.json"] and got["trigger gone"] is True
     assert got["torn key"]["rc"] == 1
     assert "error loading key from %s/server/tls/client-scheduler.key: <nil>" % ROOT in got["torn key"]["err"]
+
+
+@pytest.mark.parametrize("era", ["2023", "2025"])
+def test_rotate(inside, era):
+    got = inside("rotate", era)
+    assert got["wrong service"] == 1
+    gone = ["client-admin", "client-auth-proxy", "client-controller", "client-k3s-cloud-controller", "client-kube-apiserver",
+            "client-scheduler", "serving-kube-apiserver"] + (["client-supervisor"] if era == "2025" else [])
+    both = ["client-k3s-controller", "client-kube-proxy"]
+    want = [n + x for n in gone + (both if era == "2023" else []) for x in (".crt", ".key")] + ["client-kubelet.key", "serving-kubelet.key"]
+    if era == "2025":
+        want += [n + ".key" for n in both]
+    assert got["removed"] == sorted(want)
+    assert {"client-ca.crt", "client-ca.key", "server-ca.crt", "service.key", "dynamic-cert.json"} <= set(got["kept"])
+    assert got["rotate"]["rc"] == 0 and "Server detected, rotating" in got["rotate"]["err"]
+    assert re.search(r"backed up certificates to %s/server/tls-\d{10}, please restart" % ROOT, got["rotate"]["err"])
+    assert (got["backups"], got["backup complete"], got["backup mode"]) == (1, True, "0o700")
+    assert got["agent removed"] is True and got["trigger"] == 0
+    assert got["same names"] is True
+    assert got["renewed"] == sorted(want + ["dynamic-cert.json"])
+    if era == "2023":
+        assert got["json"]["rc"] == 3  # no such command yet
+        assert got["elsewhere"]["rc"] == 1 and "/mnt/empty/server/token" in got["elsewhere"]["err"]
+        return
+    rows = json.loads(got["json"]["out"])["Certificates"]
+    admin = [r for r in rows if r["Filename"] == "client-admin.crt"]
+    assert [r["Subject"].split("@")[0] for r in admin] == ["system:admin", "k3s-client-ca"]
+    assert (admin[0]["Usages"], admin[1]["Usages"], admin[0]["Status"]) == (["ClientAuth"], ["CertSign"], "OK")
+    assert got["bad format"] == 1
+    # The trap: a wrong data-dir is an agent without files, and a success.
+    assert got["elsewhere"]["rc"] == 0 and "Agent detected" in got["elsewhere"]["err"]
 
 
 def test_agent(inside):

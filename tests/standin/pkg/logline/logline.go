@@ -29,6 +29,9 @@ func Info(format string, a ...interface{}) { write("info", fmt.Sprintf(format, a
 // Warn logs at level warning.
 func Warn(format string, a ...interface{}) { write("warning", fmt.Sprintf(format, a...)) }
 
+// Error logs at level error.
+func Error(format string, a ...interface{}) { write("error", fmt.Sprintf(format, a...)) }
+
 // Fatal logs and leaves with code 1, as every error that reaches k3s's main.
 func Fatal(format string, a ...interface{}) {
 	write("fatal", fmt.Sprintf(format, a...))

@@ -38,6 +38,9 @@ type Era struct {
 	ReadsDropIns       bool // config.yaml.d counts for data-dir (July 2024)
 	CNIDir             bool // data/cni exists and leads PATH (October 2024)
 
+	Rotates bool // knows certificate, token, secrets-encrypt, completion
+	Checks  bool // knows certificate check; agents can rotate (April 2024)
+
 	Pair           LogPair
 	PidOneSplits   bool // as pid 1 the server splits like with --log
 	TermExit       int  // exit code after one SIGTERM
@@ -72,16 +75,16 @@ var eras = []Era{
 		OldNotBefore: true, VerifiesLeafs: true},
 	{Name: "2023", VersionLines: 2, RealName: "k3s",
 		DefaultRootFirst: true, LinksBeforeRename: true, SetsDataDirEnv: true,
-		Pair: PairInit, PidOneSplits: true, TermDelay: quick, RenewDays: 90,
+		Rotates: true, Pair: PairInit, PidOneSplits: true, TermDelay: quick, RenewDays: 90,
 		SupervisorCert: true, LegacyCerts: true, SharedNodeKeys: true, NoChain: true,
 		ListenerChain: true},
 	{Name: "2024", VersionLines: 2, RealName: "k3s",
-		ReadsDataDirEnv: true, ReadsDropIns: true,
+		ReadsDataDirEnv: true, ReadsDropIns: true, Rotates: true, Checks: true,
 		Pair: PairInit, PidOneSplits: true, TermDelay: quick, RenewDays: 90,
 		SupervisorCert: true, LegacyCerts: true, SharedNodeKeys: true, NoChain: true,
 		ListenerChain: true},
 	{Name: "2025", VersionLines: 2, RealName: "k3s",
-		ReadsDataDirEnv: true, ReadsDropIns: true, CNIDir: true,
+		ReadsDataDirEnv: true, ReadsDropIns: true, CNIDir: true, Rotates: true, Checks: true,
 		Pair: PairForward, PidOneSplits: true, TermDelay: 5 * time.Second, RenewDays: 120,
 		SupervisorCert: true, ComponentCerts: true, NoChain: true, ListenerChain: true},
 }

@@ -24,6 +24,9 @@ import (
 var parsed = map[string]bool{"server": true, "agent": true, "etcd-snapshot": true,
 	"token": true, "secrets-encrypt": true, "certificate": true, "completion": true}
 
+// later are the subcommands 2021 does not have.
+var later = map[string]bool{"token": true, "secrets-encrypt": true, "certificate": true, "completion": true}
+
 // external are the embedded foreign tools: they get their own name as argv[0]
 // and every argument after it.
 var external = map[string]bool{"kubectl": true, "crictl": true, "ctr": true, "check-config": true}
@@ -36,6 +39,10 @@ func Main() {
 		runExternal(era, prog, os.Args[1:])
 	}
 	cmd, rest := split(os.Args[1:])
+	if later[cmd] && !era.Rotates {
+		fmt.Printf("No help topic for '%s'\n", cmd)
+		os.Exit(3)
+	}
 	if era.VersionReadsConfig {
 		// Until June 2023 even --version died on an unreadable config file.
 		if _, err := findDataDir(era, os.Args[1:]); err != nil {
