@@ -52,7 +52,9 @@ struct k3sup_op {
 	k3sup__json *facts;
 	k3sup__json *evidence;
 	char *message;
-	bool failed; /* message is set by k3sup__fail() and not forgiven */
+	bool failed;   /* message is set by k3sup__fail() and not forgiven */
+	bool sealed;   /* k3sup__op_seal_failure() */
+	int stopping;  /* why its class was told to conclude, 0: it was not */
 	k3sup_doc *result;
 	k3sup_doc *error;
 	k3sup_process **processes;
@@ -69,7 +71,9 @@ struct k3sup_op {
 	char *step_text;
 	uint32_t percent;
 	int64_t last_progress; /* when the callback was last called */
-	int64_t down_since, down_until;
+	int64_t step_began;    /* when the current step of the plan began, 0: none has */
+	int64_t down_since;    /* k3s is down since then, 0: it is not */
+	int64_t down_total;    /* of outages that are over; -1: there was none */
 
 	void (*on_end)(void *arg);
 	void *on_end_arg;
@@ -147,6 +151,7 @@ int k3sup__watch_add(k3sup_op *op, k3sup_process *process) _must_check_;
 void k3sup__watch_remove(k3sup_op *op);
 
 /* progress.c */
+void k3sup__progress_end(k3sup_op *op); /* the last step is over: its time goes into the facts */
 void k3sup__progress_call(k3sup_op *op, const struct k3sup_progress *progress);
 
 /* op.c */

@@ -31,6 +31,7 @@ int k3sup__op_new(k3sup_ctx *ctx, const struct k3sup__op_class *class, int64_t d
 	op->refs = 2;
 	op->deadline = deadline;
 	op->wait_deadline = K3SUP__NEVER;
+	op->down_total = -1;
 	op->at = OP_READY;
 	op->woke = K3SUP__WOKE_START;
 	TAILQ_INSERT_TAIL(&ctx->all, op, all);
@@ -43,18 +44,22 @@ int k3sup__op_new(k3sup_ctx *ctx, const struct k3sup__op_class *class, int64_t d
 void *k3sup__op_state(k3sup_op *op) { return op->state; }
 k3sup_ctx *k3sup__op_ctx(k3sup_op *op) { return op->ctx; }
 enum k3sup__woke k3sup__op_woke(k3sup_op *op) { return op->woke; }
+int k3sup__op_stop_code(k3sup_op *op) { return op->stopping; }
 int64_t k3sup__op_deadline(k3sup_op *op) { return op->deadline; }
 int k3sup__op_work_result(k3sup_op *op) { return op->work_result; }
 k3sup_op *k3sup__op_child(k3sup_op *op) { return op->child; }
 k3sup__json *k3sup__op_facts(k3sup_op *op) { return op ? op->facts : NULL; }
 void k3sup__op_no_return(k3sup_op *op) { op->past_return = true; }
+void k3sup__op_may_stop(k3sup_op *op) { op->past_return = false; }
 bool k3sup__op_is_past_return(k3sup_op *op) { return op->past_return; }
 
 k3sup__json *k3sup__op_evidence(k3sup_op *op)
 {
-	if (op && !op->evidence)
+	if (!op || op->sealed)
+		return NULL;
+	if (!op->evidence)
 		op->evidence = k3sup__json_object();
-	return op ? op->evidence : NULL;
+	return op->evidence;
 }
 
 void k3sup__op_on_end(k3sup_op *op, void (*fn)(void *arg), void *arg)
@@ -126,7 +131,7 @@ static int stop_reason(k3sup_op *op)
 {
 	int stop = op->stop;
 
-	if (op->past_return)
+	if (op->past_return || op->stopping)
 		return 0;
 	if (!stop && k3sup__now_ms() >= op->deadline)
 		return K3SUP_E_TIMEOUT;
@@ -218,6 +223,7 @@ static void op_end(k3sup_op *op, int status)
 	op->status = status;
 	if (status < 0 && !op->failed)
 		(void)k3sup__fail(op, status, "%s", k3sup_strerror(status));
+	k3sup__progress_end(op);
 	freeze(op);
 	if (op->class->clear)
 		op->class->clear(op);
@@ -273,6 +279,16 @@ static bool do_work(k3sup_op *op, int *ret_status)
 	return true;
 }
 
+static int stop_op(k3sup_op *op, int stop)
+{
+	(void)k3sup__fail(op, stop, "%s", k3sup_strerror(stop));
+	if (!op->class->concludes || op->abandoned)
+		return stop;
+	op->stopping = stop;
+	op->woke = K3SUP__WOKE_STOP;
+	return op->class->step(op);
+}
+
 void k3sup__op_run(k3sup_op *op)
 {
 	int r, failed = 0;
@@ -290,7 +306,7 @@ void k3sup__op_run(k3sup_op *op)
 		if (failed < 0)
 			r = failed;
 		else if (stop)
-			r = k3sup__fail(op, stop, "%s", k3sup_strerror(stop));
+			r = stop_op(op, stop);
 		else
 			r = op->class->step(op);
 		if (r == K3SUP__AGAIN)

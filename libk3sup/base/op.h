@@ -31,6 +31,7 @@ struct k3sup__op_class {
 	size_t state_size;                 /* of the state behind the operation, zeroed at the start */
 	int (*step)(k3sup_op *op);
 	void (*clear)(k3sup_op *op);       /* frees what the state owns; may be NULL. Called once, on the loop thread, when the operation has ended */
+	bool concludes;                    /* wants one K3SUP__WOKE_STOP, to report what it leaves, instead of being ended by the engine when it is stopped */
 };
 
 /* why step() was called */
@@ -40,6 +41,7 @@ enum k3sup__woke {
 	K3SUP__WOKE_DEADLINE, /* the time of op_sleep or op_watch is there */
 	K3SUP__WOKE_PROCESS,  /* the watched process has ended */
 	K3SUP__WOKE_CHILD,    /* the child operation has ended */
+	K3SUP__WOKE_STOP,     /* it was asked to stop or is out of time, and failed with that code; what it still does is not stopped any more */
 };
 
 /*
@@ -50,6 +52,7 @@ int k3sup__op_new(k3sup_ctx *ctx, const struct k3sup__op_class *class, int64_t d
 void *k3sup__op_state(k3sup_op *op);
 k3sup_ctx *k3sup__op_ctx(k3sup_op *op);
 enum k3sup__woke k3sup__op_woke(k3sup_op *op);
+int k3sup__op_stop_code(k3sup_op *op); /* with K3SUP__WOKE_STOP: why */
 int64_t k3sup__op_deadline(k3sup_op *op);
 
 /* The arrangers. */
@@ -62,6 +65,8 @@ k3sup_op *k3sup__op_child(k3sup_op *op);
 
 /* From here on the operation is not stopped any more by cancel, callback or its own deadline. May be called from a work function. */
 void k3sup__op_no_return(k3sup_op *op);
+/* The part that could not be stopped is over and another one follows that can (an upgrade after its swap). */
+void k3sup__op_may_stop(k3sup_op *op);
 bool k3sup__op_is_past_return(k3sup_op *op);
 /* 0, or why the operation shall stop now: K3SUP_E_CANCELLED, K3SUP_E_CALLBACK, K3SUP_E_TIMEOUT. Always 0 past the point of no return. op may be NULL. */
 int k3sup__op_checkpoint(k3sup_op *op);
@@ -72,7 +77,9 @@ int k3sup__op_checkpoint(k3sup_op *op);
  */
 int k3sup__fail(k3sup_op *op, int code, const char *fmt, ...) _printf_(3, 4);
 void k3sup__op_forgive(k3sup_op *op);
-/* The object of evidence that goes with a failure; borrowed. NULL if op is NULL: setters take that. */
+/* The failure that was said is final: what is still done (a last look at the node) neither adds to it nor takes it back. */
+void k3sup__op_seal_failure(k3sup_op *op);
+/* The object of evidence that goes with a failure; borrowed. NULL if op is NULL or its failure is sealed: setters take that. */
 k3sup__json *k3sup__op_evidence(k3sup_op *op);
 /* The object that becomes the result; borrowed. */
 k3sup__json *k3sup__op_facts(k3sup_op *op);
@@ -90,7 +97,11 @@ struct k3sup__step {
 void k3sup__op_plan(k3sup_op *op, const struct k3sup__step *steps, size_t count); /* static array; once, before the first step begins */
 void k3sup__op_begin(k3sup_op *op, const char *name, const char *fmt, ...) _printf_(3, 4);
 void k3sup__op_progress(k3sup_op *op, int64_t done, int64_t total);
-void k3sup__op_downtime(k3sup_op *op, int64_t since_ms, int64_t until_ms); /* of CLOCK_BOOTTIME; until 0: still down; since 0: unknown */
+/* k3s went down, or came up, at this moment of CLOCK_BOOTTIME (ms). Counted for the outermost operation; saying it twice changes nothing. */
+void k3sup__op_went_down(k3sup_op *op, int64_t at_ms);
+void k3sup__op_came_up(k3sup_op *op, int64_t at_ms);
+/* How long k3s has been down in this operation until now, -1 if it has not been. */
+int64_t k3sup__op_downtime(const k3sup_op *op);
 
 /* One log line; formatted only if somebody wants that level. op may be NULL (silence). From any thread that owns the operation. */
 void k3sup__log(k3sup_op *op, int32_t level, const char *fmt, ...) _printf_(3, 4);

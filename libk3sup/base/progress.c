@@ -62,7 +62,7 @@ static void emit(k3sup_op *op, int64_t done, int64_t total, bool new_step)
 		.percent = top->percent,
 		.done = done,
 		.total = total,
-		.downtime_ms = top->down_since ? (top->down_until ? top->down_until : now) - top->down_since : -1,
+		.downtime_ms = k3sup__op_downtime(top),
 		.step = op->step < op->n_steps ? op->steps[op->step].name : op->class->verb,
 		.text = message->text ? message->text : "",
 	};
@@ -87,10 +87,30 @@ void k3sup__progress_call(k3sup_op *op, const struct k3sup_progress *progress)
 		}
 }
 
+void k3sup__progress_end(k3sup_op *op)
+{
+	k3sup__json *steps, *one;
+
+	if (!op->step_began || op->step >= op->n_steps)
+		return;
+	steps = k3sup__json_member(op->facts, "steps");
+	if (!steps) {
+		k3sup__json_set(op->facts, "steps", k3sup__json_array());
+		steps = k3sup__json_member(op->facts, "steps");
+	}
+	one = k3sup__json_object();
+	k3sup__json_set_str(one, "name", op->steps[op->step].name);
+	k3sup__json_set_int(one, "ms", k3sup__now_ms() - op->step_began);
+	k3sup__json_add(steps, one);
+	op->step_began = 0;
+}
+
 void k3sup__op_begin(k3sup_op *op, const char *name, const char *fmt, ...)
 {
 	va_list ap;
 
+	k3sup__progress_end(op);
+	op->step_began = k3sup__now_ms();
 	for (size_t i = 0; i < op->n_steps; i++)
 		if (k3sup__streq(op->steps[i].name, name))
 			op->step = i;
@@ -109,10 +129,38 @@ void k3sup__op_progress(k3sup_op *op, int64_t done, int64_t total)
 		emit(op, done, total, false);
 }
 
-void k3sup__op_downtime(k3sup_op *op, int64_t since_ms, int64_t until_ms)
+static k3sup_op *outermost(k3sup_op *op)
 {
-	op->down_since = since_ms;
-	op->down_until = until_ms;
+	while (op->parent)
+		op = op->parent;
+	return op;
+}
+
+void k3sup__op_went_down(k3sup_op *op, int64_t at_ms)
+{
+	op = outermost(op);
+	if (!op->down_since)
+		op->down_since = at_ms;
+}
+
+void k3sup__op_came_up(k3sup_op *op, int64_t at_ms)
+{
+	op = outermost(op);
+	if (!op->down_since)
+		return;
+	if (op->down_total < 0)
+		op->down_total = 0;
+	/* Start times come in clock ticks and may seem to be earlier than the end that was just noticed. */
+	if (at_ms > op->down_since)
+		op->down_total += at_ms - op->down_since;
+	op->down_since = 0;
+}
+
+int64_t k3sup__op_downtime(const k3sup_op *op)
+{
+	if (!op->down_since)
+		return op->down_total;
+	return (op->down_total > 0 ? op->down_total : 0) + k3sup__now_ms() - op->down_since;
 }
 
 /* One line whatever is in it: control bytes of foreign texts (a comm, a path) must not forge lines or move a terminal's cursor. */
@@ -172,7 +220,7 @@ int k3sup__fail(k3sup_op *op, int code, const char *fmt, ...)
 {
 	va_list ap;
 
-	if (!op || op->failed)
+	if (!op || op->failed || op->sealed)
 		return code;
 	va_start(ap, fmt);
 	op->message = one_line(fmt, ap);
@@ -182,9 +230,14 @@ int k3sup__fail(k3sup_op *op, int code, const char *fmt, ...)
 	return code;
 }
 
+void k3sup__op_seal_failure(k3sup_op *op)
+{
+	op->sealed = true;
+}
+
 void k3sup__op_forgive(k3sup_op *op)
 {
-	if (!op)
+	if (!op || op->sealed)
 		return;
 	free(op->message);
 	op->message = NULL;

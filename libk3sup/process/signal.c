@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "process/signal.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* Our parent, its parent and so on up to pid 1: ending one of them would end us, or whoever started us and waits for our answer. */
+static int refuse_ancestors(k3sup_op *op, k3sup_node *node, pid_t pid)
+{
+	pid_t at = getpid();
+
+	/* Bounded: /proc is read while processes come and go, a chain of parents need not be consistent. */
+	for (int n = 0; n < 256 && at > 1; n++) {
+		_close_ int dirfd = -1;
+		struct k3sup__stat stat;
+		char name[32];
+
+		if (at == pid)
+			return k3sup__fail(op, K3SUP_E_REFUSED_PID, "process %d is %s and is not signalled", (int)pid,
+					   at == getpid() ? "this program" : "a parent of this program");
+		snprintf(name, sizeof(name), "%d", (int)at);
+		dirfd = openat(node->proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (dirfd < 0 || k3sup__stat_read(dirfd, &stat) < 0)
+			break;
+		at = stat.ppid;
+	}
+	return 0;
+}
+
+int k3sup__signal_allowed(k3sup_op *op, k3sup_node *node, const k3sup_process *process)
+{
+	pid_t pid = k3sup__process_pid(process);
+
+	if (pid <= 1)
+		return k3sup__fail(op, K3SUP_E_REFUSED_PID, "process 1 is not signalled: in a container its end is the container's end");
+	return refuse_ancestors(op, node, pid);
+}
+
+int k3sup__signal_send(k3sup_op *op, k3sup_node *node, const k3sup_process *process, int signo)
+{
+	int r = k3sup__signal_allowed(op, node, process);
+
+	if (r < 0)
+		return r;
+	/* The pidfd is the identity: it was compared with what /proc said when it was taken, and cannot change hands since. */
+	r = k3sup__process_ended(process) ? -ESRCH : k3sup__process_signal(process, signo);
+	if (r == -ESRCH)
+		return 0;
+	if (r < 0)
+		return k3sup__fail(op, r, "cannot send signal %d to process %d: %s", signo, (int)k3sup__process_pid(process), k3sup_strerror(r));
+	k3sup__log(op, K3SUP_LOG_INFO, "signal %d sent to process %d", signo, (int)k3sup__process_pid(process));
+	return 1;
+}
+
+/* ---- the verb ---- */
+
+struct signal_state {
+	struct k3sup__node_state node;
+	k3sup_process *process;
+	int signo;
+};
+
+static int step(k3sup_op *op)
+{
+	struct signal_state *s = k3sup__op_state(op);
+
+	k3sup__json_set_int(k3sup__op_facts(op), "pid", k3sup__process_pid(s->process));
+	k3sup__json_set_int(k3sup__op_facts(op), "signo", s->signo);
+	return k3sup__signal_send(op, s->node.node, s->process, s->signo);
+}
+
+static void clear(k3sup_op *op)
+{
+	struct signal_state *s = k3sup__op_state(op);
+
+	k3sup_process_unref(s->process);
+}
+
+static const struct k3sup__op_class class = {
+	.verb = "signal",
+	.state_size = sizeof(struct signal_state),
+	.step = step,
+	.clear = clear,
+};
+
+int k3sup_signal(k3sup_node *node, const struct k3sup_signal_opts *opts, k3sup_op **ret_op)
+{
+	struct k3sup_signal_opts o;
+	struct signal_state *s;
+	k3sup_op *op;
+	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), 0) : -EINVAL;
+
+	if (r < 0)
+		return r;
+	if (!o.process || o.signo < 0 || o.signo > SIGRTMAX)
+		return -EINVAL;
+	r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
+	if (r < 0)
+		return r;
+	s = k3sup__op_state(op);
+	s->process = k3sup_process_ref(o.process);
+	s->signo = o.signo ? o.signo : SIGTERM;
+	*ret_op = op;
+	return 0;
+}

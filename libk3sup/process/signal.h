@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One signal to exactly one process.
+ */
+#ifndef K3SUP_PROCESS_SIGNAL_H
+#define K3SUP_PROCESS_SIGNAL_H
+
+#include "base/process.h"
+#include "node/node.h"
+
+/* 0 if this process may be signalled at all; K3SUP_E_REFUSED_PID for pid 1, ourselves and our ancestors. Asked before anything is changed. */
+int k3sup__signal_allowed(k3sup_op *op, k3sup_node *node, const k3sup_process *process) _must_check_;
+/* 1 sent, 0 it had ended already, or why not. For work functions and steps alike: it never blocks. */
+int k3sup__signal_send(k3sup_op *op, k3sup_node *node, const k3sup_process *process, int signo) _must_check_;
+
+#endif

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "swap/swap.h"
+
+#include "base/durable.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define CHUNK ((size_t)1 << 20)
+
+/* ---- looking ---- */
+
+char *k3sup__swap_backup_name(const char *name)
+{
+	return k3sup__fmt("%s" K3SUP__BACKUP_SUFFIX, name);
+}
+
+int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target)
+{
+	_free_ char *a = NULL, *b = NULL;
+	_close_ int fd = -1;
+
+	if (target->st.st_size != payload->st.st_size)
+		return 0;
+	a = malloc(CHUNK);
+	b = malloc(CHUNK);
+	fd = k3sup__place_open(target, O_RDONLY);
+	if (!a || !b)
+		return -ENOMEM;
+	if (fd < 0)
+		return k3sup__fail(op, fd, "cannot read %s: %s", target->path, k3sup_strerror(fd));
+	for (int64_t at = 0; at < payload->st.st_size;) {
+		ssize_t n = k3sup__pread_full(payload->fd, a, CHUNK, at);
+		ssize_t m = n < 0 ? 0 : k3sup__pread_full(fd, b, CHUNK, at);
+		int r;
+
+		if (n < 0 || m < 0)
+			return k3sup__fail(op, n < 0 ? (int)n : (int)m, "cannot read %s: %s", n < 0 ? payload->shown : target->path,
+					   k3sup_strerror(n < 0 ? (int)n : (int)m));
+		if (n == 0)
+			return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s got shorter while it was read", payload->shown);
+		if (n != m || memcmp(a, b, (size_t)n) != 0)
+			return 0;
+		at += n;
+		r = k3sup__op_checkpoint(op);
+		if (r < 0)
+			return r;
+	}
+	return 1;
+}
+
+/* Is the backup's name just another name of the target? So it is between the link and the rename, and nowhere else. */
+static bool backup_is_target(const struct k3sup__place *target, const char *backup)
+{
+	struct stat st;
+
+	return fstatat(target->dirfd, backup, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == target->st.st_dev && st.st_ino == target->st.st_ino;
+}
+
+int k3sup__swap_leftovers(k3sup_op *op, const struct k3sup__place *target, bool remove)
+{
+	_free_ char *backup = k3sup__swap_backup_name(target->name);
+	int n, r;
+
+	if (!backup)
+		return -ENOMEM;
+	n = k3sup__stage_leftovers(op, target->dirfd, target->name, remove);
+	if (n < 0 || !backup_is_target(target, backup))
+		return n;
+	if (!remove)
+		return n + 1;
+	/* Kept, a later copy over the target would go through the shared inode and rewrite the backup with it. */
+	if (unlinkat(target->dirfd, backup, 0) < 0)
+		return k3sup__fail(op, -errno, "cannot remove %s beside %s: %s", backup, target->path, k3sup_strerror(errno));
+	r = k3sup__sync_dir(target->dirfd);
+	return r < 0 ? k3sup__fail(op, r, "cannot sync the directory of %s: %s", target->path, k3sup_strerror(r)) : n + 1;
+}
+
+/* ---- doing ---- */
+
+static int digest_of(k3sup_op *op, int fd, const char *shown, char ret[static K3SUP__SHA256_HEX])
+{
+	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
+	_free_ char *buf = malloc(CHUNK);
+	int r = buf ? k3sup__digest_new(&digest) : -ENOMEM;
+	int64_t at = 0;
+	ssize_t n = 1;
+
+	while (r >= 0 && n > 0) {
+		n = k3sup__pread_full(fd, buf, CHUNK, at);
+		r = n < 0 ? k3sup__fail(op, (int)n, "cannot read %s: %s", shown, k3sup_strerror((int)n)) : k3sup__digest_update(digest, buf, (size_t)n);
+		at += n;
+		if (r >= 0)
+			r = k3sup__op_checkpoint(op);
+	}
+	return r < 0 ? r : k3sup__digest_finish(digest, ret);
+}
+
+/* Copies, and counts the digest over the very bytes that are written. */
+static int copy(k3sup_op *op, const struct k3sup__payload *payload, int out, char sha256[static K3SUP__SHA256_HEX])
+{
+	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
+	_free_ char *buf = malloc(CHUNK);
+	int r = buf ? k3sup__digest_new(&digest) : -ENOMEM;
+	int64_t at = 0, size = payload->st.st_size;
+
+	while (r >= 0 && at < size) {
+		size_t want = size - at < (int64_t)CHUNK ? (size_t)(size - at) : CHUNK;
+		ssize_t n = k3sup__pread_full(payload->fd, buf, want, at);
+
+		if (n < 0)
+			return k3sup__fail(op, (int)n, "cannot read %s: %s", payload->shown, k3sup_strerror((int)n));
+		if ((size_t)n < want)
+			return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s got shorter while it was copied", payload->shown);
+		r = k3sup__write_full(out, buf, want);
+		if (r < 0)
+			return k3sup__fail(op, r, "cannot write the new file: %s", k3sup_strerror(r));
+		r = k3sup__digest_update(digest, buf, want);
+		at += n;
+		k3sup__op_progress(op, at, size);
+		if (r >= 0)
+			r = k3sup__op_checkpoint(op);
+	}
+	return r < 0 ? r : k3sup__digest_finish(digest, sha256);
+}
+
+/* What was written is looked at once more: the payload may have been changed by somebody between the first look and the copy. */
+static int recheck(k3sup_op *op, const struct k3sup__payload *payload, int fd)
+{
+	struct k3sup__build build;
+	int r = k3sup__build_read_fd(op, fd, payload->shown, K3SUP__BUILD_HOST_ARCH, &build);
+
+	if (r < 0)
+		return r;
+	if (build.size != payload->build.size || !k3sup__streq(build.asset_hash, payload->build.asset_hash) ||
+	    !k3sup__streq(build.version, payload->build.version))
+		return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s is another build than it was before it was copied", payload->shown);
+	return 0;
+}
+
+/* Root may use the blocks that ext4 keeps back, so f_bfree counts for it. The metadata of one file fits in 64 KiB anywhere. */
+static int check_space(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target)
+{
+	uint64_t need = (uint64_t)payload->st.st_size + 65536, have;
+	struct statvfs vfs;
+
+	if (fstatvfs(target->dirfd, &vfs) < 0)
+		return k3sup__fail(op, -errno, "cannot ask for the free space beside %s: %s", target->path, k3sup_strerror(errno));
+	have = (uint64_t)vfs.f_frsize * (geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail);
+	if (have >= need)
+		return 0;
+	k3sup__json_set_int(k3sup__op_evidence(op), "free_bytes", (int64_t)have);
+	k3sup__json_set_int(k3sup__op_evidence(op), "needed_bytes", (int64_t)need);
+	return k3sup__fail(op, -ENOSPC, "the file system of %s has %llu bytes free, the new file needs %llu", target->path, (unsigned long long)have,
+			   (unsigned long long)need);
+}
+
+/* A directory that cannot be written is about the node, not about our run: it has a code and a sentence of its own. */
+static int name_readonly(k3sup_op *op, int r, const struct k3sup__place *target)
+{
+	if (r != -EROFS && r != -EACCES && r != -EPERM)
+		return r;
+	k3sup__op_forgive(op);
+	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: %s", target->path,
+			   r == -EROFS ? "its file system is mounted read-only"
+				       : "the kernel does not allow to write in its directory (immutable, or not ours to write)");
+}
+
+static int commit(k3sup_op *op)
+{
+	int r = k3sup__op_checkpoint(op);
+
+	if (r >= 0)
+		k3sup__op_no_return(op);
+	return r;
+}
+
+static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, int old_fd, struct k3sup__stage *stage,
+		 struct k3sup__swapped *ret)
+{
+	int r = check_space(op, payload, target);
+
+	if (r >= 0)
+		r = name_readonly(op, k3sup__stage_begin(op, target->dirfd, target->name, stage), target);
+	if (r >= 0)
+		r = copy(op, payload, stage->fd, ret->sha256);
+	if (r >= 0)
+		r = k3sup__stage_seal(op, stage, old_fd, 0755);
+	if (r >= 0)
+		r = recheck(op, payload, stage->fd);
+	return r;
+}
+
+int k3sup__swap_run(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, struct k3sup__swapped *ret)
+{
+	struct k3sup__stage staged = K3SUP__STAGE_NONE;
+	struct k3sup__swapped s = {0};
+	_free_ char *backup = k3sup__swap_backup_name(target->name);
+	_close_ int old_fd = -1;
+	int r;
+
+	if (!backup)
+		return -ENOMEM;
+	k3sup__op_begin(op, "stage", "copying %s beside %s", payload->shown, target->path);
+	r = k3sup__stage_leftovers(op, target->dirfd, target->name, true);
+	if (r < 0)
+		return name_readonly(op, r, target);
+	old_fd = k3sup__place_open(target, O_RDONLY);
+	if (old_fd < 0)
+		return k3sup__fail(op, old_fd, "cannot read %s: %s", target->path, k3sup_strerror(old_fd));
+	r = digest_of(op, old_fd, target->path, s.old_sha256);
+	if (r >= 0)
+		r = stage(op, payload, target, old_fd, &staged, &s);
+	if (r >= 0 && fstat(staged.fd, &s.st) < 0)
+		r = k3sup__fail(op, -errno, "cannot look at the new file: %s", k3sup_strerror(errno));
+	if (r >= 0) {
+		k3sup__op_begin(op, "swap", "replacing %s", target->path);
+		r = name_readonly(op, k3sup__stage_publish(op, &staged, backup, commit, &s.renamed), target);
+	}
+	k3sup__stage_drop(&staged);
+	if (s.renamed)
+		s.backup = k3sup__fmt("%.*s%s", (int)(target->name - target->path), target->path, backup);
+	*ret = s;
+	return r;
+}
+
+void k3sup__swapped_clear(struct k3sup__swapped *swapped)
+{
+	free(swapped->backup);
+	swapped->backup = NULL;
+}

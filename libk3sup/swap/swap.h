@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The swap, for the verb and for the upgrade.
+ */
+#ifndef K3SUP_SWAP_SWAP_H
+#define K3SUP_SWAP_SWAP_H
+
+#include <k3sup/swap.h>
+
+#include "base/digest.h"
+#include "node/build.h"
+#include "node/node.h"
+
+#define K3SUP__BACKUP_SUFFIX ".k3sup-backup"
+
+/* Where a payload comes from, as the caller of a verb said; kept by the operation. */
+struct k3sup__source {
+	char *path; /* NULL if fd is given */
+	int fd;     /* a duplicate of the caller's, or -1 */
+};
+
+/* Copies what the caller gave. 0, -EINVAL (neither a path nor a descriptor), -EBADF, -ENOMEM. */
+int k3sup__source_take(const char *path, bool has_fd, int fd, struct k3sup__source *ret) _must_check_;
+void k3sup__source_clear(struct k3sup__source *source);
+
+/* A payload that was opened and looked at: a whole k3s binary for this machine. */
+struct k3sup__payload {
+	int fd;
+	const char *shown; /* the path, or "the given descriptor"; borrowed from the source */
+	struct stat st;
+	struct k3sup__build build; /* without digest: that is counted over the bytes that are written */
+};
+#define K3SUP__PAYLOAD_NONE ((struct k3sup__payload){.fd = -1})
+
+int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *ret) _must_check_;
+void k3sup__payload_clear(struct k3sup__payload *payload);
+
+/* 1 if the file at target has the payload's bytes, 0 if not, or a negative code. */
+int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target) _must_check_;
+
+/* The name of the backup, beside the target; owned text. */
+char *k3sup__swap_backup_name(const char *name);
+/* What cut runs left beside the target: temps, or a backup that is the target itself. A number, 0 for none, or a negative code. With remove: it is gone. */
+int k3sup__swap_leftovers(k3sup_op *op, const struct k3sup__place *target, bool remove) _must_check_;
+
+struct k3sup__swapped {
+	bool renamed;          /* the target is the payload now */
+	char sha256[65];       /* of the bytes that were installed */
+	char old_sha256[65];   /* of the file that became the backup */
+	struct stat st;        /* of the installed file */
+	char *backup;          /* its path inside the root; owned */
+};
+
+/*
+ * The steps "stage" and "swap" of the operation's plan. Everything that can be refused by looking at payload and target has been refused by now. The operation is past
+ * its point of no return when this comes back with 0.
+ */
+int k3sup__swap_run(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, struct k3sup__swapped *ret) _must_check_;
+void k3sup__swapped_clear(struct k3sup__swapped *swapped);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "swap/swap.h"
+
+#include "node/identify.h"
+
+#include <k3sup/ctx.h>
+
+#define RETRY_LOCK_MS 100
+
+struct swap_state {
+	struct k3sup__node_state node;
+	struct k3sup__source source;
+	int64_t lock_deadline;
+};
+
+static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 4}, {"stage", 90}, {"swap", 5}};
+
+static int report(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, const struct k3sup__swapped *swapped)
+{
+	k3sup__json *facts = k3sup__op_facts(op), *installed = k3sup__build_json(&payload->build), *backup;
+
+	if (swapped->sha256[0])
+		k3sup__json_set_str(installed, "sha256", swapped->sha256);
+	k3sup__json_set(facts, "wanted", k3sup__json_copy(installed));
+	k3sup__json_set_str(installed, "path", target->path);
+	k3sup__json_set(facts, "installed", installed);
+	k3sup__json_set_str(facts, "authenticated", "none");
+	if (swapped->backup) {
+		backup = k3sup__json_object();
+		k3sup__json_set_str(backup, "path", swapped->backup);
+		k3sup__json_set_str(backup, "sha256", swapped->old_sha256);
+		k3sup__json_set(facts, "backup", backup);
+	}
+	return swapped->renamed;
+}
+
+static int swap_to(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target)
+{
+	struct k3sup__swapped swapped = {0};
+	int r = k3sup__swap_is_same(op, payload, target);
+
+	if (r > 0)
+		r = k3sup__swap_leftovers(op, target, true);
+	else if (r == 0)
+		r = k3sup__swap_run(op, payload, target, &swapped);
+	if (r >= 0 || swapped.renamed)
+		r = r < 0 ? r : report(op, payload, target, &swapped);
+	k3sup__swapped_clear(&swapped);
+	return r;
+}
+
+static int work(k3sup_op *op)
+{
+	struct swap_state *s = k3sup__op_state(op);
+	k3sup_node *node = s->node.node;
+	struct k3sup__payload payload = K3SUP__PAYLOAD_NONE;
+	struct k3sup__place target = K3SUP__PLACE_NONE;
+	int r = k3sup__node_take_turn(op, node);
+
+	if (r < 0)
+		return r;
+	k3sup__op_begin(op, "identify", "looking at payload and target");
+	r = k3sup__payload_load(op, node, &s->source, &payload);
+	if (r >= 0)
+		r = k3sup__installed_find(op, node, NULL, &target);
+	if (r >= 0)
+		r = swap_to(op, &payload, &target);
+	k3sup__place_clear(&target);
+	k3sup__payload_clear(&payload);
+	return r;
+}
+
+static int step(k3sup_op *op)
+{
+	struct swap_state *s = k3sup__op_state(op);
+	int64_t now = k3sup__now_ms();
+
+	switch (k3sup__op_woke(op)) {
+	case K3SUP__WOKE_START:
+		k3sup__op_plan(op, plan, ELEMENTSOF(plan));
+		k3sup__op_begin(op, "lock", "taking the node's lock");
+		break;
+	case K3SUP__WOKE_WORK:
+		if (k3sup__op_work_result(op) != K3SUP_E_BUSY || now >= s->lock_deadline)
+			return k3sup__op_work_result(op);
+		k3sup__op_forgive(op);
+		return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
+	case K3SUP__WOKE_DEADLINE:
+	case K3SUP__WOKE_PROCESS:
+	case K3SUP__WOKE_CHILD:
+	case K3SUP__WOKE_STOP:
+		break;
+	}
+	return k3sup__op_work(op, work);
+}
+
+static void clear(k3sup_op *op)
+{
+	struct swap_state *s = k3sup__op_state(op);
+
+	k3sup__node_give_turn(op, s->node.node);
+	k3sup__source_clear(&s->source);
+}
+
+static const struct k3sup__op_class class = {
+	.verb = "swap",
+	.state_size = sizeof(struct swap_state),
+	.step = step,
+	.clear = clear,
+};
+
+int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **ret_op)
+{
+	struct k3sup_swap_opts o;
+	struct k3sup__source source;
+	struct swap_state *s;
+	k3sup_op *op;
+	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD) : -EINVAL;
+
+	if (r >= 0)
+		r = k3sup__source_take(o.payload, o.flags & K3SUP_SWAP_PAYLOAD_FD, o.payload_fd, &source);
+	if (r < 0)
+		return r;
+	r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
+	if (r < 0) {
+		k3sup__source_clear(&source);
+		return r;
+	}
+	s = k3sup__op_state(op);
+	s->source = source;
+	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);
+	*ret_op = op;
+	return 0;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "upgrade/view.h"
+
+#include "base/journal.h"
+
+#include <fcntl.h>
+
+/* ---- looking ---- */
+
+/* Does this k3s run what is installed? The archive's name tells, or the inode where k3s is installed without a wrapper. */
+static bool runs_installed(const struct k3sup__view *view, const struct k3sup__candidate *c)
+{
+	if (c->image || c->unpacking)
+		return c->exe_dev == view->installed.st.st_dev && c->exe_ino == view->installed.st.st_ino;
+	return view->build.asset_hash[0] && k3sup__streq(view->build.asset_hash, c->asset_hash);
+}
+
+/* A k3s file that cannot be used is a finding, not the end of the look. */
+static bool is_finding(int r)
+{
+	return r == K3SUP_E_TARGET_MISSING || r == K3SUP_E_TARGET_DANGLING || r == K3SUP_E_TARGET_LOOP || r == K3SUP_E_TARGET_NOT_FILE ||
+	       r == K3SUP_E_TARGET_AMBIGUOUS;
+}
+
+static int look_for_file(k3sup_op *op, k3sup_node *node, const char *running_hash, struct k3sup__view *v)
+{
+	_close_ int fd = -1;
+	int r;
+
+	k3sup__place_clear(&v->installed);
+	v->installed_error = k3sup__installed_find(op, node, running_hash, &v->installed);
+	if (is_finding(v->installed_error)) {
+		k3sup__op_forgive(op);
+		return 0;
+	}
+	if (v->installed_error < 0)
+		return v->installed_error;
+	fd = k3sup__place_open(&v->installed, O_RDONLY);
+	if (fd < 0)
+		return k3sup__fail(op, fd, "cannot read %s: %s", v->installed.path, k3sup_strerror(fd));
+	r = k3sup__build_read_fd(op, fd, v->installed.path, K3SUP__BUILD_LENIENT, &v->build);
+	return r < 0 ? r : 0;
+}
+
+static int look_for_processes(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
+{
+	int r;
+
+	k3sup__sighting_clear(&v->sighting);
+	r = k3sup__identify_scan(op, node, &v->installed, &v->sighting);
+	if (r < 0)
+		return r;
+	v->running_error = k3sup__sighting_judge(op, &v->sighting);
+	if (v->running_error == K3SUP_E_NO_K3S || v->running_error == K3SUP_E_AMBIGUOUS)
+		k3sup__op_forgive(op);
+	else if (v->running_error < 0)
+		return v->running_error;
+	return 0;
+}
+
+static int look_at_our_own(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
+{
+	_close_ int dirfd = -1;
+	int r = k3sup__state_dir_open(op, &node->root, node->state_dir, false, node->trust_flags, &dirfd);
+
+	if (r >= 0)
+		r = k3sup__journal_read(op, dirfd, &v->records, &v->damaged);
+	if (r == -ENOENT)
+		k3sup__op_forgive(op);
+	else if (r < 0)
+		return r;
+	v->open_entry = v->records ? k3sup__journal_open_entry(v->records) : NULL;
+	if (node->lock_fd >= 0) /* it is us */
+		return 0;
+	r = k3sup__lock_holder(op, &node->root, node->trust_flags, &v->holder);
+	return r < 0 ? r : 0;
+}
+
+static int look_at_leftovers(k3sup_op *op, struct k3sup__view *v)
+{
+	v->leftovers = v->installed.fd >= 0 ? k3sup__swap_leftovers(op, &v->installed, false) : 0;
+	return v->leftovers < 0 ? v->leftovers : 0;
+}
+
+static int compare(k3sup_op *op, const struct k3sup__payload *payload, struct k3sup__view *v)
+{
+	v->same = -1;
+	if (!payload)
+		return 0;
+	v->same = v->installed.fd >= 0 ? k3sup__swap_is_same(op, payload, &v->installed) : 0;
+	return v->same < 0 ? v->same : 0;
+}
+
+int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *ret)
+{
+	struct k3sup__view v = {.installed = K3SUP__PLACE_NONE};
+	int r = look_for_file(op, node, NULL, &v);
+
+	if (r >= 0)
+		r = look_for_processes(op, node, &v);
+	/* Several files may be installed; the one that runs is the one that counts. */
+	if (r >= 0 && v.installed_error == K3SUP_E_TARGET_AMBIGUOUS && v.sighting.count > 0 && v.sighting.candidates[0].asset_hash[0])
+		r = look_for_file(op, node, v.sighting.candidates[0].asset_hash, &v);
+	if (r >= 0)
+		r = look_at_our_own(op, node, &v);
+	if (r >= 0)
+		r = look_at_leftovers(op, &v);
+	if (r >= 0)
+		r = compare(op, payload, &v);
+	if (r >= 0)
+		r = k3sup__data_dir_find(op, node, v.sighting.count ? &v.sighting.candidates[0] : NULL, &v.data_dir, &v.data_dir_source);
+	for (size_t i = 0; i < v.sighting.count; i++) {
+		v.unpacking |= v.sighting.candidates[i].unpacking;
+		v.pending |= v.installed.fd >= 0 && !runs_installed(&v, &v.sighting.candidates[i]);
+	}
+	if (r < 0) {
+		k3sup__view_clear(&v);
+		return r;
+	}
+	*ret = v;
+	return 0;
+}
+
+void k3sup__view_clear(struct k3sup__view *view)
+{
+	k3sup__place_clear(&view->installed);
+	k3sup__sighting_clear(&view->sighting);
+	k3sup__json_unref(view->records);
+	k3sup__json_unref(view->holder);
+	free(view->data_dir);
+	*view = (struct k3sup__view){.installed = K3SUP__PLACE_NONE};
+}
+
+/* ---- judging ---- */
+
+const char *k3sup__view_state(const struct k3sup__view *v)
+{
+	if (v->running_error == K3SUP_E_AMBIGUOUS || v->installed_error == K3SUP_E_TARGET_AMBIGUOUS)
+		return "ambiguous";
+	if (v->installed.fd < 0 && v->sighting.count == 0)
+		return "absent";
+	if (v->leftovers > 0 && !v->holder) /* with a holder they are at work, not left over */
+		return "interrupted";
+	if (v->sighting.count == 0)
+		return "not-running";
+	if (v->unpacking)
+		return "starting";
+	if (v->installed.fd < 0)
+		return "degraded";
+	if (v->pending)
+		return "restart-pending";
+	return v->same == 0 ? "outdated" : "current";
+}
+
+static const char *next_step(const struct k3sup__view *v, const char *state)
+{
+	static const struct {
+		const char *state, *next;
+	} steps[] = {
+		{"absent", "install k3s; nothing of it was found on this node"},
+		{"ambiguous", "name the k3s file with --k3s, or end the process that does not belong here; the evidence lists them"},
+		{"interrupted", "run k3sup-upgrade once more with the same file; it finishes what was cut"},
+		{"not-running", "start k3s with its service manager and look at its log"},
+		{"starting", "wait until k3s has unpacked itself, then look again"},
+		{"degraded", "put the k3s file back; the running k3s could not be started again"},
+		{"restart-pending", "run k3sup-upgrade with the installed file, or restart k3s; it still runs another build than the installed one"},
+		{"outdated", "run k3sup-upgrade with this payload"},
+	};
+
+	if (v->holder)
+		return "wait for the run that holds the lock";
+	for (size_t i = 0; i < ELEMENTSOF(steps); i++)
+		if (k3sup__streq(steps[i].state, state))
+			return steps[i].next;
+	return v->open_entry ? "run k3sup-upgrade once more; an earlier run was cut before it could prove the running k3s" : "nothing to do";
+}
+
+/* ---- reporting ---- */
+
+static k3sup__json *flags_json(const struct k3sup__view *v)
+{
+	k3sup__json *flags = k3sup__json_array();
+
+	if (v->pending && !v->unpacking && v->running_error == 0)
+		k3sup__json_add(flags, k3sup__json_str("restart-pending"));
+	if (v->same == 0)
+		k3sup__json_add(flags, k3sup__json_str("outdated"));
+	if (v->leftovers > 0)
+		k3sup__json_add(flags, k3sup__json_str("leftovers"));
+	if (v->open_entry)
+		k3sup__json_add(flags, k3sup__json_str("open-operation"));
+	if (v->holder)
+		k3sup__json_add(flags, k3sup__json_str("busy"));
+	if (v->damaged)
+		k3sup__json_add(flags, k3sup__json_str("journal-damaged"));
+	if (v->installed.fd >= 0 && !v->build.wrapper && !v->build.version[0])
+		k3sup__json_add(flags, k3sup__json_str("installed-unknown"));
+	return flags;
+}
+
+/* The version of what runs: from the installed file if it is that build, else read from the running program itself, which is there even when it was unlinked. */
+static void add_build(k3sup_op *op, const struct k3sup__view *v, const struct k3sup__candidate *c, k3sup__json *running)
+{
+	struct k3sup__build build = v->build;
+	_close_ int fd = -1;
+
+	if (!runs_installed(v, c)) {
+		fd = openat(k3sup__process_dirfd(c->process), "exe", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0 || k3sup__build_read_fd(op, fd, "the running program", K3SUP__BUILD_LENIENT, &build) < 0) {
+			k3sup__op_forgive(op);
+			return;
+		}
+	}
+	if (build.version[0])
+		k3sup__json_set_str(running, "version", build.version);
+	if (build.commit[0])
+		k3sup__json_set_str(running, "commit", build.commit);
+}
+
+static k3sup__json *running_json(k3sup_op *op, const struct k3sup__view *v, const struct k3sup__candidate *c)
+{
+	k3sup__json *running = k3sup__candidate_json(c);
+
+	add_build(op, v, c, running);
+	if (v->installed.fd >= 0 && !c->unpacking)
+		k3sup__json_set_bool(running, "is_installed_build", runs_installed(v, c));
+	return running;
+}
+
+static k3sup__json *installed_json(const struct k3sup__view *v)
+{
+	k3sup__json *installed;
+
+	if (v->installed.fd < 0)
+		return k3sup__json_null();
+	installed = k3sup__build_json(&v->build);
+	k3sup__json_set_str(installed, "path", v->installed.path);
+	return installed;
+}
+
+static k3sup__json *backup_json(k3sup_op *op, const struct k3sup__view *v)
+{
+	_free_ char *name = v->installed.fd >= 0 ? k3sup__swap_backup_name(v->installed.name) : NULL;
+	_close_ int fd = name ? openat(v->installed.dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+	struct k3sup__build build;
+	k3sup__json *backup;
+
+	if (fd < 0 || k3sup__build_read_fd(op, fd, name, K3SUP__BUILD_LENIENT, &build) < 0) {
+		k3sup__op_forgive(op);
+		return k3sup__json_null();
+	}
+	backup = k3sup__build_json(&build);
+	k3sup__json_set(backup, "path", k3sup__json_fmt("%.*s%s", (int)(v->installed.name - v->installed.path), v->installed.path, name));
+	return backup;
+}
+
+static k3sup__json *data_dir_json(const struct k3sup__view *v)
+{
+	k3sup__json *data_dir = k3sup__json_object();
+
+	k3sup__json_set_str(data_dir, "path", v->data_dir);
+	k3sup__json_set_str(data_dir, "source", v->data_dir_source);
+	return data_dir;
+}
+
+void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *v)
+{
+	k3sup__json *facts = k3sup__op_facts(op), *about = k3sup__json_object(), *processes = k3sup__json_array();
+	const char *state = k3sup__view_state(v);
+
+	k3sup__json_set_str(about, "root", node->root.path);
+	k3sup__json_set_str(about, "proc", node->proc_path);
+	k3sup__json_set(facts, "node", about);
+	k3sup__json_set_str(facts, "state", state);
+	k3sup__json_set(facts, "flags", flags_json(v));
+	k3sup__json_set_str(facts, "next", next_step(v, state));
+	k3sup__json_set(facts, "data_dir", data_dir_json(v));
+	k3sup__json_set(facts, "installed", installed_json(v));
+	for (size_t i = 0; i < v->sighting.count; i++)
+		k3sup__json_add(processes, running_json(op, v, &v->sighting.candidates[i]));
+	k3sup__json_set(facts, "running", v->running_error == 0 ? k3sup__json_copy(k3sup__json_element(processes, 0)) : k3sup__json_null());
+	k3sup__json_set(facts, "processes", processes);
+	if (!k3sup__json_member(facts, "backup"))
+		k3sup__json_set(facts, "backup", backup_json(op, v));
+	k3sup__json_set(facts, "lock", v->holder ? k3sup__json_ref(v->holder) : k3sup__json_null());
+	if (v->sighting.passed_over)
+		k3sup__json_set(facts, "passed_over", k3sup__json_ref(v->sighting.passed_over));
+}
+
+void k3sup__wanted_report(k3sup_op *op, const struct k3sup__payload *payload, const char *sha256)
+{
+	k3sup__json *wanted = k3sup__build_json(&payload->build);
+
+	if (sha256 && sha256[0])
+		k3sup__json_set_str(wanted, "sha256", sha256);
+	k3sup__json_set_str(wanted, "path", payload->shown);
+	k3sup__json_set(k3sup__op_facts(op), "wanted", wanted);
+}
