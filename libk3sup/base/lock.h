@@ -16,9 +16,18 @@
  */
 int k3sup__state_dir_open(k3sup_op *op, const struct k3sup__root *root, const char *path, bool create, unsigned trust_flags, int *ret_fd) _must_check_;
 
-/* A lock that is held: the descriptor. */
+/*
+ * A file in it, with these openat(2) flags (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK are added; made 0600). The descriptor, or -errno (-ENOENT without a sentence);
+ * K3SUP_E_STATE_DIR if it is no regular file, not root's (or ours), or anybody else may open it.
+ */
+int k3sup__state_file_open(k3sup_op *op, int dirfd, const char *name, int flags) _must_check_;
+
+/* A lock that is held: the descriptor. K3SUP_E_UNSUPPORTED on a network file system, where other hosts' locks, or none, may be what one gets. */
 int k3sup__lock_take(k3sup_op *op, const struct k3sup__root *root, unsigned trust_flags, int *ret_fd) _must_check_; /* 0; K3SUP_E_BUSY with evidence /holder */
-/* Who holds it? 1 with a description {pid, boot_id, pid_ns, start_time, program} in ret (owned), 0 if it is free or was never made, or an error. Changes nothing. */
+/*
+ * Who holds it? 1 with a description {pid, boot_id, pid_ns, start_time, program} in ret (owned; empty in the instant between locking and writing it), 0 if it is
+ * free or was never made, or an error. Changes nothing.
+ */
 int k3sup__lock_holder(k3sup_op *op, const struct k3sup__root *root, unsigned trust_flags, k3sup__json **ret) _must_check_;
 
 #endif
