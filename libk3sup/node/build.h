@@ -11,21 +11,30 @@
 
 struct k3sup__build {
 	uint64_t size;
-	char sha256[65];               /* "" if it was not asked for */
-	char arch[16];                 /* Go's name: amd64, arm64, arm, s390x, riscv64, 386; "" if unknown */
-	bool wrapper;                  /* carries an archive; else the program inside (or an image's k3s) */
+	char sha256[65];                   /* "" if it was not asked for */
+	char arch[16];                     /* Go's name: amd64, arm64, arm, s390x, riscv64, 386; "" if unknown */
+	bool wrapper;                      /* carries an archive */
+	bool inner;                        /* the program inside, or an image's k3s. Neither: not known to be k3s */
 	char asset_hash[K3SUP__H_LEN + 1]; /* "" for an inner program */
-	char version[96];              /* "" if it cannot be established */
+	char version[96];                  /* "" if it cannot be established */
 	char commit[48];
 	char go[32];
 };
 
 /* flags */
-#define K3SUP__BUILD_SHA256 1u  /* hash the whole file too, in the same pass */
-#define K3SUP__BUILD_LENIENT 2u /* 0 for every regular file: what is not k3s just has empty fields (an installed file that is torn must still be replaceable) */
+#define K3SUP__BUILD_SHA256 1u /* hash the whole file too, in the same pass */
+#define K3SUP__BUILD_LENIENT \
+	2u /* 0 for every regular file that stays as it is meanwhile: what is not k3s just has empty fields (a torn installed file must be replaceable) */
 #define K3SUP__BUILD_HOST_ARCH 4u /* K3SUP_E_PAYLOAD_ARCH if it is for another machine than this one */
 
-/* 0, or K3SUP_E_PAYLOAD_NOT_FILE, _EMPTY, _NOT_K3S, _ARCH, _TRUNCATED, _CHANGED, -errno, with a sentence that names `shown`. */
+/*
+ * What counts as k3s: an ELF program that names exactly one embedded archive ("embed/" or "build/data/", 64 lowercase hex digits, ".tar.zst", ".tar.gz" or ".tgz") is a
+ * wrapper. One that names none is an inner program if its Go build information says so: its package is a command of the k3s source (but not the wrapper's), or the linker
+ * set k3s's pkg/version, or (Go before 1.18, built from a list of files) kine is among its modules and the bytes hold one k3s version. Two archives: neither.
+ *
+ * 0, or K3SUP_E_PAYLOAD_NOT_FILE, _EMPTY, _NOT_K3S, _ARCH, _TRUNCATED, _CHANGED, -errno, with a sentence that names `shown`. ret is filled with what is known on failure too.
+ * Two sources that contradict each other about the version leave it empty and add a warning to the operation's facts.
+ */
 int k3sup__build_read_fd(k3sup_op *op, int fd, const char *shown, unsigned flags, struct k3sup__build *ret) _must_check_;
 /* Opens a path of the caller as a payload: regular, readable; with trust check of every component (from "/", links followed). Errors as above and K3SUP_E_PAYLOAD_MISSING, K3SUP_E_UNTRUSTED. */
 int k3sup__payload_open(k3sup_op *op, const char *path, unsigned trust_flags, int *ret_fd) _must_check_;
