@@ -13,6 +13,8 @@
  * libuv's timers are not used: they run on CLOCK_MONOTONIC, which stands still in suspend, and need a poll timeout from the host. A timerfd inside the loop
  * makes the one descriptor readable instead.
  */
+#define MAX_TIMER_MS ((int64_t)INT32_MAX * 1000) /* a 32-bit time_t holds no more; being woken too early does no harm */
+
 static void rearm(k3sup_ctx *ctx)
 {
 	int64_t due = ctx->heap_len ? ctx->heap[0]->due : K3SUP__NEVER;
@@ -23,6 +25,8 @@ static void rearm(k3sup_ctx *ctx)
 	if (due != K3SUP__NEVER) {
 		if (due < 1)
 			due = 1; /* zero would switch it off */
+		if (due > MAX_TIMER_MS)
+			due = MAX_TIMER_MS;
 		spec.it_value.tv_sec = (time_t)(due / 1000);
 		spec.it_value.tv_nsec = (long)(due % 1000) * 1000000;
 	}
@@ -83,7 +87,7 @@ void k3sup__ctx_arm(k3sup_op *op)
 	k3sup_ctx *ctx = op->ctx;
 
 	op->due = op->wait_deadline;
-	if (!op->past_return && op->deadline < op->due)
+	if (k3sup__op_can_stop(op) && op->deadline < op->due)
 		op->due = op->deadline;
 	if (op->due == K3SUP__NEVER)
 		return;
@@ -120,8 +124,14 @@ static void on_timer(uv_poll_t *poll, int status, int events)
 	if (read(ctx->timerfd, &times, sizeof(times)) < 0)
 		return; /* EAGAIN: it was set anew meanwhile */
 	ctx->armed = K3SUP__NEVER;
-	while (ctx->heap_len > 0 && ctx->heap[0]->due <= now)
-		k3sup__ctx_make_ready(ctx->heap[0], K3SUP__WOKE_DEADLINE);
+	while (ctx->heap_len > 0 && ctx->heap[0]->due <= now) {
+		k3sup_op *op = ctx->heap[0];
+
+		if (op->at == OP_WAITING || k3sup__worker_unqueue(op))
+			k3sup__ctx_make_ready(op, K3SUP__WOKE_DEADLINE);
+		else
+			k3sup__ctx_disarm(op); /* its work function has begun and looks at the clock by itself */
+	}
 	rearm(ctx);
 }
 
@@ -129,7 +139,9 @@ static void on_timer(uv_poll_t *poll, int status, int events)
 
 static void on_wake(uv_async_t *wake)
 {
-	(void)wake; /* it only ends the host's poll(); dispatch looks at the queues anyway */
+	k3sup_ctx *ctx = wake->data;
+
+	ctx->woken = true;
 }
 
 void k3sup__ctx_wake(k3sup_ctx *ctx)
@@ -164,6 +176,7 @@ static int open_handles(k3sup_ctx *ctx)
 
 	if (r < 0)
 		return r;
+	ctx->wake.data = ctx;
 	ctx->timerfd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	r = ctx->timerfd < 0 ? -errno : uv_poll_init(&ctx->loop, &ctx->timer, ctx->timerfd);
 	if (r < 0) {
@@ -242,7 +255,7 @@ static void destroy(k3sup_ctx *ctx)
 	}
 	ctx->stop_pending = true; /* also for those that were asked before and were past their point of no return */
 	k3sup__ctx_wake(ctx);
-	while (!TAILQ_EMPTY(&ctx->all))
+	while (!TAILQ_EMPTY(&ctx->all) || !TAILQ_EMPTY(&ctx->ready)) /* ready: late done callbacks that nobody wants any more */
 		if (k3sup_ctx_dispatch(ctx) == 0)
 			(void)poll(&(struct pollfd){.fd = k3sup_ctx_fd(ctx), .events = POLLIN}, 1, -1);
 	k3sup__worker_stop(ctx);
@@ -251,6 +264,8 @@ static void destroy(k3sup_ctx *ctx)
 	(void)uv_loop_close(&ctx->loop);
 	pthread_cond_destroy(&ctx->work_there);
 	pthread_mutex_destroy(&ctx->mutex);
+	k3sup_doc_unref(ctx->lost_error);
+	k3sup_doc_unref(ctx->lost_result);
 	free(ctx->heap);
 	free(ctx);
 }
@@ -294,18 +309,33 @@ static bool run_ready(k3sup_ctx *ctx)
 	bool any = false;
 	k3sup_op *op;
 
-	/* Only what is ready by now: an operation that is ready again at once must not keep the host from its other work. */
+	/*
+	 * Only what is ready by now, and one piece of inline work: an operation that is ready again at once must not keep the host from its other work.
+	 * What is left keeps its place before those that became ready meanwhile.
+	 */
+	ctx->worked = false;
 	TAILQ_CONCAT(&now, &ctx->ready, ready);
-	while ((op = TAILQ_FIRST(&now))) {
+	while (!ctx->worked && (op = TAILQ_FIRST(&now))) {
 		TAILQ_REMOVE(&now, op, ready);
 		any = true;
 		k3sup__op_run(op);
 	}
+	TAILQ_CONCAT(&now, &ctx->ready, ready);
+	TAILQ_CONCAT(&ctx->ready, &now, ready);
 	return any;
+}
+
+/* The context this thread is dispatching. Callbacks are called where this is theirs; from everywhere else they get messages. */
+static _Thread_local const k3sup_ctx *driven;
+
+bool k3sup__ctx_is_driven(const k3sup_ctx *ctx)
+{
+	return driven == ctx;
 }
 
 int k3sup_ctx_dispatch(k3sup_ctx *ctx)
 {
+	const k3sup_ctx *outer = driven; /* a callback of one context may drive another one */
 	bool any;
 
 	if (!ctx)
@@ -313,13 +343,17 @@ int k3sup_ctx_dispatch(k3sup_ctx *ctx)
 	if (ctx->dispatching)
 		return -EBUSY;
 	ctx->dispatching = true;
+	driven = ctx;
 	turn(ctx);
+	ctx->woken = false;
 	any = k3sup__worker_collect(ctx);
 	k3sup__op_look_at_stop(ctx);
 	any |= run_ready(ctx);
-	if (!TAILQ_EMPTY(&ctx->ready))
-		k3sup__ctx_wake(ctx);
 	turn(ctx);
+	/* The last turn may have taken in the wake-up of something that came after the looks above; the host must find the descriptor readable for it. */
+	if (ctx->woken || !TAILQ_EMPTY(&ctx->ready))
+		k3sup__ctx_wake(ctx);
+	driven = outer;
 	ctx->dispatching = false;
 	if (ctx->refs == 0 && !ctx->dying)
 		destroy(ctx);

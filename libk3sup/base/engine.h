@@ -53,6 +53,7 @@ struct k3sup_op {
 	k3sup__json *evidence;
 	char *message;
 	bool failed;   /* message is set by k3sup__fail() and not forgiven */
+	int fail_code;
 	bool sealed;   /* k3sup__op_seal_failure() */
 	int stopping;  /* why its class was told to conclude, 0: it was not */
 	k3sup_doc *result;
@@ -102,6 +103,8 @@ struct k3sup_ctx {
 	unsigned flags;
 	bool dispatching;
 	bool dying;
+	bool woken;  /* the loop took in a wake-up */
+	bool worked; /* inline: this dispatch has done its piece of work */
 
 	uv_loop_t loop;
 	uv_async_t wake;
@@ -116,6 +119,8 @@ struct k3sup_ctx {
 	struct op_list ready;
 	atomic_bool stop_pending; /* some operation's stop flag was set from outside */
 
+	k3sup_doc *lost_error, *lost_result; /* of operations that end when there is no memory to say how; made before the first one */
+
 	atomic_int log_level;
 	k3sup_log_fn log;
 	void *log_data;
@@ -129,10 +134,12 @@ struct k3sup_ctx {
 	struct op_list done_work;     /* under mutex */
 	struct message_list messages; /* under mutex */
 	unsigned n_messages;          /* under mutex */
+	unsigned n_dropped;           /* under mutex */
 };
 
 /* ctx.c */
 void k3sup__ctx_wake(k3sup_ctx *ctx); /* from any thread and from signal handlers */
+bool k3sup__ctx_is_driven(const k3sup_ctx *ctx); /* does this very thread dispatch it now? */
 void k3sup__ctx_make_ready(k3sup_op *op, enum k3sup__woke woke);
 int k3sup__ctx_reserve_timers(k3sup_ctx *ctx) _must_check_; /* room in the heap for one more operation: so arming cannot fail */
 void k3sup__ctx_arm(k3sup_op *op);                          /* by wait_deadline and deadline */
@@ -143,7 +150,6 @@ int k3sup__worker_submit(k3sup_op *op) _must_check_;
 bool k3sup__worker_unqueue(k3sup_op *op); /* true: it had not begun and is ours again */
 bool k3sup__worker_collect(k3sup_ctx *ctx); /* finished work becomes ready, messages are delivered; true if there was any */
 void k3sup__worker_stop(k3sup_ctx *ctx);
-bool k3sup__worker_is_me(const k3sup_ctx *ctx);
 void k3sup__worker_say(k3sup_ctx *ctx, struct message *message); /* takes it over; drops it when too many wait */
 
 /* watch.c */
@@ -156,6 +162,7 @@ void k3sup__progress_call(k3sup_op *op, const struct k3sup_progress *progress);
 
 /* op.c */
 void k3sup__op_run(k3sup_op *op);     /* step, and what it arranges */
+bool k3sup__op_can_stop(const k3sup_op *op); /* neither past its point of no return nor stopping already */
 void k3sup__op_look_at_stop(k3sup_ctx *ctx);
 void k3sup__op_release(k3sup_op *op); /* one of refs */
 

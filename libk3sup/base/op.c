@@ -8,13 +8,42 @@
 
 /* ---- making ---- */
 
+/* An operation that ends when memory is gone still has its documents: these. */
+static int make_lost_docs(k3sup_ctx *ctx)
+{
+	k3sup__json *error = k3sup__json_object(), *result = k3sup__json_object();
+	int r = 0;
+
+	k3sup__json_set_int(error, "code", -ENOMEM);
+	k3sup__json_set_str(error, "name", k3sup_error_name(-ENOMEM));
+	k3sup__json_set_str(error, "message", "there was no memory left to say how it ended");
+	k3sup__json_set(error, "evidence", k3sup__json_object());
+	k3sup__json_set_bool(result, "ok", false);
+	k3sup__json_set(result, "error", k3sup__json_ref(error));
+	if (k3sup__json_broken(result))
+		r = -ENOMEM;
+	if (r == 0)
+		r = k3sup__doc_new(k3sup__json_ref(error), &ctx->lost_error);
+	if (r == 0)
+		r = k3sup__doc_new(k3sup__json_ref(result), &ctx->lost_result);
+	k3sup__json_unref(error);
+	k3sup__json_unref(result);
+	if (r < 0)
+		ctx->lost_error = k3sup_doc_unref(ctx->lost_error);
+	return r;
+}
+
 int k3sup__op_new(k3sup_ctx *ctx, const struct k3sup__op_class *class, int64_t deadline, k3sup_op **ret_op)
 {
-	k3sup_op *op = calloc(1, sizeof(*op));
-	int r = -ENOMEM;
+	k3sup_op *op;
+	int r = ctx->lost_result ? 0 : make_lost_docs(ctx);
 
+	if (r < 0)
+		return r;
+	op = calloc(1, sizeof(*op));
 	if (!op)
 		return -ENOMEM;
+	r = -ENOMEM;
 	op->state = calloc(1, class->state_size ? class->state_size : 1);
 	op->facts = k3sup__json_object();
 	if (op->state && op->facts)
@@ -84,6 +113,7 @@ int k3sup__op_add_process(k3sup_op *op, k3sup_process *process)
 int k3sup__op_work(k3sup_op *op, int (*fn)(k3sup_op *op))
 {
 	op->work = fn;
+	op->wait_deadline = K3SUP__NEVER;
 	return K3SUP__WORK;
 }
 
@@ -103,39 +133,67 @@ int k3sup__op_watch(k3sup_op *op, k3sup_process *process, int64_t deadline)
 	return K3SUP__WAIT;
 }
 
+static void drop_child(k3sup_op *op)
+{
+	k3sup_op *child = op->child;
+
+	if (!child)
+		return;
+	op->child = NULL;
+	child->parent = NULL;
+	if (child->at != OP_ENDED && child->users == 0)
+		k3sup_op_cancel(child);
+	k3sup__op_release(child);
+}
+
 int k3sup__op_call(k3sup_op *op, k3sup_op *child)
 {
-	k3sup_op_unref(op->child);
+	drop_child(op);
 	op->child = child;
 	child->parent = op;
+	/* The caller's reference becomes the engine's: an operation that only another one waits for must not keep a context that nobody drives any more. */
+	if (--child->users == 0)
+		k3sup_ctx_unref(child->ctx);
 	/* The child's own deadline bounds the wait; the parent needs no timer of its own meanwhile. */
-	if (op->deadline < child->deadline && !op->past_return)
+	if (op->deadline < child->deadline && k3sup__op_can_stop(op))
 		child->deadline = op->deadline;
 	op->wait_deadline = K3SUP__NEVER;
 	return K3SUP__WAIT;
 }
 
+static int adopt_evidence(const char *key, k3sup__json *value, void *arg)
+{
+	k3sup__json_set(arg, key, k3sup__json_ref(value));
+	return 0;
+}
+
 int k3sup__op_adopt(k3sup_op *op, k3sup_op *child)
 {
-	if (child->status < 0 && child->failed) {
+	/* The child's object itself stays as it is: its documents show it. */
+	if (child->status < 0 && !op->failed) {
 		(void)k3sup__fail(op, child->status, "%s", child->message ? child->message : k3sup_strerror(child->status));
-		if (child->evidence && !op->evidence)
-			op->evidence = k3sup__json_ref(child->evidence);
+		if (child->evidence)
+			(void)k3sup__json_each(child->evidence, adopt_evidence, k3sup__op_evidence(op));
 	}
 	return child->status;
 }
 
 /* ---- stopping ---- */
 
+bool k3sup__op_can_stop(const k3sup_op *op)
+{
+	return !op->past_return && !op->stopping;
+}
+
 static int stop_reason(k3sup_op *op)
 {
-	int stop = op->stop;
-
-	if (op->past_return || op->stopping)
+	if (!k3sup__op_can_stop(op))
 		return 0;
-	if (!stop && k3sup__now_ms() >= op->deadline)
-		return K3SUP_E_TIMEOUT;
-	return stop;
+	/* Callers only know the outermost operation. Those that wait for this one stand still, so their fields may be read here. */
+	for (const k3sup_op *asked = op; asked && k3sup__op_can_stop(asked); asked = asked->parent)
+		if (asked->stop)
+			return asked->stop;
+	return k3sup__now_ms() >= op->deadline ? K3SUP_E_TIMEOUT : 0;
 }
 
 int k3sup__op_checkpoint(k3sup_op *op)
@@ -165,7 +223,7 @@ void k3sup__op_look_at_stop(k3sup_ctx *ctx)
 	TAILQ_FOREACH(op, &ctx->all, all) {
 		int expected = 0;
 
-		if (!op->stop || (op->past_return && !op->abandoned))
+		if (!op->stop || (!k3sup__op_can_stop(op) && !op->abandoned))
 			continue;
 		if (op->at == OP_WAITING && op->child && op->child->parent == op) {
 			/* A parent does not end before its child has come to a safe point. */
@@ -203,16 +261,18 @@ static void freeze(k3sup_op *op)
 	if (op->status < 0) {
 		k3sup__json *error = error_json(op);
 
-		if (k3sup__doc_new(k3sup__json_ref(error), &op->error) < 0)
+		if (k3sup__json_broken(error) || k3sup__doc_new(k3sup__json_ref(error), &op->error) < 0)
 			op->error = NULL;
 		k3sup__json_set(op->facts, "error", error);
 	}
 	/* A document with holes must not look like one that has nothing to say there. */
 	if (k3sup__json_broken(op->facts) || k3sup__doc_new(k3sup__json_ref(op->facts), &op->result) < 0) {
-		op->result = NULL;
+		op->result = k3sup_doc_ref(op->ctx->lost_result);
 		if (op->status >= 0)
 			op->status = -ENOMEM;
 	}
+	if (op->status < 0 && !op->error)
+		op->error = k3sup_doc_ref(op->ctx->lost_error);
 }
 
 static void op_end(k3sup_op *op, int status)
@@ -229,10 +289,8 @@ static void op_end(k3sup_op *op, int status)
 		op->class->clear(op);
 	free(op->state);
 	op->state = NULL;
-	if (op->child) {
-		op->child->parent = NULL;
-		op->child = k3sup_op_unref(op->child);
-	}
+	drop_child(op);
+	k3sup__watch_remove(op); /* of a step that arranged a watch and then failed */
 	if (op->on_end)
 		op->on_end(op->on_end_arg);
 	op->at = OP_ENDED;
@@ -267,20 +325,26 @@ void k3sup__op_release(k3sup_op *op)
 static bool do_work(k3sup_op *op, int *ret_status)
 {
 	if (op->ctx->flags & K3SUP_CTX_INLINE) {
+		op->ctx->worked = true;
 		op->work_result = op->work(op);
 		k3sup__ctx_make_ready(op, K3SUP__WOKE_WORK); /* not at once: others may be ready, too */
 		return false;
 	}
 	op->at = OP_WORKING;
+	k3sup__ctx_arm(op); /* it may have to wait for others' work longer than it has time */
 	*ret_status = k3sup__worker_submit(op);
 	if (*ret_status == 0)
 		return false;
+	(void)k3sup__fail(op, *ret_status, "cannot start the worker thread: %s", k3sup_strerror(*ret_status));
+	k3sup__ctx_disarm(op);
 	op->at = OP_READY;
 	return true;
 }
 
 static int stop_op(k3sup_op *op, int stop)
 {
+	if (op->failed && op->fail_code != stop)
+		k3sup__op_forgive(op); /* something failed at the same moment, but that is not why it ends */
 	(void)k3sup__fail(op, stop, "%s", k3sup_strerror(stop));
 	if (!op->class->concludes || op->abandoned)
 		return stop;

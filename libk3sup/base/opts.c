@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/op.h"
 
+#define MAX_SIZE 4096u
+
 /* The same contract as openat2(2) and clone3(2): old callers get defaults, new callers get -E2BIG only if they use what we do not know. */
 int k3sup__opts(const void *opts, void *ret, size_t size, uint32_t known_flags)
 {
@@ -17,6 +19,8 @@ int k3sup__opts(const void *opts, void *ret, size_t size, uint32_t known_flags)
 	memcpy(head, opts, sizeof(head));
 	if (head[1] & ~known_flags)
 		return -EINVAL;
+	if (given > MAX_SIZE && given > size)
+		return -E2BIG; /* not the size of any struct of ours: somebody forgot to set it */
 	for (size_t i = size; i < given; i++)
 		if (((const unsigned char *)opts)[i] != 0)
 			return -E2BIG;

@@ -21,6 +21,8 @@ static uint64_t permille(const k3sup_op *op, uint64_t part)
 {
 	uint64_t before = 0, all = 0, own = 0;
 
+	if (op->n_steps > 0 && op->step == op->n_steps)
+		return 0; /* none has begun */
 	for (size_t i = 0; i < op->n_steps; i++) {
 		all += op->steps[i].weight;
 		if (i < op->step)
@@ -34,7 +36,7 @@ static uint64_t permille(const k3sup_op *op, uint64_t part)
 static void emit(k3sup_op *op, int64_t done, int64_t total, bool new_step)
 {
 	uint64_t part = done >= 0 && total > 0 ? (uint64_t)(done < total ? done : total) * 1000 / (uint64_t)total : 0;
-	bool worker = k3sup__worker_is_me(op->ctx);
+	bool here = k3sup__ctx_is_driven(op->ctx);
 	struct message *message;
 	k3sup_op *top = op;
 	int64_t now;
@@ -43,10 +45,10 @@ static void emit(k3sup_op *op, int64_t done, int64_t total, bool new_step)
 	part = permille(op, part);
 	for (; top->parent; part = permille(top, part))
 		top = top->parent;
-	if (!worker && !top->progress) /* the worker must not look: the callback is the loop thread's */
+	if (here && !top->progress) /* no other thread may look: the callback is the loop thread's */
 		return;
 	now = k3sup__now_ms();
-	if (!new_step && now - top->last_progress < EVERY_MS && done != total)
+	if (!new_step && now - top->last_progress < EVERY_MS && (total < 0 || done != total))
 		return;
 	top->last_progress = now;
 	if (part / 10 > top->percent)
@@ -66,7 +68,7 @@ static void emit(k3sup_op *op, int64_t done, int64_t total, bool new_step)
 		.step = op->step < op->n_steps ? op->steps[op->step].name : op->class->verb,
 		.text = message->text ? message->text : "",
 	};
-	if (worker) {
+	if (!here) {
 		k3sup__worker_say(op->ctx, message);
 		return;
 	}
@@ -163,6 +165,31 @@ int64_t k3sup__op_downtime(const k3sup_op *op)
 	return (op->down_total > 0 ? op->down_total : 0) + k3sup__now_ms() - op->down_since;
 }
 
+/* Bytes of the UTF-8 character that begins here; 0 if there is none, or if it is a control character (also of the C1 set: terminals obey them). */
+static size_t printable(const unsigned char *c)
+{
+	static const unsigned char first[] = {0xc2, 0xe0, 0xf0, 0xf5}; /* of 2, 3 and 4 bytes, and past the last one */
+	unsigned code;
+	size_t n = 2;
+
+	if (c[0] < 0x80)
+		return c[0] >= 0x20 && c[0] != 0x7f;
+	if (c[0] < first[0] || c[0] >= first[3])
+		return 0;
+	while (c[0] >= first[n - 1])
+		n++;
+	code = c[0] & (0xffu >> (n + 1));
+	for (size_t i = 1; i < n; i++) {
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (c[i] & 0x3fu);
+	}
+	/* too long a form, UTF-16's surrogates, past the end of Unicode; C1 */
+	if ((n == 3 && code < 0x800) || (n == 4 && code < 0x10000) || (code >= 0xd800 && code <= 0xdfff) || code > 0x10ffff || code < 0xa0)
+		return 0;
+	return n;
+}
+
 /* One line whatever is in it: control bytes of foreign texts (a comm, a path) must not forge lines or move a terminal's cursor. */
 static char *one_line(const char *fmt, va_list ap)
 {
@@ -174,11 +201,14 @@ static char *one_line(const char *fmt, va_list ap)
 		return NULL;
 	}
 	at = line = malloc(strlen(raw) * 4 + 1);
-	for (const char *c = raw; line && *c; c++) {
-		if ((unsigned char)*c < 0x20 || (unsigned char)*c == 0x7f)
-			at += sprintf(at, "\\x%02x", (unsigned char)*c);
+	for (const char *c = raw; line && *c;) {
+		size_t n = printable((const unsigned char *)c);
+
+		if (n == 0)
+			at += sprintf(at, "\\x%02x", (unsigned char)*c++);
 		else
-			*at++ = *c;
+			at = mempcpy(at, c, n);
+		c += n;
 	}
 	if (line)
 		*at = '\0';
@@ -199,7 +229,7 @@ void k3sup__log(k3sup_op *op, int32_t level, const char *fmt, ...)
 	va_end(ap);
 	if (!text)
 		return;
-	if (!k3sup__worker_is_me(ctx)) {
+	if (k3sup__ctx_is_driven(ctx)) {
 		if (ctx->log)
 			ctx->log(level, op->class->verb, text, ctx->log_data);
 		free(text);
@@ -226,6 +256,7 @@ int k3sup__fail(k3sup_op *op, int code, const char *fmt, ...)
 	op->message = one_line(fmt, ap);
 	va_end(ap);
 	op->failed = true;
+	op->fail_code = code;
 	k3sup__log(op, K3SUP_LOG_ERR, "%s: %s", k3sup_error_name(code), op->message ? op->message : k3sup_strerror(code));
 	return code;
 }

@@ -83,11 +83,6 @@ bool k3sup__worker_unqueue(k3sup_op *op)
 	return was;
 }
 
-bool k3sup__worker_is_me(const k3sup_ctx *ctx)
-{
-	return ctx->thread_runs && pthread_equal(pthread_self(), ctx->thread);
-}
-
 void k3sup__worker_say(k3sup_ctx *ctx, struct message *message)
 {
 	bool room;
@@ -97,6 +92,8 @@ void k3sup__worker_say(k3sup_ctx *ctx, struct message *message)
 	if (room) {
 		TAILQ_INSERT_TAIL(&ctx->messages, message, next);
 		ctx->n_messages++;
+	} else {
+		ctx->n_dropped++;
 	}
 	pthread_mutex_unlock(&ctx->mutex);
 	if (room) {
@@ -117,11 +114,20 @@ static void deliver(k3sup_ctx *ctx, struct message *message)
 	free(message);
 }
 
+static void tell_dropped(k3sup_ctx *ctx, unsigned count)
+{
+	_free_ char *text = ctx->log && ctx->log_level >= K3SUP_LOG_WARNING ? k3sup__fmt("%u messages were lost: nobody took them in time", count) : NULL;
+
+	if (text)
+		ctx->log(K3SUP_LOG_WARNING, "base", text, ctx->log_data);
+}
+
 bool k3sup__worker_collect(k3sup_ctx *ctx)
 {
 	struct message_list said = TAILQ_HEAD_INITIALIZER(said);
 	struct op_list done = TAILQ_HEAD_INITIALIZER(done);
 	struct message *message;
+	unsigned dropped;
 	bool any = false;
 	k3sup_op *op;
 
@@ -129,6 +135,8 @@ bool k3sup__worker_collect(k3sup_ctx *ctx)
 	pthread_mutex_lock(&ctx->mutex);
 	TAILQ_CONCAT(&said, &ctx->messages, next);
 	ctx->n_messages = 0;
+	dropped = ctx->n_dropped;
+	ctx->n_dropped = 0;
 	TAILQ_CONCAT(&done, &ctx->done_work, queue);
 	pthread_mutex_unlock(&ctx->mutex);
 
@@ -137,6 +145,8 @@ bool k3sup__worker_collect(k3sup_ctx *ctx)
 		deliver(ctx, message);
 		any = true;
 	}
+	if (dropped)
+		tell_dropped(ctx, dropped);
 	while ((op = TAILQ_FIRST(&done))) {
 		TAILQ_REMOVE(&done, op, queue);
 		k3sup__ctx_make_ready(op, K3SUP__WOKE_WORK);
