@@ -70,7 +70,7 @@ int k3sup__ctx_reserve_timers(k3sup_ctx *ctx)
 	k3sup_op *op, **heap;
 
 	TAILQ_FOREACH(op, &ctx->all, all)
-		n++;
+	n++;
 	if (n < ctx->heap_room)
 		return 0;
 	room = ctx->heap_room ? ctx->heap_room * 2 : 8;
@@ -249,7 +249,8 @@ static void destroy(k3sup_ctx *ctx)
 	k3sup_op *op;
 
 	ctx->dying = true;
-	TAILQ_FOREACH(op, &ctx->all, all) {
+	TAILQ_FOREACH(op, &ctx->all, all)
+	{
 		op->abandoned = true;
 		k3sup_op_cancel(op);
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine under the operations: what ctx.c, worker.c, watch.c, progress.c and op.c share. Nobody else includes this.
+ * The engine under the operations: what ctx.c, worker.c, watch.c, progress.c, op.c, run.c and outcome.c share. Nobody else includes this.
  *
  * Who may touch what: the loop thread (whoever calls wait or dispatch) owns everything, except that an operation in state OP_WORKING belongs to the worker
  * thread until it is handed back through done_work. Fields under `mutex` are named as such; `stop`, `past_return`, `stop_pending` and `log_level` are atomic.
@@ -33,7 +33,7 @@ struct k3sup_op {
 	unsigned refs;  /* users, and 1 while it runs, and 1 while a late done callback is due */
 	enum op_at at;
 	enum k3sup__woke woke;
-	int status; /* valid in OP_ENDED */
+	int status;      /* valid in OP_ENDED */
 	atomic_int stop; /* 0 or the code of why it shall stop */
 	atomic_bool past_return;
 	bool abandoned; /* the context goes away: end at the next step boundary, past return or not */
@@ -52,10 +52,10 @@ struct k3sup_op {
 	k3sup__json *facts;
 	k3sup__json *evidence;
 	char *message;
-	bool failed;   /* message is set by k3sup__fail() and not forgiven */
+	bool failed; /* message is set by k3sup__fail() and not forgiven */
 	int fail_code;
-	bool sealed;   /* k3sup__op_seal_failure() */
-	int stopping;  /* why its class was told to conclude, 0: it was not */
+	bool sealed;  /* k3sup__op_seal_failure() */
+	int stopping; /* why its class was told to conclude, 0: it was not */
 	k3sup_doc *result;
 	k3sup_doc *error;
 	k3sup_process **processes;
@@ -89,7 +89,7 @@ TAILQ_HEAD(op_list, k3sup_op);
 
 /* Something a worker wants to be said on the loop thread. */
 struct message {
-	k3sup_op *op;  /* progress: whose callback; NULL for a log line. Stays valid: its operation cannot end before this was delivered */
+	k3sup_op *op; /* progress: whose callback; NULL for a log line. Stays valid: its operation cannot end before this was delivered */
 	int32_t level;
 	const char *component;
 	struct k3sup_progress progress;
@@ -115,7 +115,7 @@ struct k3sup_ctx {
 	size_t heap_len, heap_room;
 	LIST_HEAD(, watch) watches;
 
-	struct op_list all;   /* all that run */
+	struct op_list all; /* all that run */
 	struct op_list ready;
 	atomic_bool stop_pending; /* some operation's stop flag was set from outside */
 
@@ -138,7 +138,7 @@ struct k3sup_ctx {
 };
 
 /* ctx.c */
-void k3sup__ctx_wake(k3sup_ctx *ctx); /* from any thread and from signal handlers */
+void k3sup__ctx_wake(k3sup_ctx *ctx);            /* from any thread and from signal handlers */
 bool k3sup__ctx_is_driven(const k3sup_ctx *ctx); /* does this very thread dispatch it now? */
 void k3sup__ctx_make_ready(k3sup_op *op, enum k3sup__woke woke);
 int k3sup__ctx_reserve_timers(k3sup_ctx *ctx) _must_check_; /* room in the heap for one more operation: so arming cannot fail */
@@ -147,7 +147,7 @@ void k3sup__ctx_disarm(k3sup_op *op);
 
 /* worker.c */
 int k3sup__worker_submit(k3sup_op *op) _must_check_;
-bool k3sup__worker_unqueue(k3sup_op *op); /* true: it had not begun and is ours again */
+bool k3sup__worker_unqueue(k3sup_op *op);   /* true: it had not begun and is ours again */
 bool k3sup__worker_collect(k3sup_ctx *ctx); /* finished work becomes ready, messages are delivered; true if there was any */
 void k3sup__worker_stop(k3sup_ctx *ctx);
 void k3sup__worker_say(k3sup_ctx *ctx, struct message *message); /* takes it over; drops it when too many wait */
@@ -161,10 +161,15 @@ void k3sup__progress_end(k3sup_op *op); /* the last step is over: its time goes 
 void k3sup__progress_call(k3sup_op *op, const struct k3sup_progress *progress);
 
 /* op.c */
-void k3sup__op_run(k3sup_op *op);     /* step, and what it arranges */
-bool k3sup__op_can_stop(const k3sup_op *op); /* neither past its point of no return nor stopping already */
-void k3sup__op_look_at_stop(k3sup_ctx *ctx);
 void k3sup__op_release(k3sup_op *op); /* one of refs */
 
+/* run.c */
+void k3sup__op_run(k3sup_op *op);            /* step, and what it arranges */
+bool k3sup__op_can_stop(const k3sup_op *op); /* neither past its point of no return nor stopping already */
+void k3sup__op_look_at_stop(k3sup_ctx *ctx);
+
+/* outcome.c */
+int k3sup__outcome_reserve(k3sup_ctx *ctx) _must_check_; /* so that an operation has documents even if memory is gone when it ends */
+void k3sup__outcome_freeze(k3sup_op *op);
 
 #endif

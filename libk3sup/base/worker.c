@@ -116,7 +116,8 @@ static void deliver(k3sup_ctx *ctx, struct message *message)
 
 static void tell_dropped(k3sup_ctx *ctx, unsigned count)
 {
-	_free_ char *text = ctx->log && ctx->log_level >= K3SUP_LOG_WARNING ? k3sup__fmt("%u messages were lost: nobody took them in time", count) : NULL;
+	_free_ char *text =
+		ctx->log && ctx->log_level >= K3SUP_LOG_WARNING ? k3sup__fmt("%u messages were lost: nobody took them in time", count) : NULL;
 
 	if (text)
 		ctx->log(K3SUP_LOG_WARNING, "base", text, ctx->log_data);
