@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the programs share: options with their environment twins, the one JSON line, events, the progress bar, exit statuses.
+ */
+#ifndef K3SUP_EXAMPLES_CLI_H
+#define K3SUP_EXAMPLES_CLI_H
+
+#include <k3sup.h>
+
+#include <stdbool.h>
+
+/* The exit statuses of all programs. They are a contract: scripts and Jobs decide by them. */
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_FAILED = 1,     /* unexpected */
+	CLI_USAGE = 2,
+	CLI_REFUSED = 3,    /* before anything was touched */
+	CLI_NO_K3S = 4,     /* no k3s, or no single k3s of this node, can be named */
+	CLI_BUSY = 5,       /* another run holds the lock */
+	CLI_DOWN = 6,       /* the new k3s does not run and nothing runs */
+	CLI_STOPPED = 8,    /* cancelled or out of time; can be run again */
+	CLI_PENDING = 9,    /* the answer is "not as expected" */
+	CLI_UNPROVEN = 11,  /* k3s runs but is not proven */
+};
+
+enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_SECONDS, CLI_NUMBER };
+
+/* One option of a program. value: bool *, const char **, int64_t * (milliseconds), int64_t *. */
+struct cli_option {
+	const char *name; /* without the dashes; its environment twin is K3SUP_NAME */
+	enum cli_kind kind;
+	void *value;
+	const char *arg;  /* how --help calls the argument */
+	const char *help;
+};
+
+struct cli {
+	const char *tool;
+	const char *usage;    /* "[OPTION]... FILE" */
+	const char *about;    /* one paragraph */
+	const char *examples; /* real ones */
+	const struct cli_option *options; /* of this program; the common ones are known here */
+	size_t n_options;
+
+	/* common options */
+	struct k3sup_node_opts node;
+	bool json, allow_group_writable, verbose;
+	int64_t events_fd, timeout_ms, wait_lock_ms;
+
+	k3sup_ctx *ctx;
+	bool bar; /* a progress bar is on the screen */
+};
+
+/* Reads the command line. Returns the index of the first operand; on --help and on errors the program ends here. */
+int cli_parse(struct cli *cli, int argc, char **argv);
+/* Makes context and node; the program ends here if that fails. */
+k3sup_node *cli_node(struct cli *cli);
+/* Waits for an operation, with progress, events, SIGTERM and SIGINT. Returns its status, K3SUP_E_TIMEOUT if it had to be left behind. */
+int cli_wait(struct cli *cli, k3sup_op *op, int64_t timeout_ms);
+/* The exit status for an operation's status. result may be NULL. */
+int cli_exit_of(int status, k3sup_doc *result);
+/* Ends with the one JSON line (--json), or with the failure's sentence on stderr if there is one. Returns exit. */
+int cli_finish(struct cli *cli, int exit, k3sup_op *op);
+/* The same where there is no operation. */
+int cli_fail(struct cli *cli, int exit, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* Text at a path of a document, or fallback. */
+const char *cli_text(k3sup_doc *doc, const char *path, const char *fallback);
+int64_t cli_number(k3sup_doc *doc, const char *path, int64_t fallback);
+
+#endif
