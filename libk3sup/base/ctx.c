@@ -69,8 +69,8 @@ int k3sup__ctx_reserve_timers(k3sup_ctx *ctx)
 	size_t n = 0, room;
 	k3sup_op *op, **heap;
 
-	TAILQ_FOREACH(op, &ctx->all, all)
-	n++;
+	TAILQ_FOREACH (op, &ctx->all, all)
+		n++;
 	if (n < ctx->heap_room)
 		return 0;
 	room = ctx->heap_room ? ctx->heap_room * 2 : 8;
@@ -249,8 +249,7 @@ static void destroy(k3sup_ctx *ctx)
 	k3sup_op *op;
 
 	ctx->dying = true;
-	TAILQ_FOREACH(op, &ctx->all, all)
-	{
+	TAILQ_FOREACH (op, &ctx->all, all) {
 		op->abandoned = true;
 		k3sup_op_cancel(op);
 	}

@@ -99,8 +99,7 @@ void k3sup__op_look_at_stop(k3sup_ctx *ctx)
 
 	if (!atomic_exchange(&ctx->stop_pending, false))
 		return;
-	TAILQ_FOREACH(op, &ctx->all, all)
-	{
+	TAILQ_FOREACH (op, &ctx->all, all) {
 		int expected = 0;
 
 		if (!op->stop || (!k3sup__op_can_stop(op) && !op->abandoned))

@@ -73,9 +73,9 @@ int k3sup__watch_add(k3sup_op *op, k3sup_process *process)
 	struct watch *watch;
 	int r;
 
-	LIST_FOREACH(watch, &op->ctx->watches, next)
-	if (watch->process == process)
-		break;
+	LIST_FOREACH (watch, &op->ctx->watches, next)
+		if (watch->process == process)
+			break;
 	if (!watch) {
 		r = watch_new(op->ctx, process, &watch);
 		if (r < 0)
