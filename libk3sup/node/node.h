@@ -7,22 +7,25 @@
 
 #include <k3sup/node.h>
 
+#include <pthread.h>
+
 #include "base/root.h"
 
 struct k3sup_node {
 	k3sup_ctx *ctx;
-	unsigned users;       /* references of the caller; the last one gives ctx back */
-	unsigned refs;        /* users and running operations; the last one frees */
+	unsigned users; /* references of the caller; the last one gives ctx back */
+	unsigned refs;  /* users and running operations; the last one frees */
 	struct k3sup__root root;
-	char *proc_path;      /* as the caller gave it */
-	int proc_fd;          /* directory of the proc mount */
-	unsigned trust_flags; /* K3SUP__TRUSTED, and K3SUP__ALLOW_GROUP if the caller allows it */
-	char *data_dir;       /* NULL: observe */
-	char *k3s;            /* NULL: look */
-	char *state_dir;      /* never NULL */
-	int lock_fd;          /* -1: not held */
-	bool lock_kept;       /* k3sup_node_lock() took it: it outlives operations */
-	const void *turn;     /* the operation that may change this node now; one at a time also on one handle */
+	char *proc_path;       /* as the caller gave it */
+	int proc_fd;           /* directory of the proc mount */
+	unsigned trust_flags;  /* K3SUP__TRUSTED, and K3SUP__ALLOW_GROUP if the caller allows it */
+	char *data_dir;        /* NULL: observe */
+	char *k3s;             /* NULL: look */
+	char *state_dir;       /* never NULL */
+	pthread_mutex_t mutex; /* for the three below: the worker thread takes turns, the loop thread gives them back */
+	int lock_fd;           /* -1: not held */
+	bool lock_kept;        /* k3sup_node_lock() took it: it outlives operations */
+	const void *turn;      /* the operation that may change this node now; one at a time also on one handle */
 };
 
 /* The state of every operation on a node begins with this. */

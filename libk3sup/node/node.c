@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/node.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/lock.h"
+
+#define DEFAULT_ROOT "/"
+#define DEFAULT_PROC "/proc"
+
+static void node_free(k3sup_node *node)
+{
+	k3sup__root_close(&node->root);
+	node->lock_fd = k3sup__close(node->lock_fd);
+	node->proc_fd = k3sup__close(node->proc_fd);
+	(void)pthread_mutex_destroy(&node->mutex);
+	free(node->proc_path);
+	free(node->data_dir);
+	free(node->k3s);
+	free(node->state_dir);
+	free(node);
+}
+
+static void node_drop(void *arg)
+{
+	k3sup_node *node = arg;
+
+	if (--node->refs == 0)
+		node_free(node);
+}
+
+/*
+ * "NSpid" lists our pids from the namespace of whoever mounted this proc down to our own. One number: the mount is of our own namespace. More: of an ancestor's, where
+ * the same number names another process. In any other namespace's mount we do not appear at all, and "self" leads nowhere.
+ */
+static bool shows_our_namespace(const char *status)
+{
+	const char *line = strstr(status, "\nNSpid:");
+	char *end;
+	long pid;
+
+	if (line == NULL) /* a kernel without pid namespaces */
+		return true;
+	pid = strtol(line + strlen("\nNSpid:"), &end, 10);
+	return *end == '\n' && pid == (long)getpid();
+}
+
+static int check_proc(int proc_fd)
+{
+	_free_ char *status = NULL;
+	struct statfs fs;
+	int r;
+
+	if (fstatfs(proc_fd, &fs) < 0)
+		return -errno;
+	if (fs.f_type != PROC_SUPER_MAGIC)
+		return K3SUP_E_FOREIGN_PROC;
+	r = k3sup__read_file(proc_fd, "self/status", 65536, &status, NULL);
+	if (r == -ENOENT || r == -ESRCH)
+		return K3SUP_E_FOREIGN_PROC;
+	if (r < 0)
+		return r;
+	return shows_our_namespace(status) ? 0 : K3SUP_E_FOREIGN_PROC;
+}
+
+/* A path inside the root, or nothing. */
+static int take_path(const char *path, char **ret)
+{
+	if (path == NULL)
+		return 0;
+	if (path[0] != '/')
+		return -EINVAL;
+	*ret = strdup(path);
+	return *ret != NULL ? 0 : -ENOMEM;
+}
+
+static int fill(k3sup_node *node, const struct k3sup_node_opts *o)
+{
+	int r = take_path(o->data_dir, &node->data_dir);
+
+	if (r == 0)
+		r = take_path(o->k3s, &node->k3s);
+	if (r == 0)
+		r = take_path(o->state_dir != NULL ? o->state_dir : K3SUP__STATE_DIR, &node->state_dir);
+	if (r < 0)
+		return r;
+	r = k3sup__root_open(NULL, o->root != NULL ? o->root : DEFAULT_ROOT, &node->root);
+	if (r < 0)
+		return r;
+	node->proc_path = strdup(o->proc != NULL ? o->proc : DEFAULT_PROC);
+	if (node->proc_path == NULL)
+		return -ENOMEM;
+	node->proc_fd = open(node->proc_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (node->proc_fd < 0)
+		return -errno;
+	return check_proc(node->proc_fd);
+}
+
+int k3sup_node_new(k3sup_ctx *ctx, const struct k3sup_node_opts *opts, k3sup_node **ret_node)
+{
+	struct k3sup_node_opts o;
+	k3sup_node *node;
+	int r;
+
+	if (ctx == NULL || ret_node == NULL)
+		return -EINVAL;
+	r = k3sup__opts(opts, &o, sizeof(o), K3SUP_NODE_ALLOW_GROUP_WRITABLE);
+	if (r < 0)
+		return r;
+	if (o.reserved != NULL)
+		return -EINVAL;
+	node = calloc(1, sizeof(*node));
+	if (node == NULL)
+		return -ENOMEM;
+	node->root.fd = node->proc_fd = node->lock_fd = -1;
+	node->users = node->refs = 1;
+	node->trust_flags = K3SUP__TRUSTED | ((o.flags & K3SUP_NODE_ALLOW_GROUP_WRITABLE) != 0 ? K3SUP__ALLOW_GROUP : 0);
+	(void)pthread_mutex_init(&node->mutex, NULL); /* with default attributes it cannot fail in glibc and musl */
+	r = fill(node, &o);
+	if (r < 0) {
+		node_free(node);
+		return r;
+	}
+	node->ctx = k3sup_ctx_ref(ctx);
+	*ret_node = node;
+	return 0;
+}
+
+k3sup_node *k3sup_node_ref(k3sup_node *node)
+{
+	if (node != NULL) {
+		node->users++;
+		node->refs++;
+	}
+	return node;
+}
+
+k3sup_node *k3sup_node_unref(k3sup_node *node)
+{
+	k3sup_ctx *ctx;
+
+	if (node == NULL)
+		return NULL;
+	ctx = --node->users == 0 ? node->ctx : NULL;
+	if (node->users == 0) {
+		(void)pthread_mutex_lock(&node->mutex);
+		node->lock_kept = false;
+		if (node->turn == NULL)
+			node->lock_fd = k3sup__close(node->lock_fd);
+		(void)pthread_mutex_unlock(&node->mutex);
+	}
+	node_drop(node);
+	/* Last: the end of the context ends operations, which give back the node. */
+	k3sup_ctx_unref(ctx);
+	return NULL;
+}
+
+int k3sup_node_lock(k3sup_node *node)
+{
+	int r = 0;
+
+	if (node == NULL)
+		return -EINVAL;
+	(void)pthread_mutex_lock(&node->mutex);
+	if (!node->lock_kept) {
+		if (node->lock_fd < 0)
+			r = k3sup__lock_take(NULL, &node->root, node->trust_flags, &node->lock_fd);
+		if (r == 0) {
+			node->lock_kept = true;
+			r = 1;
+		}
+	}
+	(void)pthread_mutex_unlock(&node->mutex);
+	return r;
+}
+
+int k3sup_node_unlock(k3sup_node *node)
+{
+	int r = 0;
+
+	if (node == NULL)
+		return -EINVAL;
+	(void)pthread_mutex_lock(&node->mutex);
+	if (node->lock_kept && node->turn != NULL) {
+		r = -EBUSY;
+	} else if (node->lock_kept) {
+		node->lock_kept = false;
+		node->lock_fd = k3sup__close(node->lock_fd);
+		r = 1;
+	}
+	(void)pthread_mutex_unlock(&node->mutex);
+	return r;
+}
+
+int k3sup__node_op_new(k3sup_node *node, const struct k3sup__op_class *class, int64_t deadline, k3sup_op **ret_op)
+{
+	struct k3sup__node_state *state;
+	k3sup_op *op;
+	int r = k3sup__op_new(node->ctx, class, deadline, &op);
+
+	if (r < 0)
+		return r;
+	state = k3sup__op_state(op);
+	state->node = node;
+	node->refs++;
+	k3sup__op_on_end(op, node_drop, node);
+	*ret_op = op;
+	return 0;
+}
+
+k3sup_node *k3sup__op_node(k3sup_op *op)
+{
+	const struct k3sup__node_state *state = k3sup__op_state(op);
+
+	return state->node;
+}
+
+int k3sup__node_take_turn(k3sup_op *op, k3sup_node *node)
+{
+	bool other;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&node->mutex);
+	other = node->turn != NULL && node->turn != op;
+	if (!other && node->lock_fd < 0)
+		r = k3sup__lock_take(op, &node->root, node->trust_flags, &node->lock_fd);
+	if (!other && r == 0)
+		node->turn = op;
+	(void)pthread_mutex_unlock(&node->mutex);
+	if (other)
+		return k3sup__fail(op, K3SUP_E_BUSY, "another operation on this handle is changing the node");
+	return r;
+}
+
+void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node)
+{
+	(void)pthread_mutex_lock(&node->mutex);
+	if (node->turn == op) {
+		node->turn = NULL;
+		if (!node->lock_kept)
+			node->lock_fd = k3sup__close(node->lock_fd);
+	}
+	(void)pthread_mutex_unlock(&node->mutex);
+}
