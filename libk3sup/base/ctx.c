@@ -3,6 +3,7 @@
 
 #include "base/engine.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -193,6 +194,26 @@ static int open_handles(k3sup_ctx *ctx)
 	return r;
 }
 
+/*
+ * With the first loop of a process libuv makes a pipe for itself, and calls abort() if it cannot. A host that is out of descriptors shall get an error
+ * instead, so we look whether there are as many as libuv takes until then.
+ */
+static int open_loop(uv_loop_t *loop)
+{
+	int a[2], b[2], r;
+
+	if (pipe2(a, O_CLOEXEC) < 0)
+		return -errno;
+	r = pipe2(b, O_CLOEXEC) < 0 ? -errno : 0;
+	k3sup__close(a[0]);
+	k3sup__close(a[1]);
+	if (r < 0)
+		return r;
+	k3sup__close(b[0]);
+	k3sup__close(b[1]);
+	return uv_loop_init(loop);
+}
+
 int k3sup_ctx_new(const struct k3sup_ctx_opts *opts, k3sup_ctx **ret_ctx)
 {
 	struct k3sup_ctx_opts o;
@@ -218,7 +239,7 @@ int k3sup_ctx_new(const struct k3sup_ctx_opts *opts, k3sup_ctx **ret_ctx)
 	pthread_mutex_init(&ctx->mutex, NULL);
 	pthread_cond_init(&ctx->work_there, NULL);
 
-	r = uv_loop_init(&ctx->loop);
+	r = open_loop(&ctx->loop);
 	if (r == 0) {
 		r = open_handles(ctx);
 		if (r < 0) {
