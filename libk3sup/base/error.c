@@ -3,15 +3,18 @@
 
 #include "base/util.h"
 
-#include <limits.h>
+#define CODE(name, sentence) \
+	{ \
+		name, #name, sentence \
+	}
 
-#define CODE(name, sentence) {name, #name, sentence}
-
-static const struct {
+struct code {
 	int code;
 	const char *name;
 	const char *sentence;
-} codes[] = {
+};
+
+static const struct code codes[] = {
 	CODE(K3SUP_E_BUSY, "another run holds this node's lock"),
 	CODE(K3SUP_E_CANCELLED, "the operation was cancelled"),
 	CODE(K3SUP_E_CALLBACK, "the progress callback asked to stop"),
@@ -48,39 +51,136 @@ static const struct {
 	CODE(K3SUP_E_NOT_STABLE, "k3s starts and ends again and again"),
 };
 
-static int negative(int code)
+/*
+ * What system calls of files, processes and sockets answer. A table of our own: strerror(3) may allocate and speaks the host's language, and
+ * strerrordesc_np(3) came with glibc 2.32 only. The sign is turned so that both tables are searched alike.
+ */
+#define SYSTEM(name, sentence) \
+	{ \
+		-name, #name, sentence \
+	}
+
+static const struct code system_codes[] = {
+	SYSTEM(EPERM, "this is not permitted"),
+	SYSTEM(ENOENT, "there is no such file or directory"),
+	SYSTEM(ESRCH, "there is no such process"),
+	SYSTEM(EINTR, "a signal interrupted the call"),
+	SYSTEM(EIO, "input or output failed"),
+	SYSTEM(ENXIO, "there is no such device or address"),
+	SYSTEM(E2BIG, "there is too much of it: arguments, or options of a newer library"),
+	SYSTEM(ENOEXEC, "this file cannot be executed"),
+	SYSTEM(EBADF, "the descriptor is not open for this"),
+	SYSTEM(ECHILD, "there is no such child process"),
+	SYSTEM(EAGAIN, "it would have to wait, or something is short for now"),
+	SYSTEM(ENOMEM, "memory ran out"),
+	SYSTEM(EACCES, "access is denied"),
+	SYSTEM(EFAULT, "the address is bad"),
+	SYSTEM(ENOTBLK, "this is not a block device"),
+	SYSTEM(EBUSY, "it is in use"),
+	SYSTEM(EEXIST, "the file exists already"),
+	SYSTEM(EXDEV, "the two are on different file systems"),
+	SYSTEM(ENODEV, "there is no such device"),
+	SYSTEM(ENOTDIR, "a component of the path is not a directory"),
+	SYSTEM(EISDIR, "this is a directory"),
+	SYSTEM(EINVAL, "an argument is not valid"),
+	SYSTEM(ENFILE, "too many files are open in the system"),
+	SYSTEM(EMFILE, "this process has too many open files"),
+	SYSTEM(ENOTTY, "this is not a terminal, or the request does not fit it"),
+	SYSTEM(ETXTBSY, "the program file is open for writing, or is being executed"),
+	SYSTEM(EFBIG, "the file is too large"),
+	SYSTEM(ENOSPC, "no space is left on the device"),
+	SYSTEM(ESPIPE, "this cannot be positioned"),
+	SYSTEM(EROFS, "the file system is read-only"),
+	SYSTEM(EMLINK, "there are too many links"),
+	SYSTEM(EPIPE, "nobody reads the other end"),
+	SYSTEM(EDOM, "the argument is outside of the function's domain"),
+	SYSTEM(ERANGE, "the result cannot be represented"),
+	SYSTEM(EDEADLK, "waiting would be for ever: a deadlock"),
+	SYSTEM(ENAMETOOLONG, "the name is too long"),
+	SYSTEM(ENOLCK, "no locks are available"),
+	SYSTEM(ENOSYS, "this kernel has no such system call"),
+	SYSTEM(ENOTEMPTY, "the directory is not empty"),
+	SYSTEM(ELOOP, "too many symbolic links, or one where none may be"),
+	SYSTEM(ENODATA, "there is no such data or attribute"),
+	SYSTEM(ETIME, "the timer expired"),
+	SYSTEM(ENOPKG, "a part of the kernel is not installed"),
+	SYSTEM(EREMOTE, "the object is remote"),
+	SYSTEM(ENOLINK, "the link to the server is cut"),
+	SYSTEM(EPROTO, "the protocol was broken"),
+	SYSTEM(EBADMSG, "the message is bad, or a checksum does not fit"),
+	SYSTEM(EOVERFLOW, "the value is too large for its type"),
+	SYSTEM(EILSEQ, "the bytes are no valid characters"),
+	SYSTEM(EUSERS, "there are too many users"),
+	SYSTEM(ENOTSOCK, "this is not a socket"),
+	SYSTEM(EDESTADDRREQ, "a destination address is needed"),
+	SYSTEM(EMSGSIZE, "the message is too long"),
+	SYSTEM(EPROTOTYPE, "this is of another type"),
+	SYSTEM(ENOPROTOOPT, "the protocol has no such option"),
+	SYSTEM(EPROTONOSUPPORT, "the protocol is not supported"),
+	SYSTEM(ESOCKTNOSUPPORT, "the socket type is not supported"),
+	SYSTEM(EOPNOTSUPP, "the operation is not supported"),
+	SYSTEM(EPFNOSUPPORT, "the protocol family is not supported"),
+	SYSTEM(EAFNOSUPPORT, "the address family is not supported"),
+	SYSTEM(EADDRINUSE, "the address is in use"),
+	SYSTEM(EADDRNOTAVAIL, "the address is not available"),
+	SYSTEM(ENETDOWN, "the network is down"),
+	SYSTEM(ENETUNREACH, "the network cannot be reached"),
+	SYSTEM(ENETRESET, "the network dropped the connection"),
+	SYSTEM(ECONNABORTED, "the connection was aborted"),
+	SYSTEM(ECONNRESET, "the other side reset the connection"),
+	SYSTEM(ENOBUFS, "no buffer space is left"),
+	SYSTEM(EISCONN, "the socket is connected already"),
+	SYSTEM(ENOTCONN, "the socket is not connected"),
+	SYSTEM(ESHUTDOWN, "the other end was shut down"),
+	SYSTEM(ETIMEDOUT, "the connection timed out"),
+	SYSTEM(ECONNREFUSED, "the connection was refused"),
+	SYSTEM(EHOSTDOWN, "the host is down"),
+	SYSTEM(EHOSTUNREACH, "the host cannot be reached"),
+	SYSTEM(EALREADY, "it is under way already"),
+	SYSTEM(EINPROGRESS, "it still runs"),
+	SYSTEM(ESTALE, "the file handle is stale"),
+	SYSTEM(EUCLEAN, "the file system needs repair"),
+	SYSTEM(EREMOTEIO, "input or output failed on the other side"),
+	SYSTEM(EDQUOT, "the disk quota is used up"),
+	SYSTEM(ENOMEDIUM, "there is no medium"),
+	SYSTEM(EMEDIUMTYPE, "this is the wrong kind of medium"),
+	SYSTEM(ECANCELED, "it was cancelled"),
+	SYSTEM(ENOKEY, "a needed key is missing"),
+	SYSTEM(EKEYEXPIRED, "the key has expired"),
+	SYSTEM(EKEYREVOKED, "the key was revoked"),
+	SYSTEM(EKEYREJECTED, "the key was rejected"),
+	SYSTEM(EOWNERDEAD, "the owner died"),
+	SYSTEM(ENOTRECOVERABLE, "the state cannot be recovered"),
+	SYSTEM(EHWPOISON, "the memory page is broken"),
+};
+
+static const struct code *find(int code)
 {
-	return code > 0 ? -code : code;
+	if (code > 0)
+		code = -code; /* INT_MIN stays what it is, and is in no table */
+	for (size_t i = 0; i < ELEMENTSOF(codes); i++)
+		if (codes[i].code == code)
+			return &codes[i];
+	for (size_t i = 0; i < ELEMENTSOF(system_codes); i++)
+		if (system_codes[i].code == code)
+			return &system_codes[i];
+	return NULL;
 }
 
 const char *k3sup_strerror(int code)
 {
-	const char *text;
+	const struct code *found = find(code);
 
-	if (code == 0)
-		return "success";
-	if (code == INT_MIN)
-		return "unknown error";
-	code = negative(code);
-	for (size_t i = 0; i < ELEMENTSOF(codes); i++)
-		if (codes[i].code == code)
-			return codes[i].sentence;
-	text = code > -4096 ? strerrordesc_np(-code) : NULL; /* static text, unlike strerror(3) for unknown numbers */
-	return text ? text : "unknown error";
+	if (found)
+		return found->sentence;
+	return code == 0 ? "success" : "unknown error";
 }
 
 const char *k3sup_error_name(int code)
 {
-	const char *name;
+	const struct code *found = find(code);
 
-	if (code == 0)
-		return "OK";
-	if (code == INT_MIN)
-		return "UNKNOWN";
-	code = negative(code);
-	for (size_t i = 0; i < ELEMENTSOF(codes); i++)
-		if (codes[i].code == code)
-			return codes[i].name;
-	name = code > -4096 ? strerrorname_np(-code) : NULL;
-	return name ? name : "UNKNOWN";
+	if (found)
+		return found->name;
+	return code == 0 ? "OK" : "UNKNOWN";
 }

@@ -5,20 +5,51 @@
 
 #include <jansson.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define MAX_TEXT ((size_t)64 << 20)
-/* A member with this name cannot come from our own code; it marks a container that lost a value. */
-#define BROKEN "\x01lost"
 
-k3sup__json *k3sup__json_object(void) { return json_object(); }
-k3sup__json *k3sup__json_array(void) { return json_array(); }
-k3sup__json *k3sup__json_int(int64_t value) { return json_integer(value); }
-k3sup__json *k3sup__json_bool(bool value) { return json_boolean(value); }
-k3sup__json *k3sup__json_null(void) { return json_null(); }
-k3sup__json *k3sup__json_copy(const k3sup__json *value) { return json_deep_copy(value); }
-k3sup__json *k3sup__json_ref(k3sup__json *value) { return json_incref(value); }
-void k3sup__json_unref(k3sup__json *value) { json_decref(value); }
+/*
+ * Stands where a value was lost for want of memory. Known by its address, so no text that was parsed can look like it; it is one of jansson's singletons
+ * in all but name: never counted, never freed, not duplicated by a deep copy.
+ */
+static json_t lost = {JSON_NULL, SIZE_MAX};
+/* A value was lost and there was not even the memory to mark it: nothing built since then can be trusted to be whole. */
+static atomic_bool lost_unmarked;
+
+k3sup__json *k3sup__json_object(void)
+{
+	return json_object();
+}
+k3sup__json *k3sup__json_array(void)
+{
+	return json_array();
+}
+k3sup__json *k3sup__json_int(int64_t value)
+{
+	return json_integer(value);
+}
+k3sup__json *k3sup__json_bool(bool value)
+{
+	return json_boolean(value);
+}
+k3sup__json *k3sup__json_null(void)
+{
+	return json_null();
+}
+k3sup__json *k3sup__json_copy(const k3sup__json *value)
+{
+	return json_deep_copy(value);
+}
+k3sup__json *k3sup__json_ref(k3sup__json *value)
+{
+	return json_incref(value);
+}
+void k3sup__json_unref(k3sup__json *value)
+{
+	json_decref(value);
+}
 
 /* Bytes that are not UTF-8 (a path, a comm) must stay visible and must not make the whole document impossible. */
 static k3sup__json *escaped(const char *text, size_t len)
@@ -67,6 +98,27 @@ k3sup__json *k3sup__json_fmt(const char *fmt, ...)
 	return k3sup__json_str(text);
 }
 
+/* A value can always be replaced by the mark; one more member or element needs memory. */
+static void mark_object(json_t *object)
+{
+	void *first = json_object_iter(object);
+
+	if (json_object_set_new(object, "lost", &lost) == 0)
+		return;
+	if (!first || json_object_iter_set_new(object, first, &lost) < 0)
+		lost_unmarked = true;
+}
+
+static void mark_array(json_t *array)
+{
+	size_t len = json_array_size(array);
+
+	if (json_array_append_new(array, &lost) == 0)
+		return;
+	if (len == 0 || json_array_set_new(array, len - 1, &lost) < 0)
+		lost_unmarked = true;
+}
+
 void k3sup__json_set(k3sup__json *object, const char *key, k3sup__json *value)
 {
 	if (!object) {
@@ -74,7 +126,7 @@ void k3sup__json_set(k3sup__json *object, const char *key, k3sup__json *value)
 		return;
 	}
 	if (!value || json_object_set_new(object, key, value) < 0)
-		(void)json_object_set_new(object, BROKEN, json_true());
+		mark_object(object);
 }
 
 void k3sup__json_add(k3sup__json *array, k3sup__json *value)
@@ -83,9 +135,8 @@ void k3sup__json_add(k3sup__json *array, k3sup__json *value)
 		json_decref(value);
 		return;
 	}
-	/* An array that lost an element is marked by an element that nothing else makes: a real number. */
 	if (!value || json_array_append_new(array, value) < 0)
-		(void)json_array_append_new(array, json_real(0.5));
+		mark_array(array);
 }
 
 void k3sup__json_del(k3sup__json *object, const char *key)
@@ -120,10 +171,22 @@ int64_t k3sup__json_number(const k3sup__json *object, const char *key, int64_t f
 	return json_is_integer(value) ? json_integer_value(value) : fallback;
 }
 
-bool k3sup__json_is_container(const k3sup__json *value) { return json_is_object(value) || json_is_array(value); }
-bool k3sup__json_is_object(const k3sup__json *value) { return json_is_object(value); }
-bool k3sup__json_is_null(const k3sup__json *value) { return json_is_null(value); }
-const char *k3sup__json_as_str(const k3sup__json *value) { return json_string_value(value); }
+bool k3sup__json_is_container(const k3sup__json *value)
+{
+	return json_is_object(value) || json_is_array(value);
+}
+bool k3sup__json_is_object(const k3sup__json *value)
+{
+	return json_is_object(value);
+}
+bool k3sup__json_is_null(const k3sup__json *value)
+{
+	return json_is_null(value);
+}
+const char *k3sup__json_as_str(const k3sup__json *value)
+{
+	return json_string_value(value);
+}
 
 bool k3sup__json_as_i64(const k3sup__json *value, int64_t *ret)
 {
@@ -142,7 +205,7 @@ int k3sup__json_each(const k3sup__json *object, int (*fn)(const char *key, k3sup
 	json_t *value;
 	int r;
 
-	json_object_foreach((json_t *)object, key, value) {
+	json_object_foreach ((json_t *)object, key, value) {
 		r = fn(key, value, arg);
 		if (r)
 			return r;
@@ -214,24 +277,45 @@ bool k3sup__json_broken(const k3sup__json *value)
 	json_t *part;
 	size_t i;
 
-	if (!value)
+	if (!value || value == &lost || lost_unmarked)
 		return true;
-	if (json_is_object(value)) {
-		if (json_object_get(value, BROKEN))
+	json_object_foreach ((json_t *)value, key, part) {
+		if (k3sup__json_broken(part))
 			return true;
-		json_object_foreach((json_t *)value, key, part) {
-			if (k3sup__json_broken(part))
-				return true;
-		}
 	}
-	json_array_foreach(value, i, part) {
-		if (json_is_real(part) || k3sup__json_broken(part))
+	json_array_foreach (value, i, part) {
+		if (k3sup__json_broken(part))
 			return true;
 	}
 	return false;
 }
 
+/* jansson takes DEL for printable; terminals do not. It can only be inside of a string. */
+static char *escape_del(char *text)
+{
+	size_t count = 0;
+	char *escaped, *at;
+
+	for (const char *c = strchr(text, 0x7f); c; c = strchr(c + 1, 0x7f))
+		count++;
+	if (count == 0)
+		return text;
+	at = escaped = malloc(strlen(text) + 5 * count + 1);
+	for (const char *c = text; escaped && *c; c++) {
+		if (*c == 0x7f)
+			at = stpcpy(at, "\\u007f");
+		else
+			*at++ = *c;
+	}
+	if (escaped)
+		*at = '\0';
+	free(text);
+	return escaped;
+}
+
 char *k3sup__json_dump(const k3sup__json *value)
 {
-	return value ? json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY) : NULL;
+	char *text = value && !k3sup__json_broken(value) ? json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY) : NULL;
+
+	return text ? escape_del(text) : NULL;
 }

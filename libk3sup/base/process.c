@@ -105,8 +105,10 @@ static int take_hold(k3sup_process *p, int proc_fd, int dirfd)
 	r = k3sup__boot_id(proc_fd, p->boot_id);
 	if (r < 0)
 		return r;
-	if (fstatat(dirfd, "ns/pid", &ns, 0) == 0)
-		p->pid_ns = ns.st_ino;
+	/* Ours, which is the one that p->pid is a number of. The process's own cannot be read without CAP_SYS_PTRACE, nor once it is a zombie. */
+	if (fstatat(proc_fd, "self/ns/pid", &ns, 0) < 0)
+		return -errno;
+	p->pid_ns = ns.st_ino;
 	return 0;
 }
 
@@ -174,9 +176,18 @@ int k3sup_process_pidfd(k3sup_process *process)
 	return process ? process->pidfd : -EINVAL;
 }
 
-pid_t k3sup__process_pid(const k3sup_process *process) { return process->pid; }
-uint64_t k3sup__process_start_time(const k3sup_process *process) { return process->start_time; }
-int k3sup__process_dirfd(const k3sup_process *process) { return process->dirfd; }
+pid_t k3sup__process_pid(const k3sup_process *process)
+{
+	return process->pid;
+}
+uint64_t k3sup__process_start_time(const k3sup_process *process)
+{
+	return process->start_time;
+}
+int k3sup__process_dirfd(const k3sup_process *process)
+{
+	return process->dirfd;
+}
 
 bool k3sup__process_ended(const k3sup_process *process)
 {
