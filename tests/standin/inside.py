@@ -79,13 +79,19 @@ def slurp(path):
 
 
 def look(pid):
-    """One look at a process; empty if it is gone."""
+    """One look at a process; empty if it is gone. The files are read until two
+    looks agree: an exec or a title may come in between."""
     d = "/proc/%d/" % pid
-    try:
-        return {"comm": slurp(d + "comm").decode().strip(), "exe": os.readlink(d + "exe"),
-                "cmdline": slurp(d + "cmdline").decode(), "ppid": int(slurp(d + "stat").rsplit(b")", 1)[1].split()[1])}
-    except OSError:
-        return {}
+    before = None
+    while True:
+        try:
+            now = {"comm": slurp(d + "comm").decode().strip(), "exe": os.readlink(d + "exe"), "cmdline": slurp(d + "cmdline").decode(),
+                   "ppid": int(slurp(d + "stat").rsplit(b")", 1)[1].split()[1])}
+        except OSError:
+            return {}
+        if now == before:
+            return now
+        before = now
 
 
 def until(what, limit=8.0):
