@@ -27,9 +27,9 @@
 /* Descriptors of the keeper; the program has the first three. */
 enum { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_SOCKET, SLOT_ROOT, N_SLOTS };
 
-static void tell(int fd, int what, int value)
+static void tell(int fd, enum keeper_word word, int value)
 {
-	struct keeper_message message = {.what = what, .value = value};
+	struct keeper_message message = {.word = word, .value = value};
 
 	/* Nobody listens any more: then nobody needs to know. */
 	(void)!send(fd, &message, sizeof(message), MSG_NOSIGNAL);

@@ -12,8 +12,10 @@
 #include "base/child.h"
 
 /* What comes through the socket. In the other direction one byte of any value means: kill the program and its process group. */
+enum keeper_word { KEEPER_FAILED, KEEPER_EXITED, KEEPER_SIGNALLED };
+
 struct keeper_message {
-	enum { KEEPER_FAILED, KEEPER_EXITED, KEEPER_SIGNALLED } what;
+	enum keeper_word word;
 	int value; /* errno, exit status, signal */
 };
 

@@ -98,9 +98,9 @@ static void read_message(struct run *run)
 	if (n != (ssize_t)sizeof(message))
 		return;
 	run->ended = true;
-	if (message.what == KEEPER_FAILED) {
+	if (message.word == KEEPER_FAILED) {
 		run->failed = message.value;
-	} else if (message.what == KEEPER_EXITED) {
+	} else if (message.word == KEEPER_EXITED) {
 		run->result.exit_code = message.value;
 	} else {
 		run->result.exit_code = -1;
