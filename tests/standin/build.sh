@@ -10,13 +10,14 @@
 # Writes OUT and, below $K3SUP_STANDIN_CACHE, whatever can be used again
 # (default: ${K3SUP_BUILD_DIR:-REPO/build}/standin-cache). Safe to run several
 # times at once: every file there appears complete or not at all.
+# shellcheck disable=SC2086 # lists of names and flags without blanks are meant
 set -eu
 
 usage() { sed -n '5,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 die() { echo "build.sh: $*" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
-version= commit=0123abcd era=2024 size=64 arch= date= out= misbehave=
+version='' commit=0123abcd era=2024 size=64 arch='' date='' out='' misbehave=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	-h | --help) usage ;;
@@ -35,7 +36,7 @@ while [ $# -gt 0 ]; do
 	esac
 	shift 2
 done
-[ -n "$version" ] && [ -n "$out" ] || usage
+if [ -z "$version" ] || [ -z "$out" ]; then usage; fi
 misbehave=${misbehave#;}
 case $era in 2020 | 2021 | 2023 | 2024 | 2025) ;; *) die "unknown era $era" ;; esac
 case $size in small) size=0 ;; '' | *[!0-9]*) die "bad size $size" ;; esac
@@ -95,7 +96,7 @@ flags="-X $mod/pkg/version.Version=$version -X $mod/pkg/version.GitCommit=$commi
 # 2020/2021: built by a Go that recorded no flags in the program (before 1.18);
 # -trimpath makes a newer Go drop them as well. Until 2023 the release named
 # the file, not the package: the build information then has no module line.
-trim= pkg=./cmd/k3s
+trim='' pkg=./cmd/k3s
 case $era in
 2020 | 2021) trim=-trimpath pkg=./cmd/k3s/main.go ;;
 2023) pkg=./cmd/k3s/main.go ;;
