@@ -229,7 +229,11 @@ static void the_temp_is_private_and_named_after_the_file(void **state)
 	for (size_t i = 0; i < 254; i += 2)
 		memcpy(name + i, "\xc3\xa4", 2);
 	memcpy(name + 254, "x", 2);
-	stage = stage_file(s, name, "new");
+	mask = umask(0777);
+	stage = begin(s, name, "new");
+	umask(mask);
+	assert_int_equal(stat_at(s->fd, stage.temp).st_mode, S_IFREG | 0600);
+	assert_int_equal(k3sup__stage_seal(s->op, &stage, -1, 0755), 0);
 	assert_int_equal(strlen(stage.temp), 254);
 	assert_memory_equal(stage.temp + strlen(stage.temp) - 8 - 11 - 2, "\xc3\xa4", 2);
 	assert_int_equal(k3sup__stage_leftovers(s->op, s->fd, name, false), 1);
@@ -421,6 +425,29 @@ static int hook(k3sup_op *op)
 	assert_content(hook_scratch->fd, "k3s.old", "old");
 	strcat(kernel.trace, "H");
 	return hook_result;
+}
+
+static int replacing_hook(k3sup_op *op)
+{
+	(void)op;
+	put_file(hook_scratch->fd, "other", "other", 0755);
+	assert_int_equal(renameat(hook_scratch->fd, "other", hook_scratch->fd, "k3s"), 0);
+	return 0;
+}
+
+static void a_target_that_changes_while_the_hook_runs_is_left_alone(void **state)
+{
+	struct scratch *s = *state;
+	struct k3sup__stage stage;
+	bool renamed;
+
+	hook_scratch = s;
+	put_file(s->fd, "k3s", "old", 0755);
+	stage = stage_file(s, "k3s", "new");
+	assert_int_equal(k3sup__stage_publish(s->op, &stage, "k3s.old", replacing_hook, &renamed), K3SUP_E_TARGET_CHANGED);
+	k3sup__stage_drop(&stage);
+	assert_content(s->fd, "k3s", "other");
+	assert_content(s->fd, "k3s.old", "old");
 }
 
 static void the_hook_has_the_last_word_before_the_rename(void **state)
@@ -749,6 +776,7 @@ int main(void)
 		durable_test(a_target_that_changed_is_left_alone),
 		durable_test(what_is_published_is_what_was_sealed),
 		durable_test(the_hook_has_the_last_word_before_the_rename),
+		durable_test(a_target_that_changes_while_the_hook_runs_is_left_alone),
 		durable_test(where_links_are_refused_the_backup_is_a_copy),
 		durable_test(a_backup_that_cannot_be_made_stops_everything),
 		durable_test(a_sync_that_fails_is_a_failure),
