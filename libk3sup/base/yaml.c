@@ -59,7 +59,8 @@ static int next_event(struct reader *reader, yaml_event_t *ret)
 		return 0;
 	if (parser->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
-	return refuse(reader, K3SUP_E_PARSE, parser->problem_mark.line ? &parser->problem_mark : &parser->mark,
+	/* The reader, which decodes bytes, sets no mark for its problem. */
+	return refuse(reader, K3SUP_E_PARSE, parser->error == YAML_READER_ERROR ? &parser->mark : &parser->problem_mark,
 		parser->problem ? parser->problem : "not YAML");
 }
 

@@ -37,7 +37,7 @@ static const struct {
 	/* scalars keep their text */
 	{"[1, 010, 0x10, 1e3, 1.50, yes, No, 2024-01-01, 12:30:45, -0, .inf, '']",
 		"[\"1\",\"010\",\"0x10\",\"1e3\",\"1.50\",\"yes\",\"No\",\"2024-01-01\",\"12:30:45\",\"-0\",\".inf\",\"\"]"},
-	{"[null, Null, NULL, ~, , 'null', \"~\", nuLL, !!str null, !!str ~]", "[null,null,null,null]"},
+	{"[null, Null, NULL, ~, 'null', \"~\", nuLL, !!str null, !!str ~]", "[null,null,null,null,\"null\",\"~\",\"nuLL\",\"null\",\"~\"]"},
 	{"a:\nb: ~\n", "{\"a\":null,\"b\":null}"},
 	{"just text", "\"just text\""},
 	{"? a\n: b\n", "{\"a\":\"b\"}"},
