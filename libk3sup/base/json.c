@@ -303,7 +303,7 @@ static char *escape_del(char *text)
 	at = escaped = malloc(strlen(text) + 5 * count + 1);
 	for (const char *c = text; escaped && *c; c++) {
 		if (*c == 0x7f)
-			at = stpcpy(at, "\\u007f");
+			at = stpcpy(at, "\\u007F");
 		else
 			*at++ = *c;
 	}
