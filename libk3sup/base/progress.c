@@ -191,7 +191,7 @@ static size_t printable(const unsigned char *c)
 }
 
 /* One line whatever is in it: control bytes of foreign texts (a comm, a path) must not forge lines or move a terminal's cursor. */
-static char *one_line(const char *fmt, va_list ap)
+_printf_(1, 0) static char *one_line(const char *fmt, va_list ap)
 {
 	_free_ char *raw = NULL;
 	char *line, *at;

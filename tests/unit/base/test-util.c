@@ -170,7 +170,7 @@ static void *piecemeal_writer(void *arg)
 	struct pipe_end *end = arg;
 
 	for (size_t i = 0; i < end->bytes; i++)
-		if (write(end->fd, "abc" + i % 3, 1) != 1)
+		if (write(end->fd, &"abc"[i % 3], 1) != 1)
 			break;
 	close(end->fd);
 	return NULL;
