@@ -48,7 +48,7 @@ static void a_name_longer_than_the_kernels_is_cut(void **state)
 static void what_is_no_stat_line_is_refused(void **state)
 {
 	static const char *const bad[] = {"", "1234", "1 (a S 1", "1 a) S 1", ") (", "1 (a)", "1 (a) S",
-		"1 (a) S 1 1 1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0", "1 (a) S x 1 1 0 -1" REST};
+		"1 (a) S 1 1 1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0", ("1 (a) S x 1 1 0 -1" REST)};
 	struct k3sup__stat stat;
 
 	(void)state;
