@@ -11,10 +11,11 @@
 #include "base/lock.h"
 #include "base/process.h"
 
-#define MAX_SIZE (256 * 1024)    /* past this the file is rewritten */
-#define KEEP_SIZE (MAX_SIZE / 2) /* of the newest records */
-#define MAX_LINE (64 * 1024)     /* of one record */
-#define SANE_SIZE (4 * MAX_SIZE) /* a larger file is not what we wrote */
+#define MAX_SIZE (256 * 1024)        /* past this the file is rewritten */
+#define KEEP_SIZE (MAX_SIZE / 2)     /* of the newest records */
+#define OPEN_SIZE (MAX_SIZE / 4 * 3) /* with those of open entries: room is left, so that not every append has to rewrite */
+#define MAX_LINE (64 * 1024)         /* of one record */
+#define SANE_SIZE (4 * MAX_SIZE)     /* a larger file is not what we wrote */
 #define CRC_LEN (sizeof("01234567 ") - 1)
 
 struct line {
@@ -194,7 +195,7 @@ static void keep_open_entries(struct book *book)
 	}
 }
 
-/* Newest first: those that fit in half of the size, and those of open entries as long as they fit at all. */
+/* Newest first: those that fit in half of the size, and those of open entries as long as these fit. */
 static size_t choose(struct book *book)
 {
 	size_t used = 0;
@@ -205,7 +206,7 @@ static size_t choose(struct book *book)
 		struct line *line = &book->lines[i];
 
 		recent = recent && used + line->len <= KEEP_SIZE;
-		line->keep = line->record && (recent || (line->keep && used + line->len <= MAX_SIZE));
+		line->keep = line->record && (recent || (line->keep && used + line->len <= OPEN_SIZE));
 		used += line->keep ? line->len : 0;
 	}
 	return used;
