@@ -12,8 +12,10 @@
 enum k3sup__role { K3SUP__ROLE_UNKNOWN, K3SUP__ROLE_SERVER, K3SUP__ROLE_AGENT };
 
 struct k3sup__candidate {
-	k3sup_process *process;            /* whom to signal; owned */
+	k3sup_process *process; /* whom to signal; owned */
 	enum k3sup__role role;
+	char comm[64];
+	pid_t ppid;
 	bool unpacking;                    /* still the wrapper: its exe is the installed file and its comm is k3s */
 	bool image;                        /* runs the installed file itself, or a former one (no wrapper: k3d, distributions) */
 	char asset_hash[K3SUP__H_LEN + 1]; /* H of what it runs, "" if unknown (image, unpacking) */
@@ -21,7 +23,7 @@ struct k3sup__candidate {
 	bool exe_deleted;
 	dev_t exe_dev;
 	ino_t exe_ino;
-	char *data_dir;                    /* observed: a server's cwd, else from exe; NULL if neither tells */
+	char *data_dir; /* observed: a server's cwd, else from exe; NULL if neither tells */
 };
 
 struct k3sup__sighting {
@@ -31,8 +33,25 @@ struct k3sup__sighting {
 };
 
 /*
- * One pass over the proc mount. installed: the k3s file (fd -1: none), for wrapper-phase and image processes. 0 whatever was found, -errno if /proc cannot be read,
- * K3SUP_E_CANCELLED. A `k3s init`/--log pair counts as one candidate, the parent.
+ * One pass over the proc mount. What a candidate is:
+ *
+ *   comm     k3s-server or k3s-agent (the name under which the program inside was started), exe (the child of --log, started as /proc/self/exe) or k3s (a wrapper that still
+ *            unpacks, or an image's k3s)
+ *   uid      all four are 0; or all are ours if we are not root
+ *   pid ns   ours
+ *   root     the process's root directory is the node's. Or the node's root is another directory than ours, the process's root is ours, and its program lies inside the
+ *            node's root (a k3s that is run under a --root directory without chroot); then its mount namespace must be ours or pid 1's. So a container's k3s never counts, while
+ *            one with PrivateTmp does (another mount namespace, the same root directory)
+ *   program  found inside the root again, trusted all the way, with the same inode: data/<H>/bin/{k3s,containerd} or the installed file. If it was deleted or replaced
+ *            meanwhile: the same path, and an inode that only root can change
+ *   title    counts only where comm does not tell: k3s and exe need server or agent there. exe, and k3s with the title "init" or none, may instead be a pair of parent and child
+ *            that run the same file (--log, and k3s as pid 1): that is the parent, once. A child that runs its parent's file is never a candidate of its own: it is that
+ *            child, or one between fork and exec
+ *
+ * What cannot be examined for want of rights, though comm and uid fit, makes the scan fail if nothing else was found: it must not look like "no k3s".
+ *
+ * installed: the k3s file (fd -1: none), for wrapper-phase and image processes. 0 whatever was found, -errno if /proc cannot be read,
+ * K3SUP_E_CANCELLED.
  */
 int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__place *installed, struct k3sup__sighting *ret) _must_check_;
 void k3sup__sighting_clear(struct k3sup__sighting *sighting);
@@ -40,7 +59,7 @@ void k3sup__sighting_clear(struct k3sup__sighting *sighting);
 int k3sup__sighting_judge(k3sup_op *op, const struct k3sup__sighting *sighting) _must_check_;
 k3sup__json *k3sup__candidate_json(const struct k3sup__candidate *candidate);
 k3sup__json *k3sup__sighting_json(const struct k3sup__sighting *sighting); /* array of candidates */
-const char *k3sup__role_name(enum k3sup__role role); /* "server", "agent", NULL */
+const char *k3sup__role_name(enum k3sup__role role);                       /* "server", "agent", NULL */
 
 /*
  * The installed k3s file: the node's --k3s if given, else /usr/local/bin/k3s, /opt/bin/k3s, /usr/bin/k3s, /bin/k3s, whichever exist once links are followed (the same
@@ -53,6 +72,7 @@ int k3sup__installed_find(k3sup_op *op, k3sup_node *node, const char *running_ha
  * The data-dir inside the root and where that is known from ("option", "process", "config", "default"); owned text. Disagreements go to the operation's facts as a
  * warning, never to silence. candidate may be NULL.
  */
-int k3sup__data_dir_find(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, char **ret_path, const char **ret_source) _must_check_;
+int k3sup__data_dir_find(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, char **ret_path, const char **ret_source)
+	_must_check_;
 
 #endif

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/identify.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "node/examine.h"
+#include "node/procscan.h"
+
+#define MAX_PASSED_OVER 32
+#define PIDS_PER_CHECKPOINT 64
+
+/* What was accepted, before parents and children are put together. */
+struct entry {
+	struct k3sup__candidate candidate;
+	bool weak;
+	bool merged; /* into its parent */
+	bool parent; /* a child was merged into it */
+};
+
+struct scan {
+	k3sup_op *op;
+	struct k3sup__view view;
+	struct entry *entries;
+	size_t count;
+	k3sup__json *passed_over;
+	pid_t denied_pid;
+	int denied;
+	char denied_comm[64];
+};
+
+static void pass_over(struct scan *scan, pid_t pid, const char *comm, const char *reason)
+{
+	k3sup__json *one;
+
+	if (k3sup__json_len(scan->passed_over) >= MAX_PASSED_OVER)
+		return;
+	one = k3sup__json_object();
+	k3sup__json_set_int(one, "pid", pid);
+	k3sup__json_set_str(one, "comm", comm);
+	k3sup__json_set_str(one, "reason", reason);
+	k3sup__json_add(scan->passed_over, one);
+}
+
+static int accept(struct scan *scan, struct k3sup__look *look)
+{
+	struct entry *entries = reallocarray(scan->entries, scan->count + 1, sizeof(*entries));
+	int r;
+
+	if (entries == NULL)
+		return -ENOMEM;
+	scan->entries = entries;
+	r = k3sup__process_new(scan->view.node->proc_fd, look->pid, look->dirfd, look->stat.start_time, &look->found.process);
+	if (r < 0)
+		return r;
+	look->dirfd = -1;
+	scan->entries[scan->count++] = (struct entry){.candidate = look->found, .weak = look->weak};
+	look->found = (struct k3sup__candidate){0};
+	return 0;
+}
+
+static int look_at(struct scan *scan, pid_t pid)
+{
+	struct k3sup__look look = {.pid = pid, .dirfd = -1};
+	int r = k3sup__proc_open(scan->view.node->proc_fd, pid, &look.dirfd);
+
+	if (r == 0)
+		r = k3sup__examine(&scan->view, &look);
+	if (k3sup__is_rights(r)) { /* not even its directory may be seen: a proc mounted with hidepid */
+		look.denied = r;
+		r = 0;
+	}
+	if (r == 0 && look.denied != 0) {
+		scan->denied = look.denied;
+		scan->denied_pid = pid;
+		memcpy(scan->denied_comm, look.stat.comm, sizeof(scan->denied_comm));
+		pass_over(scan, pid, look.stat.comm, "it cannot be examined without more rights");
+	} else if (r == 0 && look.accepted) {
+		r = accept(scan, &look);
+	} else if (r == 0 && look.reason[0] != '\0') {
+		pass_over(scan, pid, look.stat.comm, look.reason);
+	}
+	k3sup__look_clear(&look);
+	return r == -ESRCH ? 0 : r; /* gone, which is normal */
+}
+
+static int look_at_all(struct scan *scan)
+{
+	int fd = openat(scan->view.node->proc_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	pid_t me = getpid();
+	unsigned seen = 0;
+
+	if (dir == NULL) {
+		r = -errno;
+		(void)k3sup__close(fd);
+		return r;
+	}
+	while (r == 0) {
+		struct dirent *entry;
+		char *end;
+		long pid;
+
+		errno = 0;
+		entry = readdir(dir);
+		if (entry == NULL) {
+			r = -errno;
+			break;
+		}
+		pid = strtol(entry->d_name, &end, 10);
+		if (*end != '\0' || pid <= 0 || pid == (long)me)
+			continue;
+		if (seen++ % PIDS_PER_CHECKPOINT == 0)
+			r = k3sup__op_checkpoint(scan->op);
+		if (r == 0)
+			r = look_at(scan, (pid_t)pid);
+	}
+	(void)closedir(dir);
+	return r;
+}
+
+static bool runs_same(const struct k3sup__candidate *a, const struct k3sup__candidate *b)
+{
+	return a->exe_dev == b->exe_dev && a->exe_ino == b->exe_ino;
+}
+
+static void merge(struct entry *child, struct entry *parent)
+{
+	struct k3sup__candidate *c = &child->candidate, *p = &parent->candidate;
+
+	child->merged = true;
+	parent->parent = true;
+	if (p->role == K3SUP__ROLE_UNKNOWN)
+		p->role = c->role;
+	/* Of a --log pair only the child is the server, and changes to its data-dir. */
+	if (c->data_dir != NULL && c->role == K3SUP__ROLE_SERVER && !k3sup__streq(p->comm, c->comm)) {
+		free(p->data_dir);
+		p->data_dir = c->data_dir;
+		c->data_dir = NULL;
+	}
+}
+
+static void put_together(struct scan *scan)
+{
+	for (size_t i = 0; i < scan->count; i++)
+		for (size_t j = 0; j < scan->count; j++) {
+			struct entry *child = &scan->entries[i], *parent = &scan->entries[j];
+
+			if (i != j && child->candidate.ppid == k3sup__process_pid(parent->candidate.process) &&
+				runs_same(&child->candidate, &parent->candidate))
+				merge(child, parent);
+		}
+	for (size_t i = 0; i < scan->count; i++) {
+		struct entry *e = &scan->entries[i];
+
+		if (e->weak && !e->merged && !e->parent)
+			pass_over(scan, k3sup__process_pid(e->candidate.process), e->candidate.comm, "its title does not say server or agent");
+	}
+}
+
+static int hand_over(struct scan *scan, struct k3sup__sighting *ret)
+{
+	struct k3sup__candidate *all = calloc(scan->count + 1, sizeof(*all));
+	size_t count = 0;
+	int r = 0;
+
+	if (all == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < scan->count; i++) {
+		struct entry *e = &scan->entries[i];
+
+		if (e->merged || (e->weak && !e->parent))
+			continue;
+		all[count++] = e->candidate;
+		e->candidate = (struct k3sup__candidate){0};
+	}
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = k3sup__process_set_info(all[i].process, k3sup__candidate_json(&all[i]));
+	*ret = (struct k3sup__sighting){.candidates = all, .count = count, .passed_over = scan->passed_over};
+	scan->passed_over = NULL;
+	if (r < 0)
+		k3sup__sighting_clear(ret);
+	return r;
+}
+
+int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__place *installed, struct k3sup__sighting *ret)
+{
+	struct scan scan = {.op = op, .passed_over = k3sup__json_array()};
+	int r = k3sup__view_open(node, installed, &scan.view);
+
+	*ret = (struct k3sup__sighting){0};
+	if (r == 0)
+		r = look_at_all(&scan);
+	if (r == 0) {
+		put_together(&scan);
+		r = hand_over(&scan, ret);
+	}
+	if (r == 0 && ret->count == 0 && scan.denied != 0) {
+		k3sup__sighting_clear(ret);
+		r = k3sup__fail(op, scan.denied, "process %d (%s) may be k3s, but it cannot be examined: %s (CAP_SYS_PTRACE is needed)",
+			(int)scan.denied_pid, scan.denied_comm, k3sup_strerror(scan.denied));
+	} else if (r < 0 && r != K3SUP_E_CANCELLED && r != K3SUP_E_CALLBACK && r != K3SUP_E_TIMEOUT) {
+		r = k3sup__fail(op, r, "the processes in %s cannot be read: %s", node->proc_path, k3sup_strerror(r));
+	}
+	for (size_t i = 0; i < scan.count; i++)
+		k3sup__candidate_clear(&scan.entries[i].candidate);
+	free(scan.entries);
+	k3sup__json_unref(scan.passed_over);
+	k3sup__view_close(&scan.view);
+	return r;
+}
+
+void k3sup__sighting_clear(struct k3sup__sighting *sighting)
+{
+	for (size_t i = 0; i < sighting->count; i++)
+		k3sup__candidate_clear(&sighting->candidates[i]);
+	free(sighting->candidates);
+	k3sup__json_unref(sighting->passed_over);
+	*sighting = (struct k3sup__sighting){0};
+}

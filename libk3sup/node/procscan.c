@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/procscan.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define MAX_TITLE 4096
+#define MAX_WORDS 64
+
+static int gone(int code)
+{
+	return code == -ENOENT ? -ESRCH : code;
+}
+
+int k3sup__proc_open(int proc_fd, pid_t pid, int *ret_dirfd)
+{
+	char name[16];
+	int fd;
+
+	(void)snprintf(name, sizeof(name), "%d", (int)pid);
+	fd = openat(proc_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return gone(-errno);
+	*ret_dirfd = fd;
+	return 0;
+}
+
+int k3sup__proc_uids(int dirfd, uid_t ret[static 4])
+{
+	_free_ char *text = NULL;
+	unsigned long uids[4];
+	const char *line;
+	int r = k3sup__read_file(dirfd, "status", 65536, &text, NULL);
+
+	if (r < 0)
+		return gone(r);
+	line = strstr(text, "\nUid:"); /* the name before it has its line ends escaped */
+	if (line == NULL || sscanf(line, "\nUid: %lu %lu %lu %lu", &uids[0], &uids[1], &uids[2], &uids[3]) != 4)
+		return -EIO;
+	for (size_t i = 0; i < 4; i++)
+		ret[i] = (uid_t)uids[i];
+	return 0;
+}
+
+int k3sup__proc_stat(int dirfd, const char *link, struct stat *ret)
+{
+	return fstatat(dirfd, link, ret, 0) < 0 ? gone(-errno) : 0;
+}
+
+int k3sup__proc_link(int dirfd, const char *link, char **ret)
+{
+	_free_ char *text = malloc(PATH_MAX + 1); /* procfs makes the text in one page */
+	ssize_t len;
+
+	if (text == NULL)
+		return -ENOMEM;
+	len = readlinkat(dirfd, link, text, PATH_MAX);
+	if (len < 0)
+		return gone(-errno);
+	text[len] = '\0';
+	*ret = strdup(text);
+	return *ret != NULL ? 0 : -ENOMEM;
+}
+
+/* An argument list is divided by NUL. A title, as k3s writes it, is one argument with blanks in it, and NULs up to the length of what was there before. */
+static size_t split(char *text, size_t len, const char *words[static MAX_WORDS])
+{
+	const char *first_end = memchr(text, '\0', len);
+	bool one = first_end == NULL;
+	size_t count = 0;
+
+	if (first_end != NULL) {
+		size_t i = (size_t)(first_end - text);
+
+		while (i < len && text[i] == '\0')
+			i++;
+		one = i == len;
+	}
+	for (size_t i = 0; i < len && count < MAX_WORDS;) {
+		size_t start;
+
+		while (i < len && (text[i] == '\0' || (one && text[i] == ' ')))
+			i++;
+		start = i;
+		while (i < len && text[i] != '\0' && !(one && text[i] == ' '))
+			i++;
+		if (i == start)
+			break;
+		text[i] = '\0'; /* at most text[len], which is there */
+		words[count++] = text + start;
+	}
+	return count;
+}
+
+static bool is_k3s(const char *word)
+{
+	const char *slash = strrchr(word, '/');
+
+	return k3sup__startswith(slash != NULL ? slash + 1 : word, "k3s");
+}
+
+/* Global flags that take their value from the next argument (k3s pkg/cli/cmds). */
+static bool takes_value(const char *flag)
+{
+	static const char *const flags[] = {"-d", "--data-dir", "-l", "--log", "-c", "--config"};
+
+	for (size_t i = 0; i < ELEMENTSOF(flags); i++)
+		if (k3sup__streq(flag, flags[i]))
+			return true;
+	return false;
+}
+
+static enum k3sup__command name_command(const char *word)
+{
+	if (k3sup__streq(word, "server"))
+		return K3SUP__COMMAND_SERVER;
+	if (k3sup__streq(word, "agent"))
+		return K3SUP__COMMAND_AGENT;
+	return k3sup__streq(word, "init") ? K3SUP__COMMAND_INIT : K3SUP__COMMAND_OTHER;
+}
+
+enum k3sup__command k3sup__command_parse(char *text, size_t len, bool *ret_near)
+{
+	const char *words[MAX_WORDS];
+	size_t count = split(text, len, words), i = 1;
+	bool k3s = false, role = false;
+
+	for (size_t w = 0; w < count; w++) {
+		k3s = k3s || is_k3s(words[w]);
+		role = role || (w > 0 && (k3sup__streq(words[w], "server") || k3sup__streq(words[w], "agent")));
+	}
+	if (ret_near != NULL)
+		*ret_near = k3s && role;
+	while (i < count && words[i][0] == '-')
+		i += takes_value(words[i]) ? 2 : 1;
+	return i < count ? name_command(words[i]) : K3SUP__COMMAND_NONE;
+}
+
+int k3sup__proc_command(int dirfd, enum k3sup__command *ret, bool *ret_near)
+{
+	char text[MAX_TITLE + 1] = {0};
+	ssize_t n;
+	_close_ int fd = openat(dirfd, "cmdline", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return gone(-errno);
+	n = read(fd, text, MAX_TITLE);
+	if (n < 0)
+		return gone(-errno);
+	*ret = k3sup__command_parse(text, (size_t)n, ret_near);
+	return 0;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Processes that look like k3s from outside: a small static program, copied to where a k3s would be and started under the names and titles of one.
+ */
+#ifndef K3SUP_TESTS_UNIT_NODE_FAKE_H
+#define K3SUP_TESTS_UNIT_NODE_FAKE_H
+
+#include "../base/scratch.h"
+
+#include <grp.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "sandbox.h"
+
+#define HASH1 "91c5255cd9e1a0963458722d37dec9477c99a25602c838b553f2cb852bde4dde"
+#define HASH2 "00a0e67e514b81bf6f5b1dd7a7d5cf74be778def4c8ba4cba27672741d99a49c"
+#define DATA_DIR "/var/lib/rancher/k3s"
+#define BIN1 DATA_DIR "/data/" HASH1 "/bin"
+#define BIN2 DATA_DIR "/data/" HASH2 "/bin"
+#define INSTALLED "/usr/local/bin/k3s"
+
+/* Says on descriptor 3 that it runs. FAKE_CHILD: the argv[0] of a child that it starts as itself, as k3s does for --log; FAKE_CWD: where that child works. */
+static const char fake_source[] = "#include <stdlib.h>\n#include <unistd.h>\n"
+				  "int main(void) {\n"
+				  "	char *child = getenv(\"FAKE_CHILD\"), *cwd = getenv(\"FAKE_CWD\");\n"
+				  "	if (child) {\n"
+				  "		unsetenv(\"FAKE_CHILD\");\n"
+				  "		if (fork() == 0) {\n"
+				  "			if (cwd && chdir(cwd) < 0) _exit(1);\n"
+				  "			execl(\"/proc/self/exe\", child, (char *)NULL);\n"
+				  "			_exit(1);\n"
+				  "		}\n"
+				  "	}\n"
+				  "	if (write(3, \"x\", 1) != 1) return 1;\n"
+				  "	close(3);\n"
+				  "	for (;;) pause();\n"
+				  "}\n";
+
+struct fake_spec {
+	const char *file;  /* inside root: what is executed, a link or the file itself */
+	const char *title; /* argv[0] */
+	const char *args[6];
+	const char *child; /* the argv[0] of a child */
+	const char *child_cwd;
+	const char *cwd;
+	const char *root; /* the directory file is in; "" for "/" */
+	bool chroot_there;
+	bool new_mnt;
+	uid_t uid;
+};
+
+static char fake_program[64]; /* the compiled one */
+
+static inline int fake_build(void **state)
+{
+	char source[80], command[256];
+	FILE *f;
+
+	(void)state;
+	(void)snprintf(fake_program, sizeof(fake_program), "/tmp/k3sup-fake-XXXXXX");
+	if (mkdtemp(fake_program) == NULL)
+		return -1;
+	(void)snprintf(source, sizeof(source), "%s/fake.c", fake_program);
+	f = fopen(source, "we");
+	if (f == NULL || fputs(fake_source, f) < 0 || fclose(f) != 0)
+		return -1;
+	(void)snprintf(command, sizeof(command), "cc -static -O1 -o %s/fake %s", fake_program, source);
+	return system(command); /* NOLINT: a compiler is what tests have */
+}
+
+static inline int fake_remove(void **state)
+{
+	(void)state;
+	return nftw(fake_program, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static inline void make_dirs(const char *path)
+{
+	_free_ char *copy = strdup(path);
+
+	assert_non_null(copy);
+	for (char *slash = strchr(copy + 1, '/');; slash = strchr(slash + 1, '/')) {
+		if (slash != NULL)
+			*slash = '\0';
+		if (mkdir(copy, 0755) < 0)
+			assert_int_equal(errno, EEXIST);
+		if (slash == NULL)
+			return;
+		*slash = '/';
+	}
+}
+
+/* Copies the program to root + path, with this text behind its end, and makes links to it beside. */
+static inline void fake_install(const char *root, const char *path, const char *tail, const char *const *links)
+{
+	_free_ char *whole = k3sup__fmt("%s%s", root, path), *dir = strdup(whole), *from = k3sup__fmt("%s/fake", fake_program), *text = NULL;
+	size_t len;
+	int fd;
+
+	assert_non_null(dir);
+	*strrchr(dir, '/') = '\0';
+	make_dirs(dir);
+	assert_int_equal(k3sup__read_file(AT_FDCWD, from, 64 << 20, &text, &len), 0);
+	(void)unlink(whole);
+	fd = open(whole, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	assert_true(fd >= 0);
+	assert_int_equal(k3sup__write_full(fd, text, len), 0);
+	assert_int_equal(k3sup__write_full(fd, tail, strlen(tail)), 0);
+	close(fd);
+	for (; links != NULL && *links != NULL; links++) {
+		_free_ char *link = k3sup__fmt("%s/%s", dir, *links);
+
+		assert_int_equal(symlink(strrchr(whole, '/') + 1, link), 0);
+	}
+}
+
+/* data/<H>/bin as releases since 2022 have it. */
+static inline void fake_install_data(const char *root, const char *bin)
+{
+	static const char *const links[] = {"k3s-server", "k3s-agent", "kubectl", "containerd", "k3s-etcd-snapshot", NULL};
+	_free_ char *path = k3sup__fmt("%s/k3s", bin), *server = k3sup__fmt("%s" DATA_DIR "/server", root);
+
+	fake_install(root, path, "", links);
+	make_dirs(server);
+}
+
+static inline void fake_exec(const struct fake_spec *spec, int ready)
+{
+	_free_ char *file = k3sup__fmt("%s%s", spec->chroot_there ? "" : spec->root, spec->file);
+	const char *argv[8] = {spec->title};
+	_free_ char *child = spec->child != NULL ? k3sup__fmt("FAKE_CHILD=%s", spec->child) : NULL;
+	_free_ char *cwd = spec->child_cwd != NULL ? k3sup__fmt("FAKE_CWD=%s", spec->child_cwd) : NULL;
+	char *env[3] = {NULL};
+	size_t n = 0;
+
+	(void)setpgid(0, 0);
+	if (spec->new_mnt && unshare(CLONE_NEWNS) < 0)
+		_exit(1);
+	if (spec->chroot_there && (chroot(spec->root) < 0 || chdir("/") < 0))
+		_exit(2);
+	if (spec->cwd != NULL && chdir(spec->cwd) < 0)
+		_exit(3);
+	if (dup2(ready, 3) < 0)
+		_exit(4);
+	if (spec->uid != 0 &&
+		(setgroups(0, NULL) < 0 || setresgid(spec->uid, spec->uid, spec->uid) < 0 || setresuid(spec->uid, spec->uid, spec->uid) < 0))
+		_exit(5);
+	for (size_t i = 0; i < ELEMENTSOF(spec->args) && spec->args[i] != NULL; i++)
+		argv[i + 1] = spec->args[i];
+	if (child != NULL)
+		env[n++] = child;
+	if (cwd != NULL)
+		env[n++] = cwd;
+	execve(file, (char *const *)(uintptr_t)argv, env);
+	_exit(6);
+}
+
+/* Returns when it, and its child if it has one, run under their names. */
+static inline pid_t fake_start(const struct fake_spec *spec)
+{
+	int ready[2];
+	ssize_t expected = spec->child != NULL ? 2 : 1;
+	pid_t pid;
+
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		fake_exec(spec, ready[1]);
+	(void)setpgid(pid, pid);
+	close(ready[1]);
+	while (expected-- > 0) {
+		char byte;
+
+		if (read(ready[0], &byte, 1) != 1)
+			fail_msg("%s did not start", spec->file);
+	}
+	close(ready[0]);
+	return pid;
+}
+
+/* Ends it and its children. */
+static inline void fake_stop(pid_t pid)
+{
+	assert_int_equal(kill(-pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+#endif
