@@ -15,6 +15,10 @@
 #define TEMP_DIGITS 8
 #define TRIES 16
 
+#ifndef STATX_ATTR_MOUNT_ROOT /* headers before 5.8 */
+#define STATX_ATTR_MOUNT_ROOT 0x2000
+#endif
+
 /* How long somebody else may hold the staged file open for writing: long enough for a child between fork(2) and execve(2). */
 #define WRITER_PATIENCE_MS 2000
 #define WRITER_POLL_MS 10

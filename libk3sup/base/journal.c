@@ -238,7 +238,6 @@ static int append(int fd, const struct book *book, const char *line)
 {
 	size_t len = strlen(line);
 	ssize_t n;
-	int r;
 
 	if (book->size > (off_t)book->len && ftruncate(fd, (off_t)book->len) < 0)
 		return -errno;
@@ -247,11 +246,8 @@ static int append(int fd, const struct book *book, const char *line)
 	while (n < 0 && errno == EINTR);
 	if (n == (ssize_t)len)
 		return k3sup__sync_fd(fd);
-	/* a short write to a file: the disk, or the quota, is full */
-	r = n < 0 ? -errno : -ENOSPC;
-	if (n > 0 && ftruncate(fd, (off_t)book->len) < 0)
-		return -errno;
-	return r;
+	/* a short write to a file: the disk, or the quota, is full; what was written is a torn line */
+	return n < 0 ? -errno : -ENOSPC;
 }
 
 /* The record as a line, to be freed, with time and boot; consumes the record. */
