@@ -257,8 +257,7 @@ int k3sup__fail(k3sup_op *op, int code, const char *fmt, ...)
 	va_end(ap);
 	op->failed = true;
 	op->fail_code = code;
-	k3sup__log(op, K3SUP_LOG_ERR, "%s: %s", k3sup_error_name(code), op->message ? op->message : k3sup_strerror(code));
-	return code;
+	return code; /* not logged yet: it may be forgiven */
 }
 
 void k3sup__op_seal_failure(k3sup_op *op)

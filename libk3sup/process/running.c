@@ -45,13 +45,8 @@ static int look(k3sup_op *op)
 	if (k3sup__installed_find(op, s->node.node, s->want.asset_hash[0] ? s->want.asset_hash : NULL, &installed) < 0)
 		k3sup__op_forgive(op);
 	r = k3sup__identify_scan(op, s->node.node, &installed, &s->sighting);
-	if (r == 0) {
-		r = k3sup__sighting_judge(op, &s->sighting);
-		if (r == K3SUP_E_NO_K3S) {
-			k3sup__op_forgive(op);
-			r = K3SUP_E_NOT_RESTARTED;
-		}
-	}
+	if (r == 0)
+		r = s->sighting.count == 0 ? K3SUP_E_NOT_RESTARTED : k3sup__sighting_judge(op, &s->sighting);
 	for (size_t i = 0; r == 0 && i < s->sighting.count; i++)
 		if (s->sighting.candidates[i].unpacking || is_previous(s, s->sighting.candidates[i].process))
 			r = K3SUP_E_NOT_RESTARTED;
