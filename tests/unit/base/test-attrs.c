@@ -20,11 +20,11 @@ struct acl {
 	} entry[5];
 };
 
-/* rwx for the owner, this for user 1234, r-x for the group, the mask, r-x for others */
-static struct acl make_acl(uint16_t user, uint16_t mask)
+/* rwx for the owner and for user 1234, r-x for the group, a mask of rwx, r-x for others */
+static struct acl make_acl(void)
 {
 	struct acl acl = {.version = htole32(2)};
-	const uint16_t tags[] = {0x01, 0x02, 0x04, 0x10, 0x20}, perms[] = {7, user, 5, mask, 5};
+	const uint16_t tags[] = {0x01, 0x02, 0x04, 0x10, 0x20}, perms[] = {7, 7, 5, 7, 5};
 
 	for (size_t i = 0; i < 5; i++) {
 		acl.entry[i].tag = htole16(tags[i]);
@@ -73,12 +73,13 @@ static void owner_mode_and_attributes_are_kept(void **state)
 	/* vfs_cap_data of revision 2: cap_net_bind_service, effective */
 	static const uint8_t caps[20] = {1, 0, 0, 2, 0, 4};
 	struct scratch *s = *state;
-	struct pair p = make_pair(s->fd, s->fd);
-	struct acl acl = make_acl(7, 7);
+	struct acl acl = make_acl();
 	char big[1500];
 	struct stat st;
+	struct pair p;
 
 	need_root();
+	p = make_pair(s->fd, s->fd);
 	memset(big, 'x', sizeof(big));
 	assert_int_equal(fchown(p.from, 1001, 1002), 0);
 	assert_int_equal(fchmod(p.from, 01751), 0);
@@ -103,11 +104,12 @@ static void owner_mode_and_attributes_are_kept(void **state)
 static void trust_in_the_old_content_is_not_handed_on(void **state)
 {
 	struct scratch *s = *state;
-	struct pair p = make_pair(s->fd, s->fd);
 	struct stat st;
+	struct pair p;
 	char byte[8];
 
 	need_root();
+	p = make_pair(s->fd, s->fd);
 	assert_int_equal(fchmod(p.from, 06755), 0);
 	assert_int_equal(fsetxattr(p.from, "security.ima", "\1digest", 7, 0), 0);
 	assert_int_equal(k3sup__attrs_copy(s->op, p.from, p.to, "k3s"), 0);
@@ -121,7 +123,7 @@ static void trust_in_the_old_content_is_not_handed_on(void **state)
 static void an_acl_of_the_directory_does_not_stick_to_the_new_file(void **state)
 {
 	struct scratch *s = *state;
-	struct acl acl = make_acl(7, 7);
+	struct acl acl = make_acl();
 	struct pair p = {.from = make(s->fd, "from")};
 	struct stat st;
 

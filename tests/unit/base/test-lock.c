@@ -267,7 +267,7 @@ static void to_ask_changes_nothing(void **state)
 static void a_state_directory_behind_a_link_is_made_where_it_leads(void **state)
 {
 	struct scratch *s = *state;
-	mode_t mask = umask(0777);
+	mode_t mask = umask(0377);
 	int fd = -1, r;
 
 	mkdirat(s->fd, "var", 0);
