@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "../base/scratch.h"
+
+#include "node/identify.h"
+
+#define CONFIG "etc/rancher/k3s/config.yaml"
+
+static void put_below(struct scratch *s, const char *path, const char *content)
+{
+	_free_ char *dir = strdup(path);
+
+	assert_non_null(dir);
+	for (char *slash = strchr(dir, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		(void)mkdirat(s->fd, dir, 0755);
+		*slash = '/';
+	}
+	put_file(s->fd, path, content, 0600);
+}
+
+/* ret: 0, or the code of the failure. path "" where it fails. */
+static int find(struct scratch *s, const char *option, const char *observed, const char *path, const char *source)
+{
+	struct k3sup_node_opts opts = {.struct_size = sizeof(opts), .root = s->path, .data_dir = option};
+	struct k3sup__candidate candidate = {.role = K3SUP__ROLE_SERVER};
+	k3sup_node *node = NULL;
+	const char *from = NULL;
+	char *found = NULL;
+	int r;
+
+	candidate.data_dir = observed != NULL ? strdup(observed) : NULL;
+	assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), 0);
+	r = k3sup__data_dir_find(s->op, node, observed != NULL ? &candidate : NULL, &found, &from);
+	k3sup_node_unref(node);
+	free(candidate.data_dir);
+	if (r == 0) {
+		assert_string_equal(found, path);
+		assert_string_equal(from, source);
+	}
+	free(found);
+	return r;
+}
+
+static size_t warnings(struct scratch *s)
+{
+	return k3sup__json_len(k3sup__json_member(k3sup__op_facts(s->op), "warnings"));
+}
+
+static void without_anything_it_is_the_default(void **state)
+{
+	struct scratch *s = *state;
+
+	assert_int_equal(find(s, NULL, NULL, "/var/lib/rancher/k3s", "default"), 0);
+	put_below(s, CONFIG, "token: x\n");
+	assert_int_equal(find(s, NULL, NULL, "/var/lib/rancher/k3s", "default"), 0);
+	put_below(s, CONFIG, "");
+	assert_int_equal(find(s, NULL, NULL, "/var/lib/rancher/k3s", "default"), 0);
+	put_below(s, CONFIG, "data-dir:\n");
+	assert_int_equal(find(s, NULL, NULL, "/var/lib/rancher/k3s", "default"), 0);
+}
+
+static void the_option_then_the_process_then_the_configuration_count(void **state)
+{
+	struct scratch *s = *state;
+
+	put_below(s, CONFIG, "data-dir: /srv/config\n");
+	assert_int_equal(find(s, NULL, NULL, "/srv/config", "config"), 0);
+	assert_int_equal(warnings(s), 0);
+	assert_int_equal(find(s, NULL, "/srv/process", "/srv/process", "process"), 0);
+	assert_int_equal(warnings(s), 1);
+	assert_int_equal(find(s, "/srv/option", "/srv/process", "/srv/option", "option"), 0);
+	assert_int_equal(warnings(s), 3);
+	assert_int_equal(find(s, "/srv/config", "/srv/config", "/srv/config", "option"), 0);
+	assert_int_equal(warnings(s), 3);
+}
+
+static void the_last_drop_in_wins(void **state)
+{
+	struct scratch *s = *state;
+
+	put_below(s, CONFIG, "data-dir: /srv/main\n");
+	put_below(s, CONFIG ".d/20-b.yml", "data-dir: /srv/b\n");
+	put_below(s, CONFIG ".d/10-a.yaml", "data-dir: /srv/a\n");
+	put_below(s, CONFIG ".d/30-other.YAML", "debug: true\n");
+	put_below(s, CONFIG ".d/99-no.conf", "data-dir: /srv/no\n");
+	put_below(s, CONFIG ".d/99-dir.yaml/x", "");
+	assert_int_equal(find(s, NULL, NULL, "/srv/b", "config"), 0);
+	assert_int_equal(unlinkat(s->fd, CONFIG, 0), 0);
+	assert_int_equal(find(s, NULL, NULL, "/srv/b", "config"), 0);
+}
+
+static void a_way_round_by_links_is_no_disagreement(void **state)
+{
+	struct scratch *s = *state;
+
+	put_below(s, CONFIG, "data-dir: /var/lib/rancher/k3s\n");
+	put_below(s, "mnt/big/k3s/x", "");
+	put_below(s, "var/lib/rancher/x", "");
+	assert_int_equal(symlinkat("/mnt/big/k3s", s->fd, "var/lib/rancher/k3s"), 0);
+	assert_int_equal(find(s, NULL, "/mnt/big/k3s", "/mnt/big/k3s", "process"), 0);
+	assert_int_equal(warnings(s), 0);
+}
+
+static void a_configuration_that_others_can_write_chooses_nothing(void **state)
+{
+	struct scratch *s = *state;
+
+	put_below(s, CONFIG, "data-dir: /srv/evil\n");
+	assert_int_equal(fchmodat(s->fd, CONFIG, 0666, 0), 0);
+	assert_int_equal(find(s, NULL, NULL, "", ""), K3SUP_E_UNTRUSTED);
+	k3sup__op_forgive(s->op);
+	assert_int_equal(find(s, "/srv/option", NULL, "/srv/option", "option"), 0);
+	assert_int_equal(warnings(s), 1);
+}
+
+static void a_configuration_that_cannot_be_read_is_an_error_only_where_it_decides(void **state)
+{
+	static const char *const bad[] = {"data-dir: [a\n", "data-dir: relative\n", "data-dir:\n- /a\n", "\tx"};
+	struct scratch *s = *state;
+
+	for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+		put_below(s, CONFIG, bad[i]);
+		assert_int_equal(find(s, NULL, NULL, "", ""), K3SUP_E_PARSE);
+		assert_sentence(s, "/etc/rancher/k3s/config.yaml");
+		assert_int_equal(find(s, NULL, "/srv/process", "/srv/process", "process"), 0);
+		assert_int_equal(warnings(s), i + 1);
+	}
+}
+
+static void the_hosts_links_are_followed_inside_the_root(void **state)
+{
+	struct scratch *s = *state;
+
+	put_below(s, "srv/real.yaml", "data-dir: /srv/inside\n");
+	put_below(s, "etc/rancher/k3s/x", "");
+	assert_int_equal(symlinkat("/srv/real.yaml", s->fd, CONFIG), 0);
+	assert_int_equal(find(s, NULL, NULL, "/srv/inside", "config"), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(without_anything_it_is_the_default),
+		TEST(the_option_then_the_process_then_the_configuration_count),
+		TEST(the_last_drop_in_wins),
+		TEST(a_way_round_by_links_is_no_disagreement),
+		TEST(a_configuration_that_others_can_write_chooses_nothing),
+		TEST(a_configuration_that_cannot_be_read_is_an_error_only_where_it_decides),
+		TEST(the_hosts_links_are_followed_inside_the_root),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
