@@ -41,7 +41,10 @@ int k3sup__sync_dir(int dirfd)
 
 /* ---- temps ---- */
 
-/* ".NAME.k3sup-tmp-"; a NAME that would make the temp's too long is cut, at a character of UTF-8: some file systems insist on whole ones. */
+/*
+ * ".NAME.k3sup-tmp-"; a NAME that would make the temp's too long is cut, at a character of UTF-8: some file systems insist on
+ * whole ones.
+ */
 static char *temp_prefix(const char *name)
 {
 	size_t len = strlen(name), most = NAME_MAX - strlen("." TEMP_MARK) - TEMP_DIGITS;
@@ -68,7 +71,10 @@ char *k3sup__temp_name(const char *name)
 
 	if (!prefix)
 		return NULL;
-	/* Early at boot there may be no randomness yet, and waiting for it could take for ever. O_EXCL makes the name safe, not its number. */
+	/*
+	 * Early at boot there may be no randomness yet, and waiting for it could take for ever. O_EXCL makes the name safe, not
+	 * its number.
+	 */
 	if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != sizeof(number)) {
 		struct timespec now;
 
@@ -122,7 +128,10 @@ static int sweep(k3sup_op *op, DIR *dir, const char *prefix, bool remove)
 		r = seen % 256 == 0 ? k3sup__op_checkpoint(op) : 0;
 		if (r < 0)
 			return r;
-		/* Only files can be temps. One that shares its inode with NAME was to become the backup; it is as disposable as the others. */
+		/*
+		 * Only files can be temps. One that shares its inode with NAME was to become the backup; it is as disposable as
+		 * the others.
+		 */
 		if (!is_temp(entry->d_name, prefix) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 			continue;
 		if (remove && unlinkat(fd, entry->d_name, 0) < 0 && errno != ENOENT) {
@@ -250,9 +259,9 @@ static int reopen(k3sup_op *op, struct k3sup__stage *stage)
 }
 
 /*
- * execve(2) of a file that any process holds open for writing is ETXTBSY, and our descriptor lives on in a child that the host forked without exec.
- * A read lease is granted only while nobody does. It is given back at once. Should somebody open the file for writing in between, the kernel tells us
- * by a signal: SIGIO would end the process, SIGURG is ignored unless the host wants it.
+ * execve(2) of a file that any process holds open for writing is ETXTBSY, and our descriptor lives on in a child that the host
+ * forked without exec. A read lease is granted only while nobody does. It is given back at once. Should somebody open the file for
+ * writing in between, the kernel tells us by a signal: SIGIO would end the process, SIGURG is ignored unless the host wants it.
  */
 static int wait_for_writers(k3sup_op *op, struct k3sup__stage *stage)
 {

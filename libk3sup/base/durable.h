@@ -2,7 +2,8 @@
 /*
  * Replace one file so that a cut at any instruction leaves the whole old or the whole new one, and what was acknowledged is never lost.
  *
- *   stage    private temp ".NAME.k3sup-tmp-XXXXXXXX" in the same directory, 0600 from the first byte; content; owner, mode, ACL, xattrs; fsync; no writer left
+ *   stage    private temp ".NAME.k3sup-tmp-XXXXXXXX" in the same directory, 0600 from the first byte; content; no writer left;
+ *            owner, mode, ACL, xattrs; fsync
  *   publish  backup name -> old inode (hard link, moved into place by rename); fsync directory; rename temp over NAME; fsync directory
  *   recover  temps of earlier, cut runs are removed; they are always disposable
  *
@@ -26,8 +27,9 @@ struct k3sup__stage {
 #define K3SUP__STAGE_NONE ((struct k3sup__stage){.dirfd = -1, .fd = -1, .old_fd = -1})
 
 /*
- * Begins: temp made, opened for reading and writing in stage->fd. dirfd (may be O_PATH) stays the caller's. K3SUP_E_TARGET_NOT_FILE if NAME is
- * something else than a regular file, -EBUSY if something is mounted on it, or another -errno: -EROFS, -EPERM (immutable), -EACCES, -ENOSPC.
+ * Begins: temp made, opened for reading and writing in stage->fd. dirfd (may be O_PATH) stays the caller's. K3SUP_E_TARGET_NOT_FILE
+ * if NAME is something else than a regular file, -EBUSY if something is mounted on it, or another -errno: -EROFS, -EPERM
+ * (immutable), -EACCES, -ENOSPC.
  */
 int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__stage *ret) _must_check_;
 /*
@@ -37,9 +39,10 @@ int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__
  */
 int k3sup__stage_seal(k3sup_op *op, struct k3sup__stage *stage, int old_fd, mode_t mode) _must_check_;
 /*
- * Publishes. backup: name that keeps the old file, NULL for none. Refuses with K3SUP_E_TARGET_CHANGED if NAME is no longer the inode in stage->old.
- * before_rename (may be NULL) is called after the backup is durable and directly before the rename; a negative value stops there.
- * On failure before the rename NAME is untouched; a failure of the last directory sync is reported though the rename happened (*ret_renamed tells).
+ * Publishes. backup: name that keeps the old file, NULL for none. Refuses with K3SUP_E_TARGET_CHANGED if NAME is no longer the inode
+ * in stage->old. before_rename (may be NULL) is called after the backup is durable and directly before the rename; a negative value
+ * stops there. On failure before the rename NAME is untouched; a failure of the last directory sync is reported though the rename
+ * happened (*ret_renamed tells).
  */
 int k3sup__stage_publish(
 	k3sup_op *op, struct k3sup__stage *stage, const char *backup, int (*before_rename)(k3sup_op *op), bool *ret_renamed) _must_check_;
@@ -49,14 +52,20 @@ void k3sup__stage_drop(struct k3sup__stage *stage);
 /* What cut runs left beside NAME: the number of temps; with remove they are gone afterwards and the directory is synced. Or -errno. */
 int k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remove) _must_check_;
 
-/* The whole of it for a small file of ours (journal): content given, no backup, mode if it is new. Leases are not needed: nobody executes it. */
+/*
+ * The whole of it for a small file of ours (journal): content given, no backup, mode if it is new. Leases are not needed:
+ * nobody executes it.
+ */
 int k3sup__durable_write(k3sup_op *op, int dirfd, const char *name, const void *content, size_t len, mode_t mode) _must_check_;
 
 /* fsync(2), EINTR handled; of a directory that may be given as O_PATH. */
 int k3sup__sync_fd(int fd) _must_check_;
 int k3sup__sync_dir(int dirfd) _must_check_;
 
-/* For durable.c and publish.c: the name a temp of NAME may have (owned); and such a temp, 0600 and empty, opened for reading and writing. */
+/*
+ * For durable.c and publish.c: the name a temp of NAME may have (owned); and such a temp, 0600 and empty, opened for reading
+ * and writing.
+ */
 char *k3sup__temp_name(const char *name);
 int k3sup__temp_create(int dirfd, const char *name, char **ret_temp, int *ret_fd) _must_check_;
 

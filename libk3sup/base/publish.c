@@ -17,8 +17,8 @@ static bool same(const struct stat *a, const struct stat *b)
 }
 
 /*
- * Is this name the file behind fd? 1, 0 (also if there is no such name) or -errno. The descriptor is asked anew each time, since overlayfs may
- * number a file anew when it is linked.
+ * Is this name the file behind fd? 1, 0 (also if there is no such name) or -errno. The descriptor is asked anew each time, since
+ * overlayfs may number a file anew when it is linked.
  */
 static int is_named(int dirfd, const char *name, int fd)
 {
@@ -160,7 +160,7 @@ static int rename_new(k3sup_op *op, struct k3sup__stage *stage)
 	int r = is_named(stage->dirfd, stage->temp, stage->fd);
 
 	if (r == 0)
-		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody removed or replaced %s, the new %s", stage->temp, stage->name);
+		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody took %s away, the new %s", stage->temp, stage->name);
 	if (r > 0 && renameat(stage->dirfd, stage->temp, stage->dirfd, stage->name) == 0) {
 		free(stage->temp);
 		stage->temp = NULL;

@@ -75,7 +75,10 @@ int k3sup__place_open(const struct k3sup__place *place, int flags)
 	fd = openat(place->dirfd, place->name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return errno == ENOENT || errno == ELOOP || errno == ENOTDIR ? -ESTALE : -errno;
-	/* Asked again after opening: overlayfs may number a file anew when it is opened for writing. The descriptor keeps the number from being reused. */
+	/*
+	 * Asked again after opening: overlayfs may number a file anew when it is opened for writing. The descriptor keeps the
+	 * number from being reused.
+	 */
 	if (fstat(place->fd, &found) < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	if (found.st_dev != st.st_dev || found.st_ino != st.st_ino)

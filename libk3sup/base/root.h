@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Paths inside a host root. Every path component is walked with directory descriptors of our own, links are followed by us: an absolute link means the
- * node's file, ".." never leaves the root, magic links (of /proc) are refused. There is no second implementation: openat2(RESOLVE_IN_ROOT) gives EAGAIN in
- * some percent of the calls while any user renames directories somewhere, and kernels before 5.6 do not have it.
+ * Paths inside a host root. Every path component is walked with directory descriptors of our own, links are followed by us: an
+ * absolute link means the node's file, ".." never leaves the root, magic links (of /proc) are refused. There is no second
+ * implementation: openat2(RESOLVE_IN_ROOT) gives EAGAIN in some percent of the calls while any user renames directories somewhere,
+ * and kernels before 5.6 do not have it.
  *
- * Trust: a component is trusted if it is owned by root (or by the user we run as) and nobody else may write it; a group only if the caller allows it. A sticky
- * directory that others may write (/tmp) is fine where the entry taken from it is itself trusted. The root directory is trusted as given.
+ * Trust: a component is trusted if it is owned by root (or by the user we run as) and nobody else may write it; a group only if the
+ * caller allows it. A sticky directory that others may write (/tmp) is fine where the entry taken from it is itself trusted. The
+ * root directory is trusted as given.
  */
 #ifndef K3SUP_BASE_ROOT_H
 #define K3SUP_BASE_ROOT_H
@@ -43,17 +45,18 @@ struct k3sup__place {
 #define K3SUP__PLACE_NONE ((struct k3sup__place){.dirfd = -1, .fd = -1})
 
 /*
- * 0 with a place (place.fd is -1 if only the last component is missing), or -ENOENT (a directory on the way is missing), -ENOTDIR, -ELOOP (more than 40 links),
- * K3SUP_E_UNTRUSTED, K3SUP_E_ESCAPE, -ENAMETOOLONG, -ENOMEM, other -errno. path must be absolute (inside the root, else -EINVAL). A link that leads to a missing
- * file gives a place with fd -1 and links > 0. A slash at the end asks for a directory: a missing one is -ENOENT then. -ENOENT comes without a sentence, since
- * many callers expect it. With TRUSTED a missing object in a directory that others may write, a sticky one too, is untrusted: they could put one there.
+ * 0 with a place (place.fd is -1 if only the last component is missing), or -ENOENT (a directory on the way is missing), -ENOTDIR,
+ * -ELOOP (more than 40 links), K3SUP_E_UNTRUSTED, K3SUP_E_ESCAPE, -ENAMETOOLONG, -ENOMEM, other -errno. path must be absolute
+ * (inside the root, else -EINVAL). A link that leads to a missing file gives a place with fd -1 and links > 0. A slash at the end
+ * asks for a directory: a missing one is -ENOENT then. -ENOENT comes without a sentence, since many callers expect it. With TRUSTED
+ * a missing object in a directory that others may write, a sticky one too, is untrusted: they could put one there.
  */
 int k3sup__root_find(k3sup_op *op, const struct k3sup__root *root, const char *path, unsigned flags, struct k3sup__place *ret) _must_check_;
 void k3sup__place_clear(struct k3sup__place *place);
 
 /*
- * Opens the object of a place with these openat(2) flags (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK are added; O_CREAT and O_TRUNC are -EINVAL). -ESTALE if it is no longer
- * the one that was found; -ENOENT if there was none; -ELOOP for a link.
+ * Opens the object of a place with these openat(2) flags (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK are added; O_CREAT and O_TRUNC are
+ * -EINVAL). -ESTALE if it is no longer the one that was found; -ENOENT if there was none; -ELOOP for a link.
  */
 int k3sup__place_open(const struct k3sup__place *place, int flags) _must_check_;
 

@@ -13,8 +13,8 @@
 #define MAX_LINKS 40
 
 /*
- * A directory on the way. The stack of them is what ".." goes back on: the kernel's ".." would be wherever a directory was moved to meanwhile,
- * outside the root, too.
+ * A directory on the way. The stack of them is what ".." goes back on: the kernel's ".." would be wherever a directory was moved to
+ * meanwhile, outside the root, too.
  */
 struct level {
 	int fd;        /* O_PATH */
@@ -178,7 +178,10 @@ static int follow(struct walk *w, const struct component *c, int fd)
 
 	if (fstatfs(fd, &fs) < 0)
 		return -errno;
-	/* Links of procfs lead where their text does not say: into other roots, to open files. The few that are honest are not worth the risk. */
+	/*
+	 * Links of procfs lead where their text does not say: into other roots, to open files. The few that are honest are not
+	 * worth the risk.
+	 */
 	if ((uint32_t)fs.f_type == PROC_SUPER_MAGIC)
 		return k3sup__fail(w->op, K3SUP_E_ESCAPE, "%s/%s is a link of procfs, which can lead out of the node's root", w->path, c->name);
 	if (++w->links > MAX_LINKS)
