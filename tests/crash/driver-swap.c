@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every_syscall.py stops and fails: one verb of the shared library on one node, in a context without a worker thread, because strace counts
+ * calls per thread.
+ *
+ *   driver-swap swap|upgrade ROOT K3S PAYLOAD
+ *
+ * Prints the operation's status and its error. Exit status: 0 the goal held already, 10 it was reached, 1 anything else.
+ */
+#include <k3sup.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int start(k3sup_node *node, const char *verb, const char *payload, k3sup_op **op)
+{
+	struct k3sup_swap_opts swap = {.struct_size = sizeof(swap), .payload = payload};
+	struct k3sup_upgrade_opts upgrade = {.struct_size = sizeof(upgrade), .payload = payload, .restart = K3SUP_RESTART_NONE};
+
+	return strcmp(verb, "swap") == 0 ? k3sup_swap(node, &swap, op) : k3sup_upgrade(node, &upgrade, op);
+}
+
+static int run(char **argv)
+{
+	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
+	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = argv[2], .k3s = argv[3]};
+	k3sup_ctx *ctx = NULL;
+	k3sup_node *node = NULL;
+	k3sup_op *op = NULL;
+	int r = k3sup_ctx_new(&inside, &ctx);
+
+	if (r == 0)
+		r = k3sup_node_new(ctx, &where, &node);
+	if (r == 0)
+		r = start(node, argv[1], argv[4], &op);
+	if (r == 0)
+		r = k3sup_op_wait(op, -1);
+	printf("%d %s\n", r, op && k3sup_op_error(op) ? k3sup_doc_json(k3sup_op_error(op)) : k3sup_error_name(r));
+	k3sup_op_unref(op);
+	k3sup_node_unref(node);
+	k3sup_ctx_unref(ctx);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	int r;
+
+	if (argc != 5)
+		return 2;
+	/* Fails, and marks in the trace where the loader's calls end and ours begin. */
+	if (write(-1, "begin", 5) >= 0)
+		return 2;
+	r = run(argv);
+	return r == 0 ? 0 : r > 0 ? 10 : 1;
+}

@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Kills and fails one replacement of the k3s file at every system call it makes, and looks what is left.
+
+    every_syscall.py [--build-dir DIR] [--full] [-k WORD]
+
+A traced run without a fault lists the points: (call, occurrence), from the program's own first call to its end. Then, for each point and each fault,
+on a fresh node: strike there, look, run once more, look, run a third time, look. strace counts occurrences per thread (measured), so the program is
+single-threaded: the library in an inline context. A point that does not strike tests nothing: it makes the whole run VOID.
+
+After the fault    the target is the whole old or the whole new file, with mode, owner and extended attributes; the old one is there in full, under the
+                   target's or the backup's name; who says that the goal is reached is right; no failed fsync(2), rename or link is passed over; what
+                   failed, but was not killed, has tidied up
+After one more run the target is new, the backup is old, neither shares its inode with anything, and nothing else lies about
+After a third run  nothing has changed
+
+Controls in the same run are programs with one mistake each (driver-inplace.c), which must be caught, and one without, which must not.
+Everything happens in pid and mount namespaces of its own, on a tmpfs that goes with them; needs root and strace.
+Exit status: 0 passed, 1 something is wrong, 2 cannot run here, 3 void.
+"""
+import argparse
+import collections
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+WORKERS = 2
+TRIES = 3
+TIMEOUT = 30
+XATTR = "trusted.k3sup"
+DRIVEN = {0: "already", 10: "changed"}
+CALL = re.compile(r"^(\d+) +([a-z_0-9]+)\((.*)")
+# brk(2) has no errors: the C library would take the number of one for an address.
+NEVER_FAIL = {"exit_group", "exit", "execve", "rt_sigreturn", "restart_syscall", "brk"}
+# A failure of these must never look like success. (Of a write(2) it may: the lock's description is a courtesy.)
+MUST_HEAR = {"fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "linkat"}
+# How often these are called is up to the scheduler, once there is more than one thread.
+SCHEDULED = {"futex", "epoll_wait", "epoll_pwait", "poll", "sched_yield", "madvise", "munmap", "mprotect", "read", "write", "rt_sigprocmask"}
+
+Case = collections.namedtuple("Case", "name program verb begin earlier threads")
+Case.__new__.__defaults__ = (r'^-1, "begin"', False, False)
+
+
+def library(verb, **kw):
+    return Case(verb + (" over an earlier backup" if kw.get("earlier") else ""), "driver-swap", [verb], **kw)
+
+
+SWAP, UPGRADE = library("swap"), library("upgrade")
+EARLIER = library("swap", earlier=True)
+# The program has a worker thread: each call is struck in the thread that gets there first.
+PROGRAM = Case("k3sup-upgrade --restart none", "k3sup-upgrade", None, begin=r"^EPOLL_CLOEXEC", threads=True)
+# The mistake, the fault that shows it, and how.
+MISTAKES = {"inplace": ("KILL", "the target is ('torn'"), "gap": ("KILL", "the target is gone"), "late": ("KILL", "the old file is lost"),
+            "litter": ("KILL", "one more run leaves"), "deaf": ("EIO", "although fsync failed")}
+PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL")]
+# "+": from that occurrence on, as on a disk that stays full.
+FULL = [(UPGRADE, "ENOSPC")] + [(case, fault) for case in (SWAP, UPGRADE) for fault in ("EIO", "EINTR", "ENOSPC+", "EIO+", "ENOMEM")] + \
+    [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")]
+
+
+def mistake(name):
+    return Case("mistake " + name, "driver-inplace", [name])
+
+
+def compile_drivers(build, into):
+    """The drivers see what users of the library see: pkg-config."""
+    env = dict(os.environ, PKG_CONFIG_PATH=os.path.join(build, "pkgconfig"))
+    flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "libk3sup"], env=env).decode().split()
+    for name in ("driver-swap", "driver-inplace"):
+        subprocess.check_call([os.environ.get("CC", "cc"), "-std=c17", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-O2", "-Wall", "-Wextra", "-Werror",
+                               "-o", os.path.join(into, name), os.path.join(HERE, name + ".c")] + flags + ["-Wl,-rpath," + build])
+
+
+def image(version, size):
+    """What passes for a k3s: a program that names an embedded archive. Several chunks long, so that there is a middle."""
+    with open("/bin/true", "rb") as f:
+        program = f.read()
+    name = hashlib.sha256(version.encode()).hexdigest()
+    return program + ("\0embed/%s.tar.zst\0%s\0" % (name, version)).encode() + random.Random(version).randbytes(size)
+
+
+# ---- one worker: a pid namespace, a mount namespace, a node on a tmpfs ----
+
+class Node:
+    """The node, what it should hold, and what it does hold."""
+
+    def __init__(self, work, case):
+        self.work, self.case = work, case
+        self.root = os.path.join(work, "root")
+        self.bin = os.path.join(self.root, "usr/local/bin")
+        self.payload = os.path.join(work, "payload")
+        self.images = {"old": image("v1.30.4+k3s1", 2300001), "new": image("v1.31.0+k3s1", 2400003), "older": image("v1.29.1+k3s1", 100)}
+        self.known = {data: name for name, data in self.images.items()}
+        self.write(self.payload, "new", False)
+        program = os.path.join(job_bin(work, case), case.program)
+        if case.verb:
+            self.argv = [program] + case.verb + [self.root, "/usr/local/bin/k3s", self.payload]
+        else:
+            self.argv = [program, "--root", self.root, "--k3s", "/usr/local/bin/k3s", "--restart", "none", "--json", self.payload]
+
+    def write(self, path, what, dressed=True):
+        with open(path, "wb") as f:
+            f.write(self.images[what])
+        os.chmod(path, 0o755)
+        if dressed:
+            os.chown(path, 0, 1)
+            os.chmod(path, 0o750)
+            os.setxattr(path, XATTR, b"kept")
+
+    def reset(self):
+        shutil.rmtree(self.root, ignore_errors=True)
+        os.makedirs(self.bin)
+        self.write(os.path.join(self.bin, "k3s"), "old")
+        if self.case.earlier:
+            self.write(os.path.join(self.bin, "k3s.k3sup-backup"), "older")
+
+    def look(self):
+        """{name: (which image, well dressed, inode, links, mtime)} of the directory, and the names in the state directory."""
+        seen = {}
+        for name in os.listdir(self.bin):
+            path = os.path.join(self.bin, name)
+            st = os.lstat(path)
+            dressed = (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (0o750, 0, 1) and \
+                {a: os.getxattr(path, a) for a in os.listxattr(path)} == {XATTR: b"kept"}
+            with open(path, "rb") as f:
+                seen[name] = (self.known.get(f.read(), "torn"), dressed, st.st_ino, st.st_nlink, st.st_mtime_ns)
+        state = os.path.join(self.root, "var/lib/k3sup")
+        return seen, sorted(os.listdir(state)) if os.path.isdir(state) else []
+
+    def run(self, *tracing):
+        try:
+            p = subprocess.run(list(tracing) + self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        if p.returncode in DRIVEN or (p.returncode == 0 and not self.case.verb):
+            return DRIVEN[p.returncode] if self.case.verb else "done"
+        return "killed" if p.returncode < 0 or p.returncode > 128 else "failed"
+
+
+def job_bin(work, case):
+    return os.path.join(work, "bin") if case.verb else os.environ["K3SUP_BUILD_DIR"]
+
+
+def whole(entry, what):
+    return bool(entry) and entry[:2] == (what, True)
+
+
+def goal(seen):
+    return set(seen) == {"k3s", "k3s.k3sup-backup"} and whole(seen["k3s"], "new") and whole(seen["k3s.k3sup-backup"], "old") and \
+        all(entry[3] == 1 for entry in seen.values())
+
+
+def after_fault(seen, end, call, fault):
+    target, backup = seen.get("k3s"), seen.get("k3s.k3sup-backup")
+    if not whole(target, "old") and not whole(target, "new"):
+        return "the target is %s" % (target[:2] if target else "gone",)
+    if not whole(target, "old") and not whole(backup, "old"):
+        return "the old file is lost"
+    if backup and backup[0] not in ("old", "older"):
+        return "the backup is " + backup[0]
+    if end == "hangs":
+        return "hangs"
+    if end in ("already", "changed", "done") and not goal(seen):
+        return "says '%s', but the goal does not hold: %s" % (end, sorted((n, e[0]) for n, e in seen.items()))
+    if end in ("already", "changed", "done") and call in MUST_HEAR and fault != "EINTR":
+        return "says '%s' although %s failed" % (end, call)
+    if end == "failed" and not call.startswith("unlink") and set(seen) - {"k3s", "k3s.k3sup-backup"}:
+        return "failed, and left %s" % sorted(seen)
+    return None
+
+
+def after_rerun(seen, state, end):
+    if end not in ("already", "changed", "done"):
+        return "one more run does not reach the goal: " + end
+    if not goal(seen):
+        return "one more run leaves %s" % sorted((n,) + e[:2] + e[3:4] for n, e in seen.items())
+    if set(state) - {"lock", "journal"}:
+        return "one more run leaves %s in the state directory" % state
+    return None
+
+
+def strike(node, trace, call, n, fault):
+    """Returns how the run ended, and whether the fault struck."""
+    what = "signal=KILL" if fault == "KILL" else "error=" + fault.rstrip("+")
+    more = "+" if fault.endswith("+") else ""
+    for _ in range(TRIES):
+        node.reset()
+        end = node.run("strace", "-f", "-o", trace, "-e", "trace=" + call, "-e", "inject=%s:%s:when=%d%s" % (call, what, n, more))
+        calls, injected = collections.Counter(), False
+        with open(trace, errors="replace") as f:
+            for line in f:
+                made = CALL.match(line)
+                if made:
+                    calls[made[1]] += 1
+                injected = injected or ("(INJECTED)" in line and calls[line.split()[0]] == n)
+        if injected or (fault == "KILL" and end == "killed" and n in calls.values()):
+            return end, True
+    return end, False
+
+
+def try_point(node, trace, call, n, fault):
+    end, struck = strike(node, trace, call, n, fault)
+    if not struck:
+        return {"end": end, "idle": True}
+    bad = after_fault(node.look()[0], end, call, fault)
+    if not bad:
+        again = node.run()
+        seen, state = node.look()
+        bad = after_rerun(seen, state, again)
+    if not bad:
+        third = node.run()
+        if third not in ("already", "done") or node.look()[0] != seen:
+            bad = "a third run is not idle: " + third
+    return {"end": end, "bad": bad}
+
+
+def reference(node, trace):
+    """The points of a run without a fault: {(call, n)}, in their order; and how many threads there were."""
+    node.reset()
+    end = node.run("strace", "-f", "-o", trace)
+    seen, state = node.look()
+    bad = after_rerun(seen, state, end)
+    if bad:
+        raise SystemExit("without any fault: " + bad)
+    points, counts, begun = {}, collections.Counter(), False
+    with open(trace, errors="replace") as f:
+        for line in f:
+            made = CALL.match(line)
+            if not made:
+                continue
+            thread, call, args = made.groups()
+            counts[thread, call] += 1
+            if begun:
+                points[call, counts[thread, call]] = None
+            begun = begun or re.search(node.case.begin, args) is not None
+    if not points:
+        raise SystemExit("the trace has no beginning")
+    return list(points), len({thread for thread, _ in counts})
+
+
+def worker():
+    """Reads one job from stdin, writes its results to stdout."""
+    job = json.load(sys.stdin)
+    subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=0755,size=64m", "tmpfs", os.path.join(job["work"], "node")])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o022)
+    node = Node(os.path.join(job["work"], "node"), Case(*job["case"]))
+    os.symlink("../bin", os.path.join(job["work"], "node/bin"))
+    trace = os.path.join(job["work"], "node/trace")
+    if "points" not in job:
+        points, threads = reference(node, trace)
+        json.dump({"points": points, "threads": threads}, sys.stdout)
+        return
+    json.dump([dict(try_point(node, trace, call, n, job["fault"]), call=call, n=n) for call, n in job["points"]], sys.stdout)
+
+
+# ---- the whole ----
+
+def in_sandbox(job):
+    # Of the interpreter's own processes none is visible to the program but this one: what it sees in /proc is the same in each run.
+    p = subprocess.Popen(["unshare", "-pfm", "--mount-proc", "--kill-child", sys.executable, os.path.abspath(__file__), "--worker"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    p.stdin.write(json.dumps(job).encode())
+    p.stdin.close()
+    p.stdin = None
+    return p
+
+
+def answer(p):
+    out, err = p.communicate()
+    if p.returncode != 0:
+        raise RuntimeError("worker: " + err.decode(errors="replace"))
+    return json.loads(out)
+
+
+class Result:
+    def __init__(self, case, fault, points, threads, results, seconds):
+        self.case, self.fault, self.points, self.seconds = case, fault, points, seconds
+        self.threads = threads
+        idle = [r for r in results if r.get("idle")]
+        self.unscheduled = [r for r in idle if case.threads and r["call"] in SCHEDULED]
+        self.void = ["%s#%d" % (r["call"], r["n"]) for r in idle if r not in self.unscheduled]
+        self.bad = ["%s#%d: %s" % (r["call"], r["n"], r["bad"]) for r in results if r.get("bad")]
+        self.struck = len(results) - len(idle)
+        self.ends = collections.Counter(r["end"] for r in results if not r.get("idle"))
+
+    def __str__(self):
+        ends = ", ".join("%d %s" % (n, end) for end, n in sorted(self.ends.items()))
+        lines = ["%-30s %-8s %4d points, %4d struck, %3d bad  (%s; %d thread%s; %.0f s)" %
+                 (self.case.name, self.fault, len(self.points), self.struck, len(self.bad), ends, self.threads, "s"[:self.threads != 1], self.seconds)]
+        if self.unscheduled:
+            lines.append("    up to the scheduler, not reached this time: %d" % len(self.unscheduled))
+        return "\n".join(lines + ["    bad: " + b for b in self.bad[:10]] + ["    VOID, never struck: " + v for v in self.void[:10]])
+
+
+def campaign(case, fault, build, programs):
+    """All points of one case with one fault."""
+    began = time.time()
+    work = tempfile.mkdtemp(prefix="k3sup-crash-")
+    os.environ["K3SUP_BUILD_DIR"] = build
+    try:
+        jobs = []
+        for i in range(WORKERS):
+            place = os.path.join(work, str(i))
+            os.makedirs(os.path.join(place, "node"))
+            os.symlink(programs, os.path.join(place, "bin"))
+            jobs.append({"work": place, "case": case, "fault": fault})
+        ref = answer(in_sandbox(jobs[0]))
+        points = [p for p in ref["points"] if fault == "KILL" or p[0] not in NEVER_FAIL]
+        # Alternately: what is slow is all in one place.
+        running = [in_sandbox(dict(job, points=points[i::WORKERS])) for i, job in enumerate(jobs)]
+        results = [r for p in running for r in answer(p)]
+    finally:
+        shutil.rmtree(work)
+    return Result(case, fault, points, ref["threads"], results, time.time() - began)
+
+
+def control(name, build, programs):
+    """Whether a program with this mistake, or with none, is told from a good one."""
+    if name == "none":
+        results = [campaign(mistake(name), fault, build, programs) for fault in ("KILL", "EIO")]
+        return results, not any(r.bad or r.void for r in results)
+    fault, sign = MISTAKES[name]
+    result = campaign(mistake(name), fault, build, programs)
+    return [result], not result.void and any(sign in b for b in result.bad)
+
+
+def cannot_run():
+    if os.geteuid() != 0:
+        return "needs root for namespaces"
+    if not shutil.which("strace"):
+        return "needs strace"
+    return None
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--build-dir", default=os.environ.get("K3SUP_BUILD_DIR") or os.path.join(TOP, "build", "dev"))
+    p.add_argument("--full", action="store_true", default=bool(os.environ.get("K3SUP_TEST_FULL")), help="more faults, more cases")
+    p.add_argument("-k", metavar="WORD", default="", help="only what has WORD in its name or fault; no controls")
+    p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    a = p.parse_args()
+    if a.worker:
+        return worker()
+    reason = cannot_run()
+    if reason:
+        print("every_syscall.py: " + reason, file=sys.stderr)
+        return 2
+    build, status = os.path.abspath(a.build_dir), 0
+    plan = [(c, f) for c, f in PLAN + (FULL if a.full else []) if a.k in c.name or a.k == f]
+    if not plan:
+        p.error("nothing has '%s' in its name" % a.k)
+    with tempfile.TemporaryDirectory(prefix="k3sup-crash-") as programs:
+        compile_drivers(build, programs)
+        for case, fault in plan:
+            result = campaign(case, fault, build, programs)
+            print(result, flush=True)
+            status = 3 if result.void else status or int(bool(result.bad))
+        for name in [] if a.k else list(MISTAKES) + ["none"]:
+            results, right = control(name, build, programs)
+            print(*results, sep="\n", flush=True)
+            print("    as it must be" if right else "    THIS CONTROL FAILED: the results above prove nothing", flush=True)
+            status = status or int(not right)
+    print("every_syscall.py: " + {0: "passed", 1: "FAILED", 3: "VOID"}[status])
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
