@@ -459,7 +459,7 @@ static void a_file_that_changes_meanwhile_is_noticed(void **state)
 static void a_payload_is_opened_by_any_path_of_the_caller(void **state)
 {
 	struct scratch *s = *state;
-	_free_ char *path = k3sup__fmt("%s/k3s", s->path), *link = k3sup__fmt("%s/link", s->path), *none = k3sup__fmt("%s/none", s->path);
+	_free_ char *link = k3sup__fmt("%s/link", s->path), *none = k3sup__fmt("%s/none", s->path);
 	_free_ char *fifo = k3sup__fmt("%s/fifo", s->path), *below = k3sup__fmt("%s/k3s/x", s->path),
 		    *dangling = k3sup__fmt("%s/dangling", s->path);
 	int old = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -1;

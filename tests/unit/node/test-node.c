@@ -133,12 +133,13 @@ static void in_new_namespace(const char *dir)
 static void the_proc_of_another_pid_namespace_is_refused(void **state)
 {
 	struct scratch *s = *state;
-	_free_ char *dir = k3sup__fmt("%s/proc", s->path);
+	_free_ char *dir = NULL;
 	int status;
 	pid_t pid;
 
 	if (geteuid() != 0)
 		skip(); /* needs unshare(2) */
+	dir = k3sup__fmt("%s/proc", s->path);
 	assert_int_equal(mkdirat(s->fd, "proc", 0755), 0);
 	pid = fork();
 	if (pid == 0) {
