@@ -3,6 +3,9 @@
 
 #include <unistd.h>
 
+/* Also within an upgrade: its events say this step's name. */
+static const struct k3sup__step plan[] = {{"prove", 1}};
+
 #define LOOK_EVERY_MS 100 /* the kernel tells nobody without CAP_NET_ADMIN that a process was started, so /proc is looked at again */
 
 struct running_state {
@@ -185,6 +188,9 @@ static int step(k3sup_op *op)
 		k3sup__log(op, K3SUP_LOG_WARNING, "process %d ended before it had stayed", (int)k3sup__process_pid(s->seen));
 		break;
 	case K3SUP__WOKE_START:
+		k3sup__op_plan(op, plan, ELEMENTSOF(plan));
+		k3sup__op_begin(op, "prove", "waiting until k3s runs and stays");
+		break;
 	case K3SUP__WOKE_DEADLINE:
 	case K3SUP__WOKE_CHILD:
 	case K3SUP__WOKE_STOP:
