@@ -41,22 +41,25 @@ void k3sup__view_close(struct k3sup__view *view)
 }
 
 /*
- * procfs shows a path from the reader's root where that is an ancestor of it, else from the root of the mount namespace it is in. So a process in another namespace, whose
- * root is a bind mount elsewhere here (/host in a pod), shows paths that are already inside the node's root.
+ * procfs shows a path from the reader's root where that is an ancestor of it, else from the root of the mount namespace it is in. So for a process outside of our own
+ * container, whose root is a bind mount here (/host in a pod), the text is already a path inside the node's root; for one that merely was chrooted there it begins with
+ * the root's own path.
  */
 char *k3sup__view_path(const struct k3sup__view *view, const struct k3sup__stand *stand, const char *text, unsigned index)
 {
 	size_t len = strlen(view->prefix);
 	bool below = strncmp(text, view->prefix, len) == 0 && text[len] == '/';
-	bool raw = stand->in_root && len > 0;
-	const char *readings[2];
+	bool whole = stand->in_root && len > 0 && text[0] == '/';
+	const char *readings[3];
 	unsigned n = 0;
 
 	errno = 0;
-	if (raw && !stand->own_mnt && text[0] == '/')
+	if (whole && !stand->own_mnt)
 		readings[n++] = text;
 	if (below)
 		readings[n++] = text + len;
+	if (whole && stand->own_mnt)
+		readings[n++] = text;
 	return index < n ? strdup(readings[index]) : NULL;
 }
 

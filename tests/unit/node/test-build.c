@@ -302,6 +302,17 @@ static void the_version_is_k3ss_own_and_no_components(void **state)
 	assert_int_equal(warnings(s), 0);
 }
 
+static void a_components_version_alone_is_none(void **state)
+{
+	static const char mod[] = "path\tx\nbuild\t-ldflags=\"-X github.com/containerd/containerd/version.Version=v1.7.20-k3s1\"\n";
+	struct elf_spec spec = {.form = ELF_GO_INLINE, .mod = mod, .data = WRAPPER_NAME, .data_len = strlen(WRAPPER_NAME)};
+	struct scratch *s = *state;
+	struct k3sup__build build;
+
+	assert_int_equal(read_elf(s, &spec, 0, &build), 0);
+	assert_string_equal(build.version, "");
+}
+
 static void contradicting_versions_are_absent_and_warned_about(void **state)
 {
 	struct scratch *s = *state;
@@ -543,6 +554,7 @@ int main(void)
 		TEST(what_is_not_k3s_is_refused_with_its_reason),
 		TEST(an_inner_program_is_known_by_what_the_linker_wrote_down),
 		TEST(the_version_is_k3ss_own_and_no_components),
+		TEST(a_components_version_alone_is_none),
 		TEST(contradicting_versions_are_absent_and_warned_about),
 		TEST(the_bytes_tell_the_version_where_the_linker_does_not),
 		TEST(the_digest_comes_from_the_same_pass),

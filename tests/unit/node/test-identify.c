@@ -241,20 +241,24 @@ static void the_hosts_k3s_is_found_in_its_own_mount_namespace_too(void **state)
 	assert_int_equal(umount2("/var/lib", MNT_DETACH), 0);
 }
 
-/* As an upgrade pod sees it: another mount namespace, the host's tree bind-mounted at a directory. */
-static int scan_from_a_pod(struct scratch *s, pid_t expected)
+/* As an upgrade pod sees it: another root directory, the host's tree bind-mounted at /host, and with own_mnt not even the mounts are shared. */
+static int scan_from_a_pod(struct scratch *s, pid_t expected, bool own_mnt)
 {
-	_free_ char *host = k3sup__fmt("%s/host", s->path);
+	_free_ char *pod = k3sup__fmt("%s/pod", s->path), *host = k3sup__fmt("%s/host", pod), *proc = k3sup__fmt("%s/proc", pod);
 	struct k3sup__sighting sighting;
 	int r = 0;
 
-	if (unshare(CLONE_NEWNS) < 0 || mkdir(host, 0755) < 0 || mount("/", host, NULL, MS_BIND | MS_REC, NULL) < 0)
+	if (own_mnt && unshare(CLONE_NEWNS) < 0)
+		return 9;
+	if (mount("/", host, NULL, MS_BIND | MS_REC, NULL) < 0 || mount("/proc", proc, NULL, MS_BIND | MS_REC, NULL) < 0)
 		return 10;
-	sighting = scan_root(s, host);
+	if (chroot(pod) < 0 || chdir("/") < 0)
+		return 11;
+	sighting = scan_root(s, "/host");
 	if (sighting.count != 1 || k3sup__process_pid(sighting.candidates[0].process) != expected)
-		r = 11;
-	else if (!k3sup__streq(sighting.candidates[0].exe, BIN1 "/k3s") || !k3sup__streq(sighting.candidates[0].data_dir, DATA_DIR))
 		r = 12;
+	else if (!k3sup__streq(sighting.candidates[0].exe, BIN1 "/k3s") || !k3sup__streq(sighting.candidates[0].data_dir, DATA_DIR))
+		r = 13;
 	k3sup__sighting_clear(&sighting);
 	return r;
 }
@@ -263,24 +267,30 @@ static void the_hosts_k3s_is_found_from_a_pod(void **state)
 {
 	struct scratch *s = *state;
 	struct fake_spec spec = {.root = "", .file = BIN1 "/k3s-server", .title = SERVER_TITLE, .cwd = DATA_DIR "/server"};
-	pid_t pid, pod;
+	_free_ char *host = k3sup__fmt("%s/pod/host", s->path), *proc = k3sup__fmt("%s/pod/proc", s->path);
 	int status;
+	pid_t pid;
 
 	with_own_var_lib();
+	make_dirs(host);
+	make_dirs(proc);
 	fake_install_data("", BIN1);
 	pid = fake_start(&spec);
-	for (int deleted = 0; deleted < 2; deleted++) {
-		if (deleted != 0) {
-			_free_ char *host = k3sup__fmt("%s/host", s->path);
+	for (int i = 0; i < 4; i++) {
+		bool own_mnt = i % 2 == 0;
+		pid_t pod;
 
-			assert_int_equal(rmdir(host), 0);
+		if (i == 2) /* and all once more with a program that was deleted */
 			assert_int_equal(unlink(BIN1 "/k3s"), 0);
-		}
 		pod = fork();
 		if (pod == 0)
-			_exit(scan_from_a_pod(s, pid));
+			_exit(scan_from_a_pod(s, pid, own_mnt));
 		assert_int_equal(waitpid(pod, &status, 0), pod);
 		assert_int_equal(WEXITSTATUS(status), 0);
+		if (!own_mnt) {
+			assert_int_equal(umount2(host, MNT_DETACH), 0);
+			assert_int_equal(umount2(proc, MNT_DETACH), 0);
+		}
 	}
 	fake_stop(pid);
 	assert_int_equal(umount2("/var/lib", MNT_DETACH), 0);
@@ -403,6 +413,25 @@ static void a_deleted_program_is_still_k3s(void **state)
 		k3sup__sighting_clear(&sighting);
 		fake_stop(pid);
 	}
+}
+
+static void a_deleted_program_that_others_could_write_is_dropped(void **state)
+{
+	struct scratch *s = *state;
+	struct fake_spec spec = server_spec(s);
+	_free_ char *k3s = k3sup__fmt("%s" BIN1 "/k3s", s->path);
+	struct k3sup__sighting sighting;
+	pid_t pid;
+
+	fake_install_data(s->path, BIN1);
+	pid = fake_start(&spec);
+	assert_int_equal(chmod(k3s, 0777), 0);
+	assert_int_equal(unlink(k3s), 0);
+	sighting = scan(s);
+	assert_int_equal(sighting.count, 0);
+	assert_string_equal(reason_of(&sighting, pid), "somebody else than root could change its program");
+	k3sup__sighting_clear(&sighting);
+	fake_stop(pid);
 }
 
 /* v1.21: the one real file is called containerd, and so is the real containerd's process. */
@@ -757,6 +786,7 @@ int main(void)
 		TEST(a_program_that_others_could_change_is_dropped),
 		TEST(a_program_elsewhere_is_no_k3s_whatever_its_name_and_title),
 		TEST(a_deleted_program_is_still_k3s),
+		TEST(a_deleted_program_that_others_could_write_is_dropped),
 		TEST(the_2021_layout_is_known),
 		TEST(other_commands_of_k3s_are_not_it),
 		TEST(where_the_name_says_k3s_the_title_decides),
