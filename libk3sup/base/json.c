@@ -5,18 +5,20 @@
 
 #include <jansson.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 
 #define MAX_TEXT ((size_t)64 << 20)
 
 /*
- * Stands where a value was lost for want of memory. Known by its address, so no text that was parsed can look like it; it is one of jansson's singletons
- * in all but name: never counted, never freed, not duplicated by a deep copy.
+ * Stands where a value was lost for want of memory: a null that is not jansson's, so no text that was parsed can look like it. Like jansson's own it is never
+ * counted, freed or duplicated.
  */
 static json_t lost = {JSON_NULL, SIZE_MAX};
-/* A value was lost and there was not even the memory to mark it: nothing built since then can be trusted to be whole. */
-static atomic_bool lost_unmarked;
+
+static bool is_lost(const json_t *value)
+{
+	return json_is_null(value) && value != json_null();
+}
 
 k3sup__json *k3sup__json_object(void)
 {
@@ -48,6 +50,8 @@ k3sup__json *k3sup__json_ref(k3sup__json *value)
 }
 void k3sup__json_unref(k3sup__json *value)
 {
+	if (is_lost(value) && value->refcount == 1)
+		value->type = JSON_OBJECT; /* it was one; now it can be freed */
 	json_decref(value);
 }
 
@@ -98,25 +102,26 @@ k3sup__json *k3sup__json_fmt(const char *fmt, ...)
 	return k3sup__json_str(text);
 }
 
-/* A value can always be replaced by the mark; one more member or element needs memory. */
+/*
+ * Marking takes no memory: there is none. The mark replaces a member or an element (an array has room for a few from the start); an object without members
+ * becomes a mark itself.
+ */
 static void mark_object(json_t *object)
 {
 	void *first = json_object_iter(object);
 
-	if (json_object_set_new(object, "lost", &lost) == 0)
-		return;
-	if (!first || json_object_iter_set_new(object, first, &lost) < 0)
-		lost_unmarked = true;
+	if (first)
+		(void)json_object_iter_set_new(object, first, &lost);
+	else if (json_is_object(object))
+		object->type = JSON_NULL;
 }
 
 static void mark_array(json_t *array)
 {
 	size_t len = json_array_size(array);
 
-	if (json_array_append_new(array, &lost) == 0)
-		return;
-	if (len == 0 || json_array_set_new(array, len - 1, &lost) < 0)
-		lost_unmarked = true;
+	if (json_array_append_new(array, &lost) < 0 && len > 0)
+		(void)json_array_set_new(array, len - 1, &lost);
 }
 
 void k3sup__json_set(k3sup__json *object, const char *key, k3sup__json *value)
@@ -277,7 +282,7 @@ bool k3sup__json_broken(const k3sup__json *value)
 	json_t *part;
 	size_t i;
 
-	if (!value || value == &lost || lost_unmarked)
+	if (!value || is_lost(value))
 		return true;
 	json_object_foreach ((json_t *)value, key, part) {
 		if (k3sup__json_broken(part))

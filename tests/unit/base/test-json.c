@@ -247,7 +247,7 @@ static k3sup__json *build(void)
 	return o;
 }
 
-/* In a child, because the last resort is a mark on the whole process. 0: whole or known to be broken. */
+/* 0: whole or known to be broken; 100: nothing failed. In a child, so that the allocator is changed for nobody else. */
 static int try_build(long succeed, long fail, const char *whole)
 {
 	_free_ char *text = NULL;
