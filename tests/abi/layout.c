@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where every field of every public struct lies, for 64-bit and for 32-bit machines, and that no struct ends in padding: a field added later would land in
+ * it, and a caller built before would hand over garbage there without its size telling. Compiled only; test_headers.py sees to it that no field is missing.
+ */
+#include <k3sup.h>
+
+#define AT(type, field, offset64, offset32) \
+	_Static_assert(offsetof(struct type, field) == (sizeof(void *) == 8 ? (offset64) : (offset32)), #type "." #field " moved")
+#define END(type, last, size64, size32) \
+	_Static_assert(sizeof(struct type) == (sizeof(void *) == 8 ? (size64) : (size32)), #type " has another size"); \
+	_Static_assert(offsetof(struct type, last) + sizeof(((struct type *)0)->last) == sizeof(struct type), #type " ends in padding")
+
+AT(k3sup_ctx_opts, struct_size, 0, 0);
+AT(k3sup_ctx_opts, flags, 4, 4);
+END(k3sup_ctx_opts, flags, 8, 8);
+
+AT(k3sup_progress, struct_size, 0, 0);
+AT(k3sup_progress, percent, 4, 4);
+AT(k3sup_progress, done, 8, 8);
+AT(k3sup_progress, total, 16, 16);
+AT(k3sup_progress, downtime_ms, 24, 24);
+AT(k3sup_progress, step, 32, 32);
+AT(k3sup_progress, text, 40, 36);
+END(k3sup_progress, text, 48, 40);
+
+AT(k3sup_node_opts, struct_size, 0, 0);
+AT(k3sup_node_opts, flags, 4, 4);
+AT(k3sup_node_opts, root, 8, 8);
+AT(k3sup_node_opts, proc, 16, 12);
+AT(k3sup_node_opts, data_dir, 24, 16);
+AT(k3sup_node_opts, k3s, 32, 20);
+AT(k3sup_node_opts, state_dir, 40, 24);
+AT(k3sup_node_opts, reserved, 48, 28);
+END(k3sup_node_opts, reserved, 56, 32);
+
+AT(k3sup_build_read_opts, struct_size, 0, 0);
+AT(k3sup_build_read_opts, flags, 4, 4);
+AT(k3sup_build_read_opts, path, 8, 8);
+AT(k3sup_build_read_opts, reserved, 16, 12);
+AT(k3sup_build_read_opts, fd, 24, 16);
+AT(k3sup_build_read_opts, reserved2, 28, 20);
+END(k3sup_build_read_opts, reserved2, 32, 24);
+
+AT(k3sup_identify_opts, struct_size, 0, 0);
+AT(k3sup_identify_opts, flags, 4, 4);
+END(k3sup_identify_opts, flags, 8, 8);
+
+AT(k3sup_signal_opts, struct_size, 0, 0);
+AT(k3sup_signal_opts, flags, 4, 4);
+AT(k3sup_signal_opts, process, 8, 8);
+AT(k3sup_signal_opts, reserved, 16, 12);
+AT(k3sup_signal_opts, signo, 24, 16);
+AT(k3sup_signal_opts, reserved2, 28, 20);
+END(k3sup_signal_opts, reserved2, 32, 24);
+
+AT(k3sup_wait_exit_opts, struct_size, 0, 0);
+AT(k3sup_wait_exit_opts, flags, 4, 4);
+AT(k3sup_wait_exit_opts, timeout_ms, 8, 8);
+AT(k3sup_wait_exit_opts, process, 16, 16);
+AT(k3sup_wait_exit_opts, reserved, 24, 20);
+END(k3sup_wait_exit_opts, reserved, 32, 24);
+
+AT(k3sup_wait_running_opts, struct_size, 0, 0);
+AT(k3sup_wait_running_opts, flags, 4, 4);
+AT(k3sup_wait_running_opts, timeout_ms, 8, 8);
+AT(k3sup_wait_running_opts, stable_ms, 16, 16);
+AT(k3sup_wait_running_opts, previous, 24, 24);
+AT(k3sup_wait_running_opts, asset_hash, 32, 28);
+END(k3sup_wait_running_opts, asset_hash, 40, 32);
+
+AT(k3sup_swap_opts, struct_size, 0, 0);
+AT(k3sup_swap_opts, flags, 4, 4);
+AT(k3sup_swap_opts, wait_lock_ms, 8, 8);
+AT(k3sup_swap_opts, payload, 16, 16);
+AT(k3sup_swap_opts, reserved, 24, 20);
+AT(k3sup_swap_opts, payload_fd, 32, 24);
+AT(k3sup_swap_opts, reserved2, 36, 28);
+END(k3sup_swap_opts, reserved2, 40, 32);
+
+AT(k3sup_upgrade_opts, struct_size, 0, 0);
+AT(k3sup_upgrade_opts, flags, 4, 4);
+AT(k3sup_upgrade_opts, timeout_ms, 8, 8);
+AT(k3sup_upgrade_opts, wait_lock_ms, 16, 16);
+AT(k3sup_upgrade_opts, stable_ms, 24, 24);
+AT(k3sup_upgrade_opts, payload, 32, 32);
+AT(k3sup_upgrade_opts, reserved, 40, 36);
+AT(k3sup_upgrade_opts, payload_fd, 48, 40);
+AT(k3sup_upgrade_opts, restart, 52, 44);
+END(k3sup_upgrade_opts, restart, 56, 48);
+
+AT(k3sup_state_opts, struct_size, 0, 0);
+AT(k3sup_state_opts, flags, 4, 4);
+AT(k3sup_state_opts, payload, 8, 8);
+AT(k3sup_state_opts, reserved, 16, 12);
+END(k3sup_state_opts, reserved, 24, 16);
