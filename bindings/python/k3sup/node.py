@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+import ctypes
+from typing import TYPE_CHECKING, Any, Optional
+
+from . import _ffi
+from ._core import Handle, Path, Payload, encode_opt, ms, payload_of
+from ._ffi import lib, ptr
+from .constants import NODE_ALLOW_GROUP_WRITABLE, SWAP_PAYLOAD_FD, UPGRADE_PAYLOAD_FD, Restart
+from .op import Op
+from .process import Process
+
+if TYPE_CHECKING:
+    from .context import Context
+
+
+class Node(Handle):
+    """One host as the library sees it. `root` and `proc` are your paths; the others are inside the root. Times are seconds; None is for ever."""
+
+    def __init__(self, context: "Context", *, root: Optional[Path] = None, proc: Optional[Path] = None, data_dir: Optional[Path] = None,
+                 k3s: Optional[Path] = None, state_dir: Optional[Path] = None, allow_group_writable: bool = False) -> None:
+        opts = _ffi.NodeOpts(flags=NODE_ALLOW_GROUP_WRITABLE if allow_group_writable else 0, root=encode_opt(root), proc=encode_opt(proc),
+                             data_dir=encode_opt(data_dir), k3s=encode_opt(k3s), state_dir=encode_opt(state_dir))
+        ret = ptr()
+        with context._core as core:
+            lib.k3sup_node_new(context._ptr, ctypes.byref(opts), ctypes.byref(ret))
+            super().__init__(core, ret.value, lib.k3sup_node_unref)
+        self._context = context
+
+    def _start(self, verb: Any, opts: _ffi.Sized) -> Op:
+        ret = ptr()
+        with self._core:
+            verb(self._ptr, ctypes.byref(opts), ctypes.byref(ret))
+            return Op(self._context, self, ret.value)
+
+    def lock(self) -> bool:
+        """Take the node's lock, so that several verbs run as one. False: this handle held it already."""
+        with self._core:
+            return bool(lib.k3sup_node_lock(self._ptr))
+
+    def unlock(self) -> bool:
+        """Give it back. False: this handle did not hold it."""
+        with self._core:
+            return bool(lib.k3sup_node_unlock(self._ptr))
+
+    def state(self, payload: Optional[Path] = None) -> Op:
+        """What is the state of this node, and how does it compare with a payload? Changes nothing."""
+        return self._start(lib.k3sup_state, _ffi.StateOpts(payload=encode_opt(payload)))
+
+    def identify(self) -> Op:
+        """Which processes are this node's k3s? They are in the operation's `processes`."""
+        return self._start(lib.k3sup_identify, _ffi.IdentifyOpts())
+
+    def signal(self, process: Process, signo: int = 0) -> Op:
+        """Send one signal (0: SIGTERM) to exactly this process."""
+        return self._start(lib.k3sup_signal, _ffi.SignalOpts(process=process._ptr, signo=signo))
+
+    def wait_exit(self, process: Process, *, timeout: Optional[float] = None) -> Op:
+        """Until this process has ended."""
+        return self._start(lib.k3sup_wait_exit, _ffi.WaitExitOpts(process=process._ptr, timeout_ms=ms(timeout)))
+
+    def wait_running(self, *, timeout: Optional[float] = 900.0, stable: float = 20.0, previous: Optional[Process] = None,
+                     asset_hash: Optional[str] = None) -> Op:
+        """Until k3s runs, is the wanted build (any, if no hash is given) and has stayed for `stable` seconds."""
+        return self._start(lib.k3sup_wait_running, _ffi.WaitRunningOpts(
+            timeout_ms=ms(timeout), stable_ms=_stable(stable), previous=previous._ptr if previous is not None else None,
+            asset_hash=encode_opt(asset_hash)))
+
+    def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0) -> Op:
+        """Make the installed k3s file be the payload (a path, a descriptor, an open file). Nothing is restarted."""
+        path, fd, flags = payload_of(payload, SWAP_PAYLOAD_FD)
+        return self._start(lib.k3sup_swap, _ffi.SwapOpts(flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0)))
+
+    def upgrade(self, payload: Payload, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
+                restart: Restart = Restart.AUTO) -> Op:
+        """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds. `timeout` bounds everything."""
+        path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
+        return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
+            flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable),
+            restart=restart))
+
+
+def _stable(seconds: float) -> int:
+    return ms(seconds) if seconds > 0 else -1  # C reads 0 as its default; "being there once is enough" is -1

@@ -1,0 +1,497 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects, errors, callbacks, threads and asyncio, with operations that wait for a lock that another handle holds. No process is looked at."""
+import asyncio
+import errno
+import gc
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+
+import k3sup
+from k3sup import Code, Context, Document
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the lock lies in a directory that must be root's")
+
+
+@pytest.fixture(params=[False, True], ids=["worker", "inline"])
+def ctx(request):
+    with Context(inline=request.param) as ctx:
+        yield ctx
+
+
+@pytest.fixture
+def busy(ctx, root):
+    """A node whose lock another handle holds: its swaps wait as long as they are told to."""
+    with ctx.node(root=root) as holder, ctx.node(root=root) as node:
+        assert holder.lock() and not holder.lock()
+        node.holder = holder
+        yield node
+
+
+# ---- documents ----
+
+def test_documents_are_read_by_json_pointers():
+    doc = Document.parse('{"a": [1, true, null, "x", {"/~": "y"}], "ä": 2.5}')
+    assert doc.as_python() == {"a": [1, True, None, "x", {"/~": "y"}], "ä": 2.5}
+    assert doc["/a/0"] == 1 and doc["/a/2"] is None and doc["/ä"] == 2.5 and doc["/a/4/~1~0"] == "y"
+    assert doc.get("/nothing") is None and doc.get("/nothing", 7) == 7
+    assert len(doc) == 2 and doc.length("/a") == 5
+    assert doc.text("/a/3") == "x" and doc.integer("/a/1") == 1
+    assert doc.json == '{"a":[1,true,null,"x",{"/~":"y"}],"\\u00E4":2.5}'
+    with pytest.raises(KeyError):
+        doc["/a/9"]
+    for wrong in (lambda: doc.text("/a/0"), lambda: doc.integer("/a/3"), lambda: doc.length("/a/0")):
+        with pytest.raises(OSError) as caught:
+            wrong()
+        assert caught.value.errno == errno.EPROTOTYPE
+
+
+def test_a_part_outlives_the_document_it_was_taken_from():
+    part = Document.parse('{"a": {"b": "text"}}').part("/a")
+    gc.collect()
+    assert part.text("/b") == "text"
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a":1,"a":2}', "[] x"])
+def test_text_that_is_not_json_is_refused(text):
+    with pytest.raises(k3sup.K3supError) as caught:
+        Document.parse(text)
+    assert caught.value.code == Code.PARSE
+
+
+# ---- errors ----
+
+def test_errors_of_the_library_have_code_name_message_and_evidence(ctx, tmp_path):
+    op = ctx.build_read(str(tmp_path / "missing"))
+    with pytest.raises(k3sup.K3supError) as caught:
+        op.wait()
+    e = caught.value
+    assert (e.code, e.name) == (Code.PAYLOAD_MISSING, "K3SUP_E_PAYLOAD_MISSING")
+    assert "missing" in e.message and e.name in str(e) and isinstance(e.evidence, dict)
+    assert not isinstance(e, OSError)
+    assert op.status == e.code and op.error.message == e.message
+    assert op.result["/error/name"] == e.name and op.result["/ok"] is False
+
+
+def test_errors_of_the_kernel_are_oserrors(ctx):
+    with pytest.raises(OSError) as caught:
+        ctx.build_read(2 ** 31 - 1)
+    assert caught.value.errno == errno.EBADF
+    assert isinstance(caught.value, k3sup.K3supError) and caught.value.code == -errno.EBADF and caught.value.name == "EBADF"
+
+
+@pytest.mark.parametrize("code", [Code.BUSY, -errno.ENOSPC])
+def test_errors_survive_pickling(code):
+    from k3sup._errors import error
+    e = error(code, "NAME", "why", {"a": 1})
+    copy = pickle.loads(pickle.dumps(e))
+    assert type(copy) is type(e) and (copy.code, copy.name, copy.message, copy.evidence) == (code, "NAME", "why", {"a": 1})
+    assert getattr(copy, "errno", None) == getattr(e, "errno", None)
+
+
+def test_versions_are_compared():
+    assert k3sup.version_compare("v1.30.4+k3s1", "v1.30.4+k3s2") < 0 < k3sup.version_compare("v1.30.10+k3s1", "v1.30.9+k3s1")
+    assert k3sup.version_compare("v1.30.4+k3s1", "1.30.4-k3s1") == 0
+    with pytest.raises(k3sup.K3supError) as caught:
+        k3sup.version_compare("v1.30.4+k3s1", "latest")
+    assert caught.value.code == Code.PARSE
+
+
+def test_a_null_byte_does_not_shorten_a_path(ctx, root):
+    for call in (lambda: ctx.node(root=root + "\0x"), lambda: ctx.build_read(b"/a\0b"), lambda: ctx.node(root=root).swap("/a\0b"),
+                 lambda: k3sup.version_compare("v1.30.4+k3s1\0", "v1.30.4+k3s1")):
+        with pytest.raises(ValueError, match="null"):
+            call()
+
+
+# ---- reading a build: paths, descriptors, files ----
+
+def test_a_build_is_read_by_path_descriptor_and_file(ctx, standin):
+    path = standin("v1.30.4+k3s1")
+    fd = os.open(path, os.O_RDONLY)
+    with open(path, "rb") as file:
+        ops = [ctx.build_read(path), ctx.build_read(os.fsencode(path)), ctx.build_read(fd), ctx.build_read(file)]
+    os.close(fd)  # C has its own by now
+    for op in ops:
+        build = op.wait()
+        assert build["/version"] == "v1.30.4+k3s1" and build["/commit"] == "0123abcd" and len(build["/asset_hash"]) == 64
+        assert op.status == 0 and op.error is None and op.processes == []
+
+
+# ---- life ----
+
+def test_closed_objects_say_so(ctx, root):
+    node = ctx.node(root=root)
+    op = ctx.build_read("/nothing")
+    op.close()
+    op.close()
+    node.close()
+    for call in (op.wait, lambda: op.status, lambda: op.result, lambda: op.set_done(print), node.lock, node.state):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    op.cancel()
+    ctx.close()
+    ctx.close()
+    for call in (ctx.dispatch, ctx.fileno, lambda: ctx.node(), lambda: ctx.build_read("/x")):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+
+
+@needs_root
+def test_closing_the_context_closes_what_hangs_on_it(ctx, busy):
+    before = os.listdir("/proc/self/fd")
+    ops = [busy.swap("/x", wait_lock=None) for _ in range(3)]
+    ended = []
+    ops[0].set_done(ended.append)
+    ctx.dispatch()
+    ctx.close()
+    assert all(op.closed for op in ops) and busy.closed and busy.holder.closed
+    assert ended == []
+    assert len(os.listdir("/proc/self/fd")) < len(before)
+
+
+def test_parents_live_as_long_as_their_children(root):
+    ctx = Context()
+    node = ctx.node(root=root)
+    op = node.swap("/nothing")
+    gone = weakref.ref(ctx), weakref.ref(node)
+    del ctx, node
+    gc.collect()
+    with pytest.raises(k3sup.K3supError):
+        op.wait()
+    del op
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None]
+
+
+def test_nothing_is_left_when_all_was_collected(root, tmp_path):
+    def use():
+        ctx = Context(log=lambda *a: None, log_level=7)
+        op = ctx.node(root=root).swap(str(tmp_path / "missing"))
+        op.set_progress(lambda p: None)
+        op.set_done(lambda op: None)
+        with pytest.raises(k3sup.K3supError):
+            op.wait()
+        ctx.build_read(str(tmp_path / "never-driven"))
+    use()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        use()
+        gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@needs_root
+def test_an_operation_that_nobody_holds_is_cancelled_unless_it_has_a_done_callback(ctx, busy):
+    ended = []
+    dropped = weakref.ref(busy.swap("/x", wait_lock=None))
+    busy.swap("/x", wait_lock=0).set_done(lambda op: ended.append(op.status))
+    gc.collect()
+    assert dropped() is None
+    until(ctx, lambda: ended)
+    assert ended == [Code.BUSY]
+    gc.collect()
+    assert not ctx._core.held
+
+
+@needs_root
+def test_a_forked_child_does_not_touch_what_it_inherited(root):
+    with Context() as ctx, ctx.node(root=root) as holder:
+        holder.lock()
+        op = ctx.node(root=root).swap("/x", wait_lock=None)
+        ctx.dispatch()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(10)
+            ctx._core.driving = True  # what is to be given back stays on the list
+            del op
+            gc.collect()
+            os._exit(len(ctx._core.dead))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert op.running
+
+
+def test_a_program_may_end_without_closing_anything(root):
+    code = ("import k3sup; ctx = k3sup.Context(); node = ctx.node(root=%r); op = node.swap('/nothing'); op.set_done(print); ctx.dispatch()" % root)
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run([sys.executable, "-c", code], env=env, timeout=30, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# ---- waiting ----
+
+@needs_root
+def test_a_wait_out_of_time_lets_the_operation_run_on(ctx, busy):
+    op = busy.swap("/nothing", wait_lock=None)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        op.wait(0.25)
+    assert 0.2 < time.monotonic() - began < 2
+    with pytest.raises(TimeoutError):
+        op.wait(0)
+    assert op.running and op.status == -errno.EINPROGRESS and op.result is None and op.error is None
+    with pytest.raises(OSError):
+        op.processes
+    busy.holder.unlock()
+    with pytest.raises(k3sup.K3supError) as caught:
+        op.wait()
+    assert caught.value.code == Code.PAYLOAD_MISSING
+
+
+@needs_root
+def test_cancel_comes_from_another_thread(ctx, busy):
+    op = busy.swap("/x", wait_lock=None)
+    timer = threading.Timer(0.2, op.cancel)
+    timer.start()
+    with pytest.raises(k3sup.K3supError) as caught:
+        op.wait(30)
+    timer.join()
+    assert caught.value.code == Code.CANCELLED
+
+
+@needs_root
+def test_several_threads_wait_on_one_context(ctx, busy):
+    ops = [busy.swap("/x", wait_lock=None) for _ in range(6)]
+    how = {}
+
+    def wait(i):
+        try:
+            ops[i].wait(30)
+        except k3sup.K3supError as e:
+            how[i] = e.code
+    threads = [threading.Thread(target=wait, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for i in (3, 0, 5, 1, 4, 2):
+        ops[i].cancel()
+        threads[i].join(5)
+        assert how.get(i) == Code.CANCELLED, "thread %d was not woken" % i
+
+
+@needs_root
+def test_closing_wakes_the_thread_that_waits(ctx, busy):
+    op = busy.swap("/x", wait_lock=None)
+    how = []
+
+    def wait():
+        try:
+            op.wait(30)
+        except Exception as e:
+            how.append(e)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.2)
+    op.close()
+    thread.join(5)
+    assert len(how) == 1 and isinstance(how[0], ValueError)
+
+
+@needs_root
+def test_ctrl_c_ends_a_wait(ctx, busy):
+    op = busy.swap("/x", wait_lock=None)
+    threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        op.wait(30)
+    assert time.monotonic() - began < 5 and op.running
+
+
+def until(ctx, what, limit=10):
+    """Host the context as a program with a loop of its own does."""
+    poller = select.poll()
+    poller.register(ctx, select.POLLIN)
+    end = time.monotonic() + limit
+    while not what():
+        assert time.monotonic() < end, "nothing came"
+        if poller.poll(1000):
+            ctx.dispatch()
+
+
+def test_a_host_polls_one_descriptor(ctx, tmp_path):
+    ended = []
+    op = ctx.build_read(str(tmp_path / "missing"))
+    op.set_done(ended.append)
+    assert ended == []
+    with pytest.raises(OSError) as caught:
+        op.outcome()
+    assert caught.value.errno == errno.EINPROGRESS
+    until(ctx, lambda: ended)
+    assert ended == [op]
+    op.set_done(ended.append)  # after the end: in the next dispatch
+    assert ended == [op]
+    until(ctx, lambda: len(ended) == 2)
+    with pytest.raises(k3sup.K3supError):
+        op.outcome()
+
+
+# ---- callbacks ----
+
+def test_progress_is_told(ctx, standin):
+    told = []
+    op = ctx.build_read(standin("v1.30.4+k3s1"))
+    op.set_progress(told.append)
+    op.wait()
+    assert told and all(0 <= p.percent <= 100 and p.total > p.done > 0 and p.downtime is None for p in told)
+    assert {p.step for p in told} == {"build_read"}
+
+
+@needs_root
+def test_an_exception_in_progress_stops_the_operation_and_comes_out_of_wait(ctx, root, standin):
+    class Odd(BaseException):
+        pass
+
+    def stop(progress):
+        raise Odd(progress.step)
+    op = ctx.node(root=root).swap(standin("v1.30.4+k3s1"))
+    op.set_progress(stop)
+    with pytest.raises(Odd) as caught:
+        op.wait()
+    assert caught.value.args == ("lock",)
+    assert op.status == Code.CALLBACK and op.error.code == Code.CALLBACK
+    assert op.result["/error/name"] == "K3SUP_E_CALLBACK"
+
+
+def test_an_exception_in_done_comes_out_of_wait(ctx, tmp_path):
+    def fail(op):
+        raise LookupError("mine")
+    op = ctx.build_read(str(tmp_path / "missing"))
+    op.set_done(fail)
+    with pytest.raises(LookupError, match="mine"):
+        op.wait()
+    assert op.status == Code.PAYLOAD_MISSING
+
+
+def test_a_callback_cannot_wait(ctx, tmp_path):
+    caught = []
+
+    def nested(op):
+        for call in (op.wait, ctx.dispatch):
+            try:
+                call()
+            except k3sup.K3supError as e:
+                caught.append(e.code)
+        other.close()  # may be asked for here; is done when C has come back
+    op, other = (ctx.build_read(str(tmp_path / "missing")) for _ in range(2))
+    op.set_done(nested)
+    with pytest.raises(k3sup.K3supError):
+        op.wait()
+    assert caught[-1] == -errno.EBUSY and other.closed
+    assert not ctx._core.dead
+
+
+@needs_root
+def test_log_lines_come_as_text(root, standin, capsys):
+    lines = []
+    with Context() as ctx, ctx.node(root=root) as node:
+        ctx.set_log(lambda *line: lines.append(line), k3sup.LogLevel.DEBUG)
+        with pytest.raises(k3sup.K3supError):
+            node.swap("/nothing").wait()
+        assert lines and all(3 <= level <= 7 and component and message for level, component, message in lines)
+        del lines[:]
+        ctx.set_log(None)
+        with pytest.raises(k3sup.K3supError):
+            node.swap("/nothing").wait()
+        assert lines == []
+
+        def full(*line):
+            raise OSError(errno.ENOSPC, "log is full")
+        ctx.set_log(full, 7)
+        with pytest.raises(k3sup.K3supError) as caught:
+            node.swap("/nothing").wait()
+        assert caught.value.code == Code.PAYLOAD_MISSING
+        assert "log is full" in capsys.readouterr().err
+
+        def interrupted(*line):
+            raise KeyboardInterrupt
+        ctx.set_log(interrupted, 7)
+        with pytest.raises(KeyboardInterrupt):
+            node.swap("/nothing").wait()
+        ctx.set_log(None)
+
+
+# ---- asyncio ----
+
+@needs_root
+def test_many_operations_are_awaited_on_one_context(ctx, busy, standin):
+    payload = standin("v1.30.4+k3s1")
+
+    async def main():
+        ticks = []
+
+        async def tick():
+            while True:
+                ticks.append(1)
+                await asyncio.sleep(0.01)
+        ticker = asyncio.ensure_future(tick())
+        swaps = [busy.swap("/x", wait_lock=0.5) for _ in range(10)]
+        results = await asyncio.gather(*swaps, ctx.build_read(payload).async_wait(), ctx.build_read(payload), return_exceptions=True)
+        ticker.cancel()
+        assert [e.code for e in results[:10]] == [Code.BUSY] * 10
+        assert [r["/version"] for r in results[10:]] == ["v1.30.4+k3s1"] * 2
+        assert len(ticks) > 10, "the loop stood still"
+        assert not ctx._loops
+    asyncio.run(main())
+
+
+@needs_root
+def test_cancelling_the_task_cancels_the_operation(ctx, busy):
+    async def main():
+        op = busy.swap("/x", wait_lock=None)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(op, 0.2)
+        assert op.status == Code.CANCELLED
+        other = busy.swap("/x", wait_lock=None)
+        task = asyncio.ensure_future(other.async_wait())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert other.status == Code.CANCELLED and not ctx._loops
+    asyncio.run(main())
+
+
+@needs_root
+def test_cancel_ends_an_await(ctx, busy):
+    async def main():
+        op = busy.swap("/x", wait_lock=None)
+        asyncio.get_running_loop().call_later(0.1, op.cancel)
+        with pytest.raises(k3sup.K3supError) as caught:
+            await op
+        assert caught.value.code == Code.CANCELLED
+        closing = busy.swap("/x", wait_lock=None)
+        asyncio.get_running_loop().call_later(0.1, closing.close)
+        with pytest.raises(ValueError, match="closed"):
+            await closing
+    asyncio.run(main())
+
+
+@needs_root
+def test_a_thread_and_a_loop_share_a_context(ctx, busy):
+    ops = [busy.swap("/x", wait_lock=0.4) for _ in range(2)]
+    how = []
+
+    def wait():
+        try:
+            ops[0].wait(30)
+        except k3sup.K3supError as e:
+            how.append(e.code)
+
+    async def main():
+        try:
+            await ops[1]
+        except k3sup.K3supError as e:
+            how.append(e.code)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    asyncio.run(main())
+    thread.join(5)
+    assert how == [Code.BUSY] * 2
