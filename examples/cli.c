@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* ---- options ---- */
@@ -294,6 +295,17 @@ static void write_event(int fd, const struct k3sup_progress *progress)
 			return; /* the reader went away: events are a courtesy */
 }
 
+/* How much of the bar's text fits: a line that wraps cannot be cleared. */
+static int text_room(int taken)
+{
+	struct winsize size;
+	int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+
+	if (columns > 100)
+		columns = 100;
+	return columns > taken ? columns - taken - 1 : 0;
+}
+
 static int32_t on_progress(const struct k3sup_progress *progress, void *userdata)
 {
 	static const char bar[] = "##############################";
@@ -304,7 +316,8 @@ static int32_t on_progress(const struct k3sup_progress *progress, void *userdata
 		write_event((int)cli->events_fd, progress);
 	if (!cli->json && isatty(STDERR_FILENO)) {
 		clear_bar(cli);
-		fprintf(stderr, "[%.*s%*s] %3u%% %.80s", filled, bar, (int)sizeof(bar) - 1 - filled, "", progress->percent, progress->text);
+		fprintf(stderr, "[%.*s%*s] %3u%% %.*s", filled, bar, (int)sizeof(bar) - 1 - filled, "", progress->percent,
+			text_room((int)sizeof(bar) + (int)strlen("[] 100%")), progress->text);
 		cli->bar = true;
 	}
 	return 0;
