@@ -124,8 +124,8 @@ upgrade() {
 		command_line "$@"
 		status=0
 		"$@" &
-		wait $! || status=$?
-		[ "$status" -le 128 ] || printf '\n(killed)\n'
+		wait $! 2>/dev/null || status=$?
+		[ "$status" -le 128 ] || printf '\n   (killed)\n'
 	else
 		shown "$@" k3sup-upgrade --stable 3 --verbose /opt/k3s
 	fi
