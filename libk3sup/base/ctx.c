@@ -150,6 +150,12 @@ void k3sup__ctx_wake(k3sup_ctx *ctx)
 	(void)uv_async_send(&ctx->wake); /* fails for a closed handle only */
 }
 
+void k3sup__ctx_ask_stop(k3sup_ctx *ctx)
+{
+	ctx->stop_pending = true;
+	k3sup__ctx_wake(ctx);
+}
+
 /*
  * libuv hands watchers to epoll only inside uv_run(), so each piece of work ends with a turn that does not block: otherwise the host would poll a descriptor
  * that does not know yet what to wait for. Closed handles may need one more turn.
@@ -274,8 +280,7 @@ static void destroy(k3sup_ctx *ctx)
 		op->abandoned = true;
 		k3sup_op_cancel(op);
 	}
-	ctx->stop_pending = true; /* also for those that were asked before and were past their point of no return */
-	k3sup__ctx_wake(ctx);
+	k3sup__ctx_ask_stop(ctx); /* also for those that were asked before and were past their point of no return */
 	while (!TAILQ_EMPTY(&ctx->all) || !TAILQ_EMPTY(&ctx->ready)) /* ready: late done callbacks that nobody wants any more */
 		if (k3sup_ctx_dispatch(ctx) == 0)
 			(void)poll(&(struct pollfd){.fd = k3sup_ctx_fd(ctx), .events = POLLIN}, 1, -1);

@@ -139,6 +139,7 @@ struct k3sup_ctx {
 
 /* ctx.c */
 void k3sup__ctx_wake(k3sup_ctx *ctx);            /* from any thread and from signal handlers */
+void k3sup__ctx_ask_stop(k3sup_ctx *ctx);        /* likewise; the next dispatch looks at the stop flags */
 bool k3sup__ctx_is_driven(const k3sup_ctx *ctx); /* does this very thread dispatch it now? */
 void k3sup__ctx_make_ready(k3sup_op *op, enum k3sup__woke woke);
 int k3sup__ctx_reserve_timers(k3sup_ctx *ctx) _must_check_; /* room in the heap for one more operation: so arming cannot fail */

@@ -84,6 +84,8 @@ void k3sup__op_no_return(k3sup_op *op)
 void k3sup__op_may_stop(k3sup_op *op)
 {
 	op->past_return = false;
+	if (op->stop) /* asked when it could not be stopped; nobody asks again */
+		k3sup__ctx_ask_stop(op->ctx);
 }
 bool k3sup__op_is_past_return(k3sup_op *op)
 {

@@ -82,11 +82,10 @@ void k3sup__progress_call(k3sup_op *op, const struct k3sup_progress *progress)
 {
 	int expected = 0;
 
-	if (op->progress && op->progress(progress, op->progress_data) != 0)
-		if (atomic_compare_exchange_strong(&op->stop, &expected, K3SUP_E_CALLBACK)) {
-			op->ctx->stop_pending = true;
-			k3sup__ctx_wake(op->ctx);
-		}
+	if (!op->progress || op->progress(progress, op->progress_data) == 0 || !k3sup__op_can_stop(op))
+		return;
+	if (atomic_compare_exchange_strong(&op->stop, &expected, K3SUP_E_CALLBACK))
+		k3sup__ctx_ask_stop(op->ctx);
 }
 
 void k3sup__progress_end(k3sup_op *op)

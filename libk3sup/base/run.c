@@ -88,8 +88,7 @@ void k3sup_op_cancel(k3sup_op *op)
 
 	if (!op || !atomic_compare_exchange_strong(&op->stop, &expected, K3SUP_E_CANCELLED))
 		return;
-	op->ctx->stop_pending = true;
-	k3sup__ctx_wake(op->ctx);
+	k3sup__ctx_ask_stop(op->ctx);
 }
 
 /* Loop thread: operations that wait, or whose work has not begun, hear at once that they shall stop. Those in a work function ask by themselves. */
