@@ -159,12 +159,27 @@ static int check_space(k3sup_op *op, const struct k3sup__payload *payload, const
 /* A directory that cannot be written is about the node, not about our run: it has a code and a sentence of its own. */
 static int name_readonly(k3sup_op *op, int r, const struct k3sup__place *target)
 {
-	if (r != -EROFS && r != -EACCES && r != -EPERM)
+	const char *why = "the kernel does not allow to write in its directory (immutable, or not ours to write)";
+
+	if (r != -EROFS && r != -EACCES && r != -EPERM && r != -EBUSY)
 		return r;
+	if (r == -EROFS)
+		why = "its file system is mounted read-only";
+	else if (r == -EBUSY)
+		why = "it is a mount of its own, so no other file can take its name; replace it where it is mounted from";
 	k3sup__op_forgive(op);
-	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: %s", target->path,
-			   r == -EROFS ? "its file system is mounted read-only"
-				       : "the kernel does not allow to write in its directory (immutable, or not ours to write)");
+	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: %s", target->path, why);
+}
+
+/* An immutable file allows everything up to the rename (chattr(1): +i, +a): better known before anything is written. */
+static int check_immutable(k3sup_op *op, const struct k3sup__place *target)
+{
+	struct statx stx;
+
+	if (statx(target->dirfd, target->name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, 0, &stx) < 0 ||
+	    !(stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)))
+		return 0;
+	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: it is marked as immutable or append-only (chattr)", target->path);
 }
 
 static int commit(k3sup_op *op)
@@ -179,8 +194,10 @@ static int commit(k3sup_op *op)
 static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, int old_fd, struct k3sup__stage *stage,
 		 struct k3sup__swapped *ret)
 {
-	int r = check_space(op, payload, target);
+	int r = check_immutable(op, target);
 
+	if (r >= 0)
+		r = check_space(op, payload, target);
 	if (r >= 0)
 		r = name_readonly(op, k3sup__stage_begin(op, target->dirfd, target->name, stage), target);
 	if (r >= 0)
