@@ -255,9 +255,11 @@ static int work_report(k3sup_op *op)
 	struct k3sup__view v;
 	int r = 0;
 
-	/* What failed or was cut stays open: the next run proves. What was superseded or had nothing to do was closed before or never opened. */
+	/* What failed or was cut halfway stays open: the next run proves. A refusal that touched nothing leaves nothing to prove. */
 	if (s->status >= 0)
 		r = k3sup__entry_close(op, s->node.node, s->status, &s->entry);
+	else if (!s->swapped.renamed && !s->signalled && !s->entry.resumed)
+		(void)!k3sup__entry_close(op, s->node.node, s->status, &s->entry);
 	if (s->payload.fd >= 0 && k3sup__view_take(op, s->node.node, s->status < 0 ? &s->payload : NULL, &v) >= 0) {
 		k3sup__view_report(op, s->node.node, &v);
 		k3sup__view_clear(&v);

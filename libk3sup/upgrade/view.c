@@ -76,6 +76,20 @@ static int look_at_our_own(k3sup_op *op, k3sup_node *node, struct k3sup__view *v
 	return r < 0 ? r : 0;
 }
 
+/* Between swap and restart none of several files is the one that runs. An upgrade of ours says which one it replaced, if its payload is there still. */
+static int look_for_entrys_file(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
+{
+	const char *target = k3sup__json_text(v->open_entry, "target");
+	const char *hash = k3sup__json_text(k3sup__json_member(v->open_entry, "payload"), "asset_hash");
+	int r = target && hash ? look_for_file(op, node, hash, v) : 0;
+
+	if (r < 0 || v->installed.fd < 0 || k3sup__streq(v->installed.path, target))
+		return r;
+	k3sup__place_clear(&v->installed);
+	v->installed_error = K3SUP_E_TARGET_AMBIGUOUS;
+	return 0;
+}
+
 static int look_at_leftovers(k3sup_op *op, struct k3sup__view *v)
 {
 	v->leftovers = v->installed.fd >= 0 ? k3sup__swap_leftovers(op, &v->installed, false) : 0;
@@ -103,6 +117,8 @@ int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 		r = look_for_file(op, node, v.sighting.candidates[0].asset_hash, &v);
 	if (r >= 0)
 		r = look_at_our_own(op, node, &v);
+	if (r >= 0 && v.installed_error == K3SUP_E_TARGET_AMBIGUOUS && v.open_entry)
+		r = look_for_entrys_file(op, node, &v);
 	if (r >= 0)
 		r = look_at_leftovers(op, &v);
 	if (r >= 0)
