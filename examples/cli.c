@@ -95,13 +95,15 @@ static void from_environment(struct cli *cli, const struct cli_option *option)
 		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "%s: '%s' is not a %s", name, text, option->kind == CLI_SECONDS ? "number of seconds" : "number"));
 }
 
-/* A usage error, too, must come as JSON if that was asked for, wherever on the line. */
+/* A usage error, too, must come as JSON if that was asked for, wherever on the line or in the environment. */
 static bool wants_json(int argc, char **argv)
 {
+	const char *twin = getenv("K3SUP_JSON");
+
 	for (int i = 1; i < argc; i++)
 		if (strcmp(argv[i], "--json") == 0)
 			return true;
-	return false;
+	return twin && *twin && strcmp(twin, "0") != 0;
 }
 
 int cli_parse(struct cli *cli, int argc, char **argv)
@@ -114,7 +116,8 @@ int cli_parse(struct cli *cli, int argc, char **argv)
 	cli->events_fd = -1;
 	cli->json = wants_json(argc, argv);
 	for (size_t i = 0; i < n; i++) {
-		from_environment(cli, &options[i]);
+		if (options[i].value != &cli->json) /* known by now */
+			from_environment(cli, &options[i]);
 		longs[i] = (struct option){options[i].name, options[i].arg ? required_argument : no_argument, NULL, 0};
 	}
 	longs[n] = (struct option){"help", no_argument, NULL, 'h'};

@@ -56,6 +56,24 @@ static bool is_listed(const char *list, const char *word)
 	return false;
 }
 
+/* The first word that is no state, or NULL. A list that no state can ever meet is a mistake. */
+static const char *unknown_state(const char *list)
+{
+	static const char *const states[] = {"absent", "ambiguous", "interrupted", "rotation-pending", "not-running", "starting", "restart-pending", "degraded",
+					     "outdated", "rolled-back", "current"};
+
+	for (size_t i; list; list = strchr(list, ',') ? strchr(list, ',') + 1 : NULL) {
+		size_t n = strcspn(list, ",");
+
+		for (i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+			if (strlen(states[i]) == n && strncmp(list, states[i], n) == 0)
+				break;
+		if (i == sizeof(states) / sizeof(states[0]))
+			return list;
+	}
+	return NULL;
+}
+
 static int exit_of(int status, k3sup_doc *doc)
 {
 	const char *state = cli_text(doc, "/state", "");
@@ -91,6 +109,8 @@ int main(int argc, char **argv)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "unexpected argument '%s'; see --help", argv[r]);
 	if (output && strcmp(output, "text") != 0 && strcmp(output, "json") != 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--output is text or json, not '%s'", output);
+	if (unknown_state(expect))
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--expect: '%s' is not a state", unknown_state(expect));
 	cli.json |= output && strcmp(output, "json") == 0;
 	opts.payload = payload;
 
