@@ -128,8 +128,10 @@ class Node:
             prefix = self.root
             env["K3S_STANDIN_CONF"] = self.at("/etc/rancher/k3s/standin.conf")
         argv = [prefix + path] + list(args)
+        if args[0] == "server": # it writes late: where nobody compares
+            argv += ["--write-kubeconfig", prefix + "/var/log/k3s.yaml"]
         if self.layout == "tree":
-            argv += ["--data-dir", self.at("/var/lib/rancher/k3s"), "--write-kubeconfig", self.at("/etc/rancher/k3s/k3s.yaml")]
+            argv += ["--data-dir", self.at("/var/lib/rancher/k3s")]
         env.update(more.pop("env", {}))
         return self.sb.spec(argv, env=env, **more)
 
@@ -179,7 +181,7 @@ class Node:
         """Everything on the node's disk that an upgrade could touch; what a running k3s writes by itself is left out."""
         without = [self.at(p) for p in ("/var/lib/rancher", "/var/log", "/proc") + without]
         tops = [self.root] if self.root else ["/usr/local", "/opt", "/etc", "/var", "/run", "/srv", "/tmp"]
-        return self.sb.snapshot(tops + ([] if not self.root else ["/opt"]), without + [self.at("/etc/rancher/k3s/k3s.yaml")])
+        return self.sb.snapshot(tops + ([] if not self.root else ["/opt"]), without)
 
     # ---- what tests say about it ----
 

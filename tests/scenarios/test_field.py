@@ -445,6 +445,8 @@ def test_full_disk(make, old, new):
     assert answer["error"]["evidence"]["needed_bytes"] > answer["error"]["evidence"]["free_bytes"]
     node.assert_nothing_changed(before, lock=True, journal=True)
     assert node.assert_runs(old)["pid"] == process["pid"]
+    seen = node.status()
+    assert seen["state"] == "current" and seen["flags"] == [], "a refusal left something to resume: %r" % seen
 
 
 def test_F08_configuration_is_left_alone(make, old, new):
