@@ -167,6 +167,7 @@ void k3sup__op_release(k3sup_op *op); /* one of refs */
 /* run.c */
 void k3sup__op_run(k3sup_op *op);            /* step, and what it arranges */
 bool k3sup__op_can_stop(const k3sup_op *op); /* neither past its point of no return nor stopping already */
+int k3sup__op_stop_reason(k3sup_op *op);     /* 0: it shall go on */
 void k3sup__op_look_at_stop(k3sup_ctx *ctx);
 
 /* outcome.c */

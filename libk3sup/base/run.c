@@ -64,7 +64,7 @@ bool k3sup__op_can_stop(const k3sup_op *op)
 	return !op->past_return && !op->stopping;
 }
 
-static int stop_reason(k3sup_op *op)
+int k3sup__op_stop_reason(k3sup_op *op)
 {
 	if (!k3sup__op_can_stop(op))
 		return 0;
@@ -77,7 +77,7 @@ static int stop_reason(k3sup_op *op)
 
 int k3sup__op_checkpoint(k3sup_op *op)
 {
-	int stop = op ? stop_reason(op) : 0;
+	int stop = op ? k3sup__op_stop_reason(op) : 0;
 
 	return stop ? k3sup__fail(op, stop, "%s", k3sup_strerror(stop)) : 0;
 }
@@ -196,7 +196,7 @@ void k3sup__op_run(k3sup_op *op)
 		return;
 	}
 	for (;;) {
-		int stop = op->abandoned ? K3SUP_E_CANCELLED : stop_reason(op);
+		int stop = op->abandoned ? K3SUP_E_CANCELLED : k3sup__op_stop_reason(op);
 
 		if (failed < 0)
 			r = failed;

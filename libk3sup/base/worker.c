@@ -26,7 +26,9 @@ static void *worker(void *arg)
 		op->queued = false;
 		pthread_mutex_unlock(&ctx->mutex);
 
-		op->work_result = op->work(op);
+		op->work_result = k3sup__op_stop_reason(op); /* it may have been asked to stop while it was queued */
+		if (op->work_result == 0)
+			op->work_result = op->work(op);
 
 		pthread_mutex_lock(&ctx->mutex);
 		TAILQ_INSERT_TAIL(&ctx->done_work, op, queue);
