@@ -39,12 +39,24 @@ int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__sour
 		r = k3sup__build_read_fd(op, p.fd, p.shown, K3SUP__BUILD_HOST_ARCH, &p.build);
 	if (r >= 0 && fstat(p.fd, &p.st) < 0)
 		r = k3sup__fail(op, -errno, "cannot look at %s: %s", p.shown, k3sup_strerror(errno));
+	if (p.fd >= 0)
+		k3sup__wanted_report(op, &p, NULL);
 	if (r < 0) {
 		k3sup__close(p.fd);
 		return r;
 	}
 	*ret = p;
 	return 0;
+}
+
+void k3sup__wanted_report(k3sup_op *op, const struct k3sup__payload *payload, const char *sha256)
+{
+	k3sup__json *wanted = k3sup__build_json(&payload->build);
+
+	if (sha256 && sha256[0])
+		k3sup__json_set_str(wanted, "sha256", sha256);
+	k3sup__json_set_str(wanted, "path", payload->shown);
+	k3sup__json_set(k3sup__op_facts(op), "wanted", wanted);
 }
 
 void k3sup__payload_clear(struct k3sup__payload *payload)

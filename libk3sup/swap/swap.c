@@ -11,9 +11,34 @@
 
 /* ---- looking ---- */
 
+/* A directory that cannot be written is about the node, not about our run: it has a code and a sentence of its own. */
+static int name_readonly(k3sup_op *op, int r, const struct k3sup__place *target)
+{
+	const char *why = "the kernel does not allow to write in its directory (immutable, or not ours to write)";
+
+	if (r != -EROFS && r != -EACCES && r != -EPERM && r != -EBUSY)
+		return r;
+	if (r == -EROFS)
+		why = "its file system is mounted read-only";
+	else if (r == -EBUSY)
+		why = "it is a mount of its own, so no other file can take its name; replace it where it is mounted from";
+	k3sup__op_forgive(op);
+	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: %s", target->path, why);
+}
+
 char *k3sup__swap_backup_name(const char *name)
 {
 	return k3sup__fmt("%s" K3SUP__BACKUP_SUFFIX, name);
+}
+
+/* For reading. */
+static int open_target(k3sup_op *op, const struct k3sup__place *target)
+{
+	int fd = k3sup__place_open(target, O_RDONLY);
+
+	if (fd == -ESTALE || fd == -ENOENT || fd == -ELOOP)
+		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody else replaced %s meanwhile", target->path);
+	return fd < 0 ? k3sup__fail(op, fd, "cannot read %s: %s", target->path, k3sup_strerror(fd)) : fd;
 }
 
 int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target)
@@ -25,11 +50,11 @@ int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, cons
 		return 0;
 	a = malloc(CHUNK);
 	b = malloc(CHUNK);
-	fd = k3sup__place_open(target, O_RDONLY);
 	if (!a || !b)
 		return -ENOMEM;
+	fd = open_target(op, target);
 	if (fd < 0)
-		return k3sup__fail(op, fd, "cannot read %s: %s", target->path, k3sup_strerror(fd));
+		return fd;
 	for (int64_t at = 0; at < payload->st.st_size;) {
 		ssize_t n = k3sup__pread_full(payload->fd, a, CHUNK, at);
 		ssize_t m = n < 0 ? 0 : k3sup__pread_full(fd, b, CHUNK, at);
@@ -37,7 +62,7 @@ int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, cons
 
 		if (n < 0 || m < 0)
 			return k3sup__fail(op, n < 0 ? (int)n : (int)m, "cannot read %s: %s", n < 0 ? payload->shown : target->path,
-					   k3sup_strerror(n < 0 ? (int)n : (int)m));
+				k3sup_strerror(n < 0 ? (int)n : (int)m));
 		if (n == 0)
 			return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s got shorter while it was read", payload->shown);
 		if (n != m || memcmp(a, b, (size_t)n) != 0)
@@ -53,28 +78,40 @@ int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, cons
 /* Is the backup's name just another name of the target? So it is between the link and the rename, and nowhere else. */
 static bool backup_is_target(const struct k3sup__place *target, const char *backup)
 {
-	struct stat st;
+	struct stat a, b;
 
-	return fstatat(target->dirfd, backup, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == target->st.st_dev && st.st_ino == target->st.st_ino;
+	return fstatat(target->dirfd, target->name, &a, AT_SYMLINK_NOFOLLOW) == 0 &&
+		fstatat(target->dirfd, backup, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Kept, a later copy over the target would go through the shared inode and rewrite the backup with it. */
+static int drop_backup(k3sup_op *op, const struct k3sup__place *target, const char *backup)
+{
+	int r;
+
+	if (unlinkat(target->dirfd, backup, 0) < 0) {
+		r = -errno;
+		return k3sup__fail(op, r, "cannot remove %s beside %s: %s", backup, target->path, k3sup_strerror(r));
+	}
+	r = k3sup__sync_dir(target->dirfd);
+	return r < 0 ? k3sup__fail(op, r, "cannot sync the directory of %s: %s", target->path, k3sup_strerror(r)) : 0;
 }
 
 int k3sup__swap_leftovers(k3sup_op *op, const struct k3sup__place *target, bool remove)
 {
 	_free_ char *backup = k3sup__swap_backup_name(target->name);
-	int n, r;
+	int n, r = 0;
 
 	if (!backup)
 		return -ENOMEM;
 	n = k3sup__stage_leftovers(op, target->dirfd, target->name, remove);
-	if (n < 0 || !backup_is_target(target, backup))
-		return n;
-	if (!remove)
-		return n + 1;
-	/* Kept, a later copy over the target would go through the shared inode and rewrite the backup with it. */
-	if (unlinkat(target->dirfd, backup, 0) < 0)
-		return k3sup__fail(op, -errno, "cannot remove %s beside %s: %s", backup, target->path, k3sup_strerror(errno));
-	r = k3sup__sync_dir(target->dirfd);
-	return r < 0 ? k3sup__fail(op, r, "cannot sync the directory of %s: %s", target->path, k3sup_strerror(r)) : n + 1;
+	if (n >= 0 && backup_is_target(target, backup)) {
+		r = remove ? drop_backup(op, target, backup) : 0;
+		n++;
+	}
+	if (r < 0 || n < 0)
+		return remove ? name_readonly(op, r < 0 ? r : n, target) : n;
+	return n;
 }
 
 /* ---- doing ---- */
@@ -89,7 +126,8 @@ static int digest_of(k3sup_op *op, int fd, const char *shown, char ret[static K3
 
 	while (r >= 0 && n > 0) {
 		n = k3sup__pread_full(fd, buf, CHUNK, at);
-		r = n < 0 ? k3sup__fail(op, (int)n, "cannot read %s: %s", shown, k3sup_strerror((int)n)) : k3sup__digest_update(digest, buf, (size_t)n);
+		r = n < 0 ? k3sup__fail(op, (int)n, "cannot read %s: %s", shown, k3sup_strerror((int)n))
+			  : k3sup__digest_update(digest, buf, (size_t)n);
 		at += n;
 		if (r >= 0)
 			r = k3sup__op_checkpoint(op);
@@ -125,16 +163,24 @@ static int copy(k3sup_op *op, const struct k3sup__payload *payload, int out, cha
 	return r < 0 ? r : k3sup__digest_finish(digest, sha256);
 }
 
-/* What was written is looked at once more: the payload may have been changed by somebody between the first look and the copy. */
+static bool same_content(const struct stat *a, const struct stat *b)
+{
+	return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* What was written is looked at once more: the payload may have been changed by somebody between the first look and the copy, or during it. */
 static int recheck(k3sup_op *op, const struct k3sup__payload *payload, int fd)
 {
 	struct k3sup__build build;
+	struct stat st;
 	int r = k3sup__build_read_fd(op, fd, payload->shown, K3SUP__BUILD_HOST_ARCH, &build);
 
 	if (r < 0)
 		return r;
+	if (fstat(payload->fd, &st) < 0 || !same_content(&st, &payload->st))
+		return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s was written to while it was copied", payload->shown);
 	if (build.size != payload->build.size || !k3sup__streq(build.asset_hash, payload->build.asset_hash) ||
-	    !k3sup__streq(build.version, payload->build.version))
+		!k3sup__streq(build.version, payload->build.version))
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s is another build than it was before it was copied", payload->shown);
 	return 0;
 }
@@ -148,27 +194,13 @@ static int check_space(k3sup_op *op, const struct k3sup__payload *payload, const
 	if (fstatvfs(target->dirfd, &vfs) < 0)
 		return k3sup__fail(op, -errno, "cannot ask for the free space beside %s: %s", target->path, k3sup_strerror(errno));
 	have = (uint64_t)vfs.f_frsize * (geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail);
-	if (have >= need)
+	/* No blocks at all: a file system that does not count them (tmpfs without a limit, some of FUSE). */
+	if (have >= need || vfs.f_blocks == 0)
 		return 0;
 	k3sup__json_set_int(k3sup__op_evidence(op), "free_bytes", (int64_t)have);
 	k3sup__json_set_int(k3sup__op_evidence(op), "needed_bytes", (int64_t)need);
-	return k3sup__fail(op, -ENOSPC, "the file system of %s has %llu bytes free, the new file needs %llu", target->path, (unsigned long long)have,
-			   (unsigned long long)need);
-}
-
-/* A directory that cannot be written is about the node, not about our run: it has a code and a sentence of its own. */
-static int name_readonly(k3sup_op *op, int r, const struct k3sup__place *target)
-{
-	const char *why = "the kernel does not allow to write in its directory (immutable, or not ours to write)";
-
-	if (r != -EROFS && r != -EACCES && r != -EPERM && r != -EBUSY)
-		return r;
-	if (r == -EROFS)
-		why = "its file system is mounted read-only";
-	else if (r == -EBUSY)
-		why = "it is a mount of its own, so no other file can take its name; replace it where it is mounted from";
-	k3sup__op_forgive(op);
-	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: %s", target->path, why);
+	return k3sup__fail(op, -ENOSPC, "the file system of %s has %llu bytes free, the new file needs %llu", target->path,
+		(unsigned long long)have, (unsigned long long)need);
 }
 
 /* An immutable file allows everything up to the rename (chattr(1): +i, +a): better known before anything is written. */
@@ -177,7 +209,7 @@ static int check_immutable(k3sup_op *op, const struct k3sup__place *target)
 	struct statx stx;
 
 	if (statx(target->dirfd, target->name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, 0, &stx) < 0 ||
-	    !(stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)))
+		!(stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)))
 		return 0;
 	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: it is marked as immutable or append-only (chattr)", target->path);
 }
@@ -191,8 +223,20 @@ static int commit(k3sup_op *op)
 	return r;
 }
 
-static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, int old_fd, struct k3sup__stage *stage,
-		 struct k3sup__swapped *ret)
+/* Is the name still the file that was found, and has nobody written into that? */
+static int check_target(k3sup_op *op, const struct k3sup__stage *stage, const struct k3sup__place *target, int old_fd)
+{
+	struct stat st;
+
+	if (fstat(old_fd, &st) < 0)
+		return k3sup__fail(op, -errno, "cannot look at %s: %s", target->path, k3sup_strerror(errno));
+	if (stage->old_fd < 0 || stage->old.st_dev != st.st_dev || stage->old.st_ino != st.st_ino || !same_content(&st, &target->st))
+		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody else replaced %s meanwhile", target->path);
+	return 0;
+}
+
+static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, int old_fd,
+	struct k3sup__stage *stage, struct k3sup__swapped *ret)
 {
 	int r = check_immutable(op, target);
 
@@ -206,40 +250,66 @@ static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struc
 		r = k3sup__stage_seal(op, stage, old_fd, 0755);
 	if (r >= 0)
 		r = recheck(op, payload, stage->fd);
+	if (r >= 0 && fstat(stage->fd, &ret->st) < 0)
+		r = k3sup__fail(op, -errno, "cannot look at the new file: %s", k3sup_strerror(errno));
+	return r < 0 ? r : check_target(op, stage, target, old_fd);
+}
+
+static int publish(k3sup_op *op, struct k3sup__stage *stage, const struct k3sup__place *target, const char *backup, struct k3sup__swapped *ret)
+{
+	int r;
+
+	k3sup__op_begin(op, "swap", "replacing %s", target->path);
+	r = k3sup__stage_publish(op, stage, backup, commit, &ret->renamed);
+	if (ret->renamed) {
+		ret->backup = k3sup__fmt("%.*s%s", (int)(target->name - target->path), target->path, backup);
+		return r < 0 || ret->backup ? r : -ENOMEM;
+	}
+	r = name_readonly(op, r, target);
+	/* Stopped between the link and the rename: nothing was changed, so nothing may look as if it were. */
+	if (backup_is_target(target, backup))
+		(void)!drop_backup(op, target, backup);
 	return r;
 }
 
 int k3sup__swap_run(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, struct k3sup__swapped *ret)
 {
 	struct k3sup__stage staged = K3SUP__STAGE_NONE;
-	struct k3sup__swapped s = {0};
 	_free_ char *backup = k3sup__swap_backup_name(target->name);
 	_close_ int old_fd = -1;
 	int r;
 
+	*ret = (struct k3sup__swapped){0};
 	if (!backup)
 		return -ENOMEM;
 	k3sup__op_begin(op, "stage", "copying %s beside %s", payload->shown, target->path);
 	r = k3sup__stage_leftovers(op, target->dirfd, target->name, true);
 	if (r < 0)
 		return name_readonly(op, r, target);
-	old_fd = k3sup__place_open(target, O_RDONLY);
+	old_fd = open_target(op, target);
 	if (old_fd < 0)
-		return k3sup__fail(op, old_fd, "cannot read %s: %s", target->path, k3sup_strerror(old_fd));
-	r = digest_of(op, old_fd, target->path, s.old_sha256);
+		return old_fd;
+	r = digest_of(op, old_fd, target->path, ret->old_sha256);
 	if (r >= 0)
-		r = stage(op, payload, target, old_fd, &staged, &s);
-	if (r >= 0 && fstat(staged.fd, &s.st) < 0)
-		r = k3sup__fail(op, -errno, "cannot look at the new file: %s", k3sup_strerror(errno));
-	if (r >= 0) {
-		k3sup__op_begin(op, "swap", "replacing %s", target->path);
-		r = name_readonly(op, k3sup__stage_publish(op, &staged, backup, commit, &s.renamed), target);
-	}
+		r = stage(op, payload, target, old_fd, &staged, ret);
+	if (r >= 0)
+		r = publish(op, &staged, target, backup, ret);
 	k3sup__stage_drop(&staged);
-	if (s.renamed)
-		s.backup = k3sup__fmt("%.*s%s", (int)(target->name - target->path), target->path, backup);
-	*ret = s;
 	return r;
+}
+
+void k3sup__swapped_report(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__swapped *swapped)
+{
+	k3sup__json *facts = k3sup__op_facts(op), *backup;
+
+	if (!swapped->renamed)
+		return;
+	k3sup__json_set_bool(facts, "changed", true); /* also if syncing the directory failed afterwards */
+	k3sup__wanted_report(op, payload, swapped->sha256);
+	backup = k3sup__json_object();
+	k3sup__json_set_str(backup, "path", swapped->backup);
+	k3sup__json_set_str(backup, "sha256", swapped->old_sha256);
+	k3sup__json_set(facts, "backup", backup);
 }
 
 void k3sup__swapped_clear(struct k3sup__swapped *swapped)

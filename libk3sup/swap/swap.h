@@ -32,7 +32,10 @@ struct k3sup__payload {
 };
 #define K3SUP__PAYLOAD_NONE ((struct k3sup__payload){.fd = -1})
 
+/* Reports what is known of it as "wanted", also of one that is refused. */
 int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *ret) _must_check_;
+/* Writes wanted into the facts. sha256: NULL if it was not counted. */
+void k3sup__wanted_report(k3sup_op *op, const struct k3sup__payload *payload, const char *sha256);
 void k3sup__payload_clear(struct k3sup__payload *payload);
 
 /* 1 if the file at target has the payload's bytes, 0 if not, or a negative code. */
@@ -44,18 +47,20 @@ char *k3sup__swap_backup_name(const char *name);
 int k3sup__swap_leftovers(k3sup_op *op, const struct k3sup__place *target, bool remove) _must_check_;
 
 struct k3sup__swapped {
-	bool renamed;          /* the target is the payload now */
-	char sha256[65];       /* of the bytes that were installed */
-	char old_sha256[65];   /* of the file that became the backup */
-	struct stat st;        /* of the installed file */
-	char *backup;          /* its path inside the root; owned */
+	bool renamed;        /* the target is the payload now */
+	char sha256[65];     /* of the bytes that were installed */
+	char old_sha256[65]; /* of the file that became the backup */
+	struct stat st;      /* of the installed file */
+	char *backup;        /* its path inside the root; owned */
 };
 
 /*
  * The steps "stage" and "swap" of the operation's plan. Everything that can be refused by looking at payload and target has been refused by now. The operation is past
- * its point of no return when this comes back with 0.
+ * its point of no return when this comes back with 0. ret is filled on failure, too: renamed tells whether the target is the payload all the same.
  */
 int k3sup__swap_run(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, struct k3sup__swapped *ret) _must_check_;
+/* Writes changed, wanted and backup into the facts, if there was a rename. */
+void k3sup__swapped_report(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__swapped *swapped);
 void k3sup__swapped_clear(struct k3sup__swapped *swapped);
 
 #endif

@@ -15,23 +15,16 @@ struct swap_state {
 
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 4}, {"stage", 90}, {"swap", 5}};
 
-static int report(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, const struct k3sup__swapped *swapped)
+static void report(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, const struct k3sup__swapped *swapped)
 {
-	k3sup__json *facts = k3sup__op_facts(op), *installed = k3sup__build_json(&payload->build), *backup;
+	k3sup__json *installed = k3sup__build_json(&payload->build);
 
-	if (swapped->sha256[0])
+	if (swapped->renamed)
 		k3sup__json_set_str(installed, "sha256", swapped->sha256);
-	k3sup__json_set(facts, "wanted", k3sup__json_copy(installed));
 	k3sup__json_set_str(installed, "path", target->path);
-	k3sup__json_set(facts, "installed", installed);
-	k3sup__json_set_str(facts, "authenticated", "none");
-	if (swapped->backup) {
-		backup = k3sup__json_object();
-		k3sup__json_set_str(backup, "path", swapped->backup);
-		k3sup__json_set_str(backup, "sha256", swapped->old_sha256);
-		k3sup__json_set(facts, "backup", backup);
-	}
-	return swapped->renamed;
+	k3sup__json_set(k3sup__op_facts(op), "installed", installed);
+	k3sup__json_set_str(k3sup__op_facts(op), "authenticated", "none");
+	k3sup__swapped_report(op, payload, swapped);
 }
 
 static int swap_to(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target)
@@ -44,9 +37,9 @@ static int swap_to(k3sup_op *op, const struct k3sup__payload *payload, const str
 	else if (r == 0)
 		r = k3sup__swap_run(op, payload, target, &swapped);
 	if (r >= 0 || swapped.renamed)
-		r = r < 0 ? r : report(op, payload, target, &swapped);
+		report(op, payload, target, &swapped);
 	k3sup__swapped_clear(&swapped);
-	return r;
+	return r < 0 ? r : r > 0 || swapped.renamed;
 }
 
 static int work(k3sup_op *op)
@@ -117,6 +110,8 @@ int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD) : -EINVAL;
 
+	if (r >= 0 && (o.reserved || o.reserved2))
+		r = -EINVAL;
 	if (r >= 0)
 		r = k3sup__source_take(o.payload, o.flags & K3SUP_SWAP_PAYLOAD_FD, o.payload_fd, &source);
 	if (r < 0)

@@ -40,7 +40,8 @@ static bool is_about(const k3sup__json *entry, const struct k3sup__build *build)
 	return !hash && k3sup__streq(version ? version : "", build->version);
 }
 
-int k3sup__entry_take_over(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
+int k3sup__entry_take_over(
+	k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
 {
 	const char *id = view->open_entry ? k3sup__json_text(view->open_entry, "op") : NULL;
 	k3sup__json *warnings, *record;
@@ -54,14 +55,17 @@ int k3sup__entry_take_over(k3sup_op *op, k3sup_node *node, const struct k3sup__v
 		return 0;
 	}
 	warnings = k3sup__json_array();
-	k3sup__json_add(warnings, k3sup__json_str("an earlier upgrade to another payload was never finished; its entry is closed, the present arguments decide"));
+	k3sup__json_add(warnings,
+		k3sup__json_str(
+			"an earlier upgrade to another payload was never finished; its entry is closed, the present arguments decide"));
 	k3sup__json_set(k3sup__op_facts(op), "warnings", warnings);
 	record = record_of(id, "close");
 	k3sup__json_set_str(record, "reason", "superseded");
 	return append(op, node, record);
 }
 
-int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
+int k3sup__entry_open(
+	k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
 {
 	unsigned char random[8];
 	k3sup__json *record;

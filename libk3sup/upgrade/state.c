@@ -19,8 +19,6 @@ static int work(k3sup_op *op)
 	if (r >= 0) {
 		k3sup__view_report(op, s->node.node, &view);
 		k3sup__view_clear(&view);
-		if (s->has_payload)
-			k3sup__wanted_report(op, &payload, NULL);
 	}
 	k3sup__payload_clear(&payload);
 	return r;

@@ -12,9 +12,9 @@
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 3}, {"stage", 30}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
 
 enum phase {
-	PHASE_LOOK,    /* lock, payload, node; decide */
+	PHASE_LOOK, /* lock, payload, node; decide */
 	PHASE_SWAP,
-	PHASE_SIGNAL,  /* look again, right before */
+	PHASE_SIGNAL, /* look again, right before */
 	PHASE_EXIT,
 	PHASE_PROVE,
 	PHASE_REPORT,
@@ -32,13 +32,13 @@ struct upgrade_state {
 	struct k3sup__entry entry;
 	struct k3sup__swapped swapped;
 	struct stat payload_file; /* the installed file that is known to be the payload */
-	bool swap;              /* the file is not the payload, or a cut swap left something */
-	bool start_awaited;     /* k3s did not run, though its file is the payload: its supervisor may be in its pause */
-	bool restarts;          /* some k3s runs another build than the payload's */
+	bool swap;                /* the file is not the payload, or a cut swap left something */
+	bool start_awaited;       /* k3s did not run, though its file is the payload: its supervisor may be in its pause */
+	bool restarts;            /* some k3s runs another build than the payload's */
 	bool signalled;
-	size_t count;           /* so many k3s are to come back */
-	k3sup_process *old[2];  /* the ones that were signalled */
-	int status;             /* how it ends */
+	size_t count;          /* so many k3s are to come back */
+	k3sup_process *old[2]; /* the ones that were signalled */
+	int status;            /* how it ends */
 };
 
 /* ---- deciding: nothing is written before this is over ---- */
@@ -93,10 +93,8 @@ static int work_look(k3sup_op *op)
 		return r;
 	k3sup__op_begin(op, "identify", "looking at payload and node");
 	r = k3sup__payload_load(op, node, &s->source, &s->payload);
-	if (r >= 0) {
-		k3sup__wanted_report(op, &s->payload, NULL);
+	if (r >= 0)
 		r = k3sup__view_take(op, node, &s->payload, &s->view);
-	}
 	if (r >= 0)
 		r = decide(op, s);
 	return r < 0 ? r : k3sup__entry_take_over(op, node, &s->view, &s->payload, &s->entry);
@@ -113,15 +111,9 @@ static int swap(k3sup_op *op, struct upgrade_state *s)
 	r = k3sup__entry_open(op, s->node.node, &s->view, &s->payload, &s->entry);
 	if (r >= 0)
 		r = k3sup__swap_run(op, &s->payload, &s->view.installed, &s->swapped);
-	if (s->swapped.renamed) {
-		k3sup__json *backup = k3sup__json_object();
-
-		k3sup__json_set_str(backup, "path", s->swapped.backup);
-		k3sup__json_set_str(backup, "sha256", s->swapped.old_sha256);
-		k3sup__json_set(k3sup__op_facts(op), "backup", backup);
+	if (s->swapped.renamed)
 		s->payload_file = s->swapped.st;
-		k3sup__wanted_report(op, &s->payload, s->swapped.sha256);
-	}
+	k3sup__swapped_report(op, &s->payload, &s->swapped);
 	return r;
 }
 
@@ -140,7 +132,7 @@ static int work_swap(k3sup_op *op)
 static bool is_file(const struct k3sup__place *place, const struct stat *st)
 {
 	return place->fd >= 0 && place->st.st_dev == st->st_dev && place->st.st_ino == st->st_ino && place->st.st_size == st->st_size &&
-	       place->st.st_mtim.tv_sec == st->st_mtim.tv_sec && place->st.st_mtim.tv_nsec == st->st_mtim.tv_nsec;
+		place->st.st_mtim.tv_sec == st->st_mtim.tv_sec && place->st.st_mtim.tv_nsec == st->st_mtim.tv_nsec;
 }
 
 /*
@@ -182,7 +174,8 @@ static int send_signals(k3sup_op *op)
 		if (!must_restart(s, c))
 			continue;
 		if (n == 0)
-			k3sup__op_begin(op, "restart", "telling k3s (process %d) to end; its supervisor starts it again", (int)k3sup__process_pid(c->process));
+			k3sup__op_begin(op, "restart", "telling k3s (process %d) to end; its supervisor starts it again",
+				(int)k3sup__process_pid(c->process));
 		k3sup__op_no_return(op);
 		r = k3sup__signal_send(op, s->node.node, c->process, SIGTERM);
 		if (r < 0)
@@ -203,7 +196,7 @@ static int wait_for_exit(k3sup_op *op)
 		if (!k3sup__process_ended(s->old[i])) {
 			if (k3sup__now_ms() >= k3sup__op_deadline(op))
 				return k3sup__fail(op, K3SUP_E_TIMEOUT, "k3s (process %d) was told to end and has not done so in time",
-						   (int)k3sup__process_pid(s->old[i]));
+					(int)k3sup__process_pid(s->old[i]));
 			return k3sup__op_watch(op, s->old[i], k3sup__op_deadline(op));
 		}
 		k3sup__op_went_down(op, k3sup__now_ms());
@@ -240,8 +233,8 @@ static int after_prove(k3sup_op *op)
 
 	if (r == K3SUP_E_NOT_RESTARTED && s->start_awaited) {
 		k3sup__op_forgive(op);
-		r = k3sup__fail(op, K3SUP_E_NO_K3S, "%s is the payload already, but no k3s runs and none was started within %d s", s->view.installed.path,
-				SUPERVISORS_PAUSE_MS / 1000);
+		r = k3sup__fail(op, K3SUP_E_NO_K3S, "%s is the payload already, but no k3s runs and none was started within %d s",
+			s->view.installed.path, SUPERVISORS_PAUSE_MS / 1000);
 	}
 	return r < 0 ? r : 0;
 }

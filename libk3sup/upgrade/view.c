@@ -19,7 +19,7 @@ static bool runs_installed(const struct k3sup__view *view, const struct k3sup__c
 static bool is_finding(int r)
 {
 	return r == K3SUP_E_TARGET_MISSING || r == K3SUP_E_TARGET_DANGLING || r == K3SUP_E_TARGET_LOOP || r == K3SUP_E_TARGET_NOT_FILE ||
-	       r == K3SUP_E_TARGET_AMBIGUOUS;
+		r == K3SUP_E_TARGET_AMBIGUOUS;
 }
 
 static int look_for_file(k3sup_op *op, k3sup_node *node, const char *running_hash, struct k3sup__view *v)
@@ -301,14 +301,4 @@ void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view
 	k3sup__json_set(facts, "lock", v->holder ? k3sup__json_ref(v->holder) : k3sup__json_null());
 	if (v->sighting.passed_over)
 		k3sup__json_set(facts, "passed_over", k3sup__json_ref(v->sighting.passed_over));
-}
-
-void k3sup__wanted_report(k3sup_op *op, const struct k3sup__payload *payload, const char *sha256)
-{
-	k3sup__json *wanted = k3sup__build_json(&payload->build);
-
-	if (sha256 && sha256[0])
-		k3sup__json_set_str(wanted, "sha256", sha256);
-	k3sup__json_set_str(wanted, "path", payload->shown);
-	k3sup__json_set(k3sup__op_facts(op), "wanted", wanted);
 }

@@ -12,21 +12,21 @@
 #include "swap/swap.h"
 
 struct k3sup__view {
-	struct k3sup__place installed;  /* fd -1: none that could be used, installed_error says why */
-	int installed_error;            /* 0, or K3SUP_E_TARGET_* */
-	struct k3sup__build build;      /* of the installed file */
+	struct k3sup__place installed; /* fd -1: none that could be used, installed_error says why */
+	int installed_error;           /* 0, or K3SUP_E_TARGET_* */
+	struct k3sup__build build;     /* of the installed file */
 	struct k3sup__sighting sighting;
-	int running_error;              /* 0, K3SUP_E_NO_K3S or K3SUP_E_AMBIGUOUS */
-	bool unpacking;                 /* some k3s is still being unpacked */
-	bool pending;                   /* some running k3s is not the installed build */
-	int same;                       /* -1: no payload to compare with; 0; 1: installed is the payload */
-	int leftovers;                  /* of a cut swap beside the installed file */
+	int running_error; /* 0, K3SUP_E_NO_K3S or K3SUP_E_AMBIGUOUS */
+	bool unpacking;    /* some k3s is still being unpacked */
+	bool pending;      /* some running k3s is not the installed build */
+	int same;          /* -1: no payload to compare with; 0; 1: installed is the payload */
+	int leftovers;     /* of a cut swap beside the installed file */
 	char *data_dir;
 	const char *data_dir_source;
-	k3sup__json *records;           /* the journal */
-	k3sup__json *open_entry;        /* in records, or NULL */
-	unsigned damaged;               /* lines of the journal that could not be read */
-	k3sup__json *holder;            /* who holds the lock, or NULL */
+	k3sup__json *records;    /* the journal */
+	k3sup__json *open_entry; /* in records, or NULL */
+	unsigned damaged;        /* lines of the journal that could not be read */
+	k3sup__json *holder;     /* who holds the lock, or NULL */
 };
 
 /* payload: NULL if there is none to compare with. 0 whatever was found; negative only where nothing could be said. Changes nothing. */
@@ -36,7 +36,5 @@ void k3sup__view_clear(struct k3sup__view *view);
 const char *k3sup__view_state(const struct k3sup__view *view);
 /* Writes state, flags, next, installed, running, processes, backup, data_dir, lock into facts. */
 void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view);
-/* Writes wanted. sha256: NULL if it was not counted. */
-void k3sup__wanted_report(k3sup_op *op, const struct k3sup__payload *payload, const char *sha256);
 
 #endif
