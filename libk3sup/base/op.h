@@ -8,6 +8,7 @@
  *
  * File work is done by a work function on the context's worker thread (or inline). Until it returns, the operation belongs to it: the loop thread
  * touches nothing of the operation but its stop flag. A work function asks k3sup__op_checkpoint() between pieces that take time.
+ * It keeps no descriptor open behind its end unless it must: hundreds of operations may have worked before the first of them is ended.
  *
  * Before a step is called, the engine itself ends an operation that was asked to stop or is out of time, unless it is past its point of no return.
  */

@@ -41,6 +41,7 @@ static int build_work(k3sup_op *op)
 	if (r < 0)
 		return r;
 	r = k3sup__build_read_fd(op, s->fd, s->path != NULL ? s->path : "the file", K3SUP__BUILD_SHA256, &build);
+	s->fd = k3sup__close(s->fd); /* many of these may have worked before one of them is ended */
 	json = k3sup__build_json(&build);
 	(void)k3sup__json_each(json, take_fact, facts);
 	k3sup__json_unref(json);
