@@ -59,7 +59,7 @@ static int check_owner(struct k3sup__look *look, bool *ret_ours)
 }
 
 /* Namespaces and root directory. */
-static int check_stand(const struct k3sup__view *view, struct k3sup__look *look, struct k3sup__stand *ret, bool *ret_ok)
+static int check_stand(const struct k3sup__vantage *view, struct k3sup__look *look, struct k3sup__stand *ret, bool *ret_ok)
 {
 	const struct k3sup__root *root = &view->node->root;
 	struct stat pid_ns, mnt, dir;
@@ -85,7 +85,7 @@ static int check_stand(const struct k3sup__view *view, struct k3sup__look *look,
 }
 
 /* The data-dir a server works in: it changes to <data-dir>/server when it starts. */
-static int read_cwd(const struct k3sup__view *view, const struct k3sup__stand *stand, struct k3sup__look *look, bool *ret_server)
+static int read_cwd(const struct k3sup__vantage *view, const struct k3sup__stand *stand, struct k3sup__look *look, bool *ret_server)
 {
 	_free_ char *text = NULL;
 	char *path;
@@ -94,7 +94,7 @@ static int read_cwd(const struct k3sup__view *view, const struct k3sup__stand *s
 	*ret_server = false;
 	if (r < 0)
 		return r;
-	path = k3sup__view_path(view, stand, text, 0);
+	path = k3sup__vantage_path(view, stand, text, 0);
 	if (path == NULL)
 		return -errno;
 	if (!k3sup__endswith(path, "/server") || strlen(path) == strlen("/server")) {
@@ -131,7 +131,7 @@ static int read_installed(struct k3sup__look *look, const struct k3sup__program 
 }
 
 /* What it is by name, or, where the name does not tell, by title. */
-static int judge_title(const struct k3sup__view *view, const struct k3sup__stand *stand, struct k3sup__look *look, bool installed)
+static int judge_title(const struct k3sup__vantage *view, const struct k3sup__stand *stand, struct k3sup__look *look, bool installed)
 {
 	struct k3sup__candidate *c = &look->found;
 	enum k3sup__command command;
@@ -195,7 +195,7 @@ static void take_exe_data_dir(struct k3sup__look *look, struct k3sup__program *p
 	}
 }
 
-static int examine_named(const struct k3sup__view *view, struct k3sup__look *look)
+static int examine_named(const struct k3sup__vantage *view, struct k3sup__look *look)
 {
 	struct k3sup__program program = {.form = K3SUP__FORM_NONE};
 	struct k3sup__stand stand;
@@ -224,7 +224,7 @@ static int examine_named(const struct k3sup__view *view, struct k3sup__look *loo
 }
 
 /* Another name: worth a line where the title speaks of k3s. Not that of a container's process, whose memory may be made to answer never. */
-static int examine_other(const struct k3sup__view *view, struct k3sup__look *look)
+static int examine_other(const struct k3sup__vantage *view, struct k3sup__look *look)
 {
 	enum k3sup__command command;
 	struct k3sup__stand stand;
@@ -249,7 +249,7 @@ void k3sup__look_clear(struct k3sup__look *look)
 }
 
 /* Looks again when it executed another program meanwhile: the wrapper becomes the program inside. */
-int k3sup__examine(const struct k3sup__view *view, struct k3sup__look *look)
+int k3sup__examine(const struct k3sup__vantage *view, struct k3sup__look *look)
 {
 	int r = k3sup__stat_read(look->dirfd, &look->stat);
 

@@ -20,7 +20,7 @@ struct k3sup__look {
 };
 
 /* look->pid and look->dirfd are given. 0 whatever it is, -ESRCH if it is gone, or another -errno. */
-int k3sup__examine(const struct k3sup__view *view, struct k3sup__look *look) _must_check_;
+int k3sup__examine(const struct k3sup__vantage *view, struct k3sup__look *look) _must_check_;
 void k3sup__look_clear(struct k3sup__look *look);
 void k3sup__candidate_clear(struct k3sup__candidate *candidate);
 

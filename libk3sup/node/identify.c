@@ -21,7 +21,7 @@ struct entry {
 
 struct scan {
 	k3sup_op *op;
-	struct k3sup__view view;
+	struct k3sup__vantage view;
 	struct entry *entries;
 	size_t count;
 	k3sup__json *passed_over;
@@ -187,7 +187,7 @@ static int hand_over(struct scan *scan, struct k3sup__sighting *ret)
 int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__place *installed, struct k3sup__sighting *ret)
 {
 	struct scan scan = {.op = op, .passed_over = k3sup__json_array()};
-	int r = k3sup__view_open(node, installed, &scan.view);
+	int r = k3sup__vantage_open(node, installed, &scan.view);
 
 	*ret = (struct k3sup__sighting){0};
 	if (r == 0)
@@ -207,7 +207,7 @@ int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__pla
 		k3sup__candidate_clear(&scan.entries[i].candidate);
 	free(scan.entries);
 	k3sup__json_unref(scan.passed_over);
-	k3sup__view_close(&scan.view);
+	k3sup__vantage_close(&scan.view);
 	return r;
 }
 

@@ -10,13 +10,13 @@
 
 #define DELETED " (deleted)"
 
-int k3sup__view_open(const k3sup_node *node, const struct k3sup__place *installed, struct k3sup__view *ret)
+int k3sup__vantage_open(const k3sup_node *node, const struct k3sup__place *installed, struct k3sup__vantage *ret)
 {
 	char link[32];
 	_close_ int init = -1;
 	int r;
 
-	*ret = (struct k3sup__view){.node = node, .installed = installed};
+	*ret = (struct k3sup__vantage){.node = node, .installed = installed};
 	(void)snprintf(link, sizeof(link), "self/fd/%d", node->root.fd);
 	r = k3sup__proc_stat(node->proc_fd, "self/root", &ret->root);
 	if (r == 0)
@@ -34,10 +34,10 @@ int k3sup__view_open(const k3sup_node *node, const struct k3sup__place *installe
 	return 0;
 }
 
-void k3sup__view_close(struct k3sup__view *view)
+void k3sup__vantage_close(struct k3sup__vantage *view)
 {
 	free(view->prefix);
-	*view = (struct k3sup__view){0};
+	*view = (struct k3sup__vantage){0};
 }
 
 /*
@@ -45,7 +45,7 @@ void k3sup__view_close(struct k3sup__view *view)
  * container, whose root is a bind mount here (/host in a pod), the text is already a path inside the node's root; for one that merely was chrooted there it begins with
  * the root's own path.
  */
-char *k3sup__view_path(const struct k3sup__view *view, const struct k3sup__stand *stand, const char *text, unsigned index)
+char *k3sup__vantage_path(const struct k3sup__vantage *view, const struct k3sup__stand *stand, const char *text, unsigned index)
 {
 	size_t len = strlen(view->prefix);
 	bool below = strncmp(text, view->prefix, len) == 0 && text[len] == '/';
@@ -88,7 +88,7 @@ static bool same_inode(const struct stat *a, const struct stat *b)
 }
 
 /* 0: the path leads to the program, trusted all the way. Else why not. */
-static int check_path(const struct k3sup__view *view, const char *path, const struct stat *st)
+static int check_path(const struct k3sup__vantage *view, const char *path, const struct stat *st)
 {
 	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
 	int r = k3sup__root_find(NULL, &view->node->root, path, view->node->trust_flags, &place);
@@ -98,7 +98,7 @@ static int check_path(const struct k3sup__view *view, const char *path, const st
 	return place.fd >= 0 && same_inode(&place.st, st) ? 0 : -ENOENT;
 }
 
-static bool is_installed(const struct k3sup__view *view, const struct k3sup__program *program)
+static bool is_installed(const struct k3sup__vantage *view, const struct k3sup__program *program)
 {
 	const char *places[K3SUP__PLACES];
 
@@ -116,7 +116,7 @@ static bool is_installed(const struct k3sup__view *view, const struct k3sup__pro
 	return false;
 }
 
-static int classify(const struct k3sup__view *view, struct k3sup__program *program)
+static int classify(const struct k3sup__vantage *view, struct k3sup__program *program)
 {
 	const char *hash = find_hash(program->path);
 	int r = program->deleted ? 0 : check_path(view, program->path, &program->st);
@@ -137,7 +137,7 @@ static int classify(const struct k3sup__view *view, struct k3sup__program *progr
 	return program->data_dir != NULL ? 0 : -ENOMEM;
 }
 
-int k3sup__program_read(const struct k3sup__view *view, const struct k3sup__stand *stand, int dirfd, struct k3sup__program *ret)
+int k3sup__program_read(const struct k3sup__vantage *view, const struct k3sup__stand *stand, int dirfd, struct k3sup__program *ret)
 {
 	_close_ int fd = openat(dirfd, "exe", O_PATH | O_CLOEXEC);
 	_free_ char *text = NULL;
@@ -157,7 +157,7 @@ int k3sup__program_read(const struct k3sup__view *view, const struct k3sup__stan
 	if (ret->deleted)
 		text[strlen(text) - strlen(DELETED)] = '\0';
 	for (unsigned i = 0; r == 0 && ret->form == K3SUP__FORM_NONE; i++) {
-		char *path = k3sup__view_path(view, stand, text, i);
+		char *path = k3sup__vantage_path(view, stand, text, i);
 
 		if (path == NULL)
 			return -errno;

@@ -8,7 +8,7 @@
 #include "node/identify.h"
 
 /* How the paths that procfs shows relate to the node's root. */
-struct k3sup__view {
+struct k3sup__vantage {
 	const k3sup_node *node;
 	const struct k3sup__place *installed;
 	char *prefix;     /* the root's own path as we see it, "" if it is our root */
@@ -20,8 +20,8 @@ struct k3sup__view {
 	struct stat pid_ns; /* ours */
 };
 
-int k3sup__view_open(const k3sup_node *node, const struct k3sup__place *installed, struct k3sup__view *ret) _must_check_;
-void k3sup__view_close(struct k3sup__view *view);
+int k3sup__vantage_open(const k3sup_node *node, const struct k3sup__place *installed, struct k3sup__vantage *ret) _must_check_;
+void k3sup__vantage_close(struct k3sup__vantage *view);
 
 /* Where a process stands. */
 struct k3sup__stand {
@@ -33,7 +33,7 @@ struct k3sup__stand {
  * A path that procfs showed (" (deleted)" taken off), as a path inside the node's root: fresh memory, or NULL if it is not inside (errno 0) or memory is gone. Where two
  * readings are possible, index 0 is the likelier one; NULL ends them.
  */
-char *k3sup__view_path(const struct k3sup__view *view, const struct k3sup__stand *stand, const char *text, unsigned index);
+char *k3sup__vantage_path(const struct k3sup__vantage *view, const struct k3sup__stand *stand, const char *text, unsigned index);
 
 enum k3sup__form { K3SUP__FORM_NONE, K3SUP__FORM_INNER, K3SUP__FORM_INSTALLED };
 
@@ -48,7 +48,7 @@ struct k3sup__program {
 };
 
 /* 0 whatever it is, or -errno of looking at it. */
-int k3sup__program_read(const struct k3sup__view *view, const struct k3sup__stand *stand, int dirfd, struct k3sup__program *ret) _must_check_;
+int k3sup__program_read(const struct k3sup__vantage *view, const struct k3sup__stand *stand, int dirfd, struct k3sup__program *ret) _must_check_;
 void k3sup__program_clear(struct k3sup__program *program);
 
 #endif
