@@ -21,24 +21,23 @@ H = TypeVar("H", bound="Handle")
 
 class Core:
     def __init__(self) -> None:
-        self.cond = threading.Condition(threading.RLock())
+        self.lock = threading.RLock()
         self.children: "weakref.WeakSet[Handle]" = weakref.WeakSet()
         self.held: Set[Any] = set()  # running operations with a done callback: they live until it was called
         self.dead: Deque[Tuple[Any, Optional[int]]] = collections.deque()
         self.driving = False  # C is running callbacks, on the thread that holds the lock
-        self.polling = False  # some thread waits for the descriptor
         self.interrupt: Optional[BaseException] = None
         self.log: Optional[LogCallback] = None
         self.fd = -1
         self.pid = os.getpid()
 
     def __enter__(self) -> "Core":
-        self.cond.acquire()
+        self.lock.acquire()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._bury()
-        self.cond.release()
+        self.lock.release()
         self.tidy()
 
     def drive(self, function: Any, *args: Any) -> Any:
@@ -49,29 +48,21 @@ class Core:
             result = function(*args)
         finally:
             self.driving = nested
-            self.cond.notify_all()
         if self.interrupt is not None and not nested:
             interrupt, self.interrupt = self.interrupt, None
             raise interrupt
         return result
 
     def pause(self, seconds: Optional[float]) -> None:
-        """Let go of the lock until there is something to dispatch. One thread polls; the others wait for what it finds."""
-        # Not for ever: a third thread may have dispatched what this one waits for.
+        """Let go of the lock until there is something to dispatch, at most for a second: another thread may dispatch what this one waits for."""
         seconds = 1.0 if seconds is None else min(seconds, 1.0)
-        if self.polling:
-            self.cond.wait(seconds)
-            return
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)
-        self.polling = True
-        self.cond.release()
+        self.lock.release()
         try:
             poller.poll(math.ceil(seconds * 1000))  # in Python, so that Ctrl-C ends it
         finally:
-            self.cond.acquire()
-            self.polling = False
-            self.cond.notify_all()
+            self.lock.acquire()
 
     def release(self, unref: Any, ptr: Optional[int]) -> None:
         """Finalizers come here. A forked child must not touch the context it inherited."""
@@ -80,13 +71,13 @@ class Core:
             self.tidy()
 
     def tidy(self) -> None:
-        while self.dead and not self.driving and self.cond.acquire(blocking=False):
+        while self.dead and not self.driving and self.lock.acquire(blocking=False):
             try:
                 if self.driving:
                     return
                 self._bury()
             finally:
-                self.cond.release()
+                self.lock.release()
 
     def _bury(self) -> None:
         while self.dead and not self.driving:

@@ -52,18 +52,23 @@ class Node(Handle):
 
     def signal(self, process: Process, signo: int = 0) -> Op:
         """Send one signal (0: SIGTERM) to exactly this process."""
-        return self._start(lib.k3sup_signal, _ffi.SignalOpts(process=process._ptr, signo=signo))
+        with process._lock:
+            return self._start(lib.k3sup_signal, _ffi.SignalOpts(process=process._ptr, signo=signo))
 
     def wait_exit(self, process: Process, *, timeout: Optional[float] = None) -> Op:
         """Until this process has ended."""
-        return self._start(lib.k3sup_wait_exit, _ffi.WaitExitOpts(process=process._ptr, timeout_ms=ms(timeout)))
+        with process._lock:
+            return self._start(lib.k3sup_wait_exit, _ffi.WaitExitOpts(process=process._ptr, timeout_ms=ms(timeout)))
 
     def wait_running(self, *, timeout: Optional[float] = 900.0, stable: float = 20.0, previous: Optional[Process] = None,
                      asset_hash: Optional[str] = None) -> Op:
         """Until k3s runs, is the wanted build (any, if no hash is given) and has stayed for `stable` seconds."""
-        return self._start(lib.k3sup_wait_running, _ffi.WaitRunningOpts(
-            timeout_ms=ms(timeout), stable_ms=_stable(stable), previous=previous._ptr if previous is not None else None,
-            asset_hash=encode_opt(asset_hash)))
+        opts = _ffi.WaitRunningOpts(timeout_ms=ms(timeout), stable_ms=_stable(stable), asset_hash=encode_opt(asset_hash))
+        if previous is None:
+            return self._start(lib.k3sup_wait_running, opts)
+        with previous._lock:
+            opts.previous = previous._ptr
+            return self._start(lib.k3sup_wait_running, opts)
 
     def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0) -> Op:
         """Make the installed k3s file be the payload (a path, a descriptor, an open file). Nothing is restarted."""

@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import errno
 import itertools
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Callable, Generator, List, NamedTuple, Optional, Tuple
@@ -52,6 +53,7 @@ class Op(Handle):
         self._progress: Optional[Callable[[Progress], None]] = None
         self._done: Optional[Callable[["Op"], None]] = None
         self._raised: Optional[BaseException] = None
+        self._life = threading.RLock()  # cancel() must not wait for a thread that is inside C, so it cannot take the core's lock
         self._key = next(_keys)
         _OPS[self._key] = self
         lib.k3sup_op_set_done(self._ptr, _on_done, self._key)
@@ -59,16 +61,16 @@ class Op(Handle):
     def close(self) -> None:
         """Give it back. One that still runs is cancelled and goes to its next safe point when the context is driven or closed."""
         with self._core:
-            super().close()
+            with self._life:
+                super().close()
             self._core.held.discard(self)
-            self._core.cond.notify_all()
             self._wake()
 
     def cancel(self) -> None:
         """Ask it to stop at its next safe point. From any thread and from callbacks; past its point of no return it is ignored."""
-        raw = self._raw
-        if raw is not None:
-            lib.k3sup_op_cancel(raw)
+        with self._life:
+            if self._raw is not None:
+                lib.k3sup_op_cancel(self._raw)
 
     @property
     def status(self) -> int:
@@ -205,7 +207,7 @@ class Op(Handle):
         return 0
 
     def _report(self, progress: Any) -> None:
-        if self._progress is None:
+        if self._progress is None or self._raised is not None:
             return
         p: CProgress = progress.contents
         self._progress(Progress(p.percent, p.step.decode(), p.text.decode(errors="replace"), p.done if p.done >= 0 else None,

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import threading
 import weakref
 from typing import Any, Optional
 
@@ -12,6 +13,7 @@ class Process:
     def __init__(self, raw: Optional[int]) -> None:
         """Takes over one reference."""
         self._raw = raw
+        self._lock = threading.RLock()  # held while C uses it
         self._finalizer = weakref.finalize(self, lib.k3sup_process_unref, raw)
 
     @property
@@ -22,8 +24,9 @@ class Process:
 
     def close(self) -> None:
         """Give the handle back, and with the last one its pidfd."""
-        self._raw = None
-        self._finalizer()
+        with self._lock:
+            self._raw = None
+            self._finalizer()
 
     def __enter__(self) -> "Process":
         return self
@@ -34,7 +37,8 @@ class Process:
     @property
     def info(self) -> Document:
         """What was seen when it was identified: boot_id, pid_ns, pid, start_time, role, comm, exe, asset_hash, ..."""
-        info = borrowed(lib.k3sup_process_info(self._ptr))
+        with self._lock:
+            info = borrowed(lib.k3sup_process_info(self._ptr))
         return info if info is not None else Document.parse("{}")
 
     @property
@@ -43,7 +47,8 @@ class Process:
 
     def fileno(self) -> int:
         """Its pidfd, which becomes readable when it ends; it belongs to this object."""
-        return int(lib.k3sup_process_pidfd(self._ptr))
+        with self._lock:
+            return int(lib.k3sup_process_pidfd(self._ptr))
 
     def __repr__(self) -> str:
         return "<k3sup.Process closed>" if self._raw is None else "<k3sup.Process %s>" % self.info.get("/pid")

@@ -278,6 +278,25 @@ def test_several_threads_wait_on_one_context(ctx, busy):
 
 
 @needs_root
+def test_cancel_and_close_may_meet(ctx, busy):
+    for _ in range(50):
+        op = busy.swap("/x", wait_lock=None)
+        start = threading.Barrier(3)
+
+        def cancel():
+            start.wait()
+            op.cancel()
+        threads = [threading.Thread(target=cancel) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        op.close()
+        for thread in threads:
+            thread.join()
+        ctx.dispatch()
+
+
+@needs_root
 def test_closing_wakes_the_thread_that_waits(ctx, busy):
     op = busy.swap("/x", wait_lock=None)
     how = []
