@@ -1,0 +1,3 @@
+module k3sup
+
+go 1.19

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package k3sup
+
+// #include <k3sup.h>
+import "C"
+
+import (
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// Node is one host as the library sees it.
+type Node struct {
+	core *core
+	c    *C.k3sup_node // nil: closed
+}
+
+// NodeOptions name a node. Root and Proc are paths of the caller, the others are inside the root; empty ones are the defaults.
+type NodeOptions struct {
+	Root, Proc, DataDir, K3s, StateDir string
+	AllowGroupWritable                 bool
+}
+
+// Node names a node. Close it.
+func (x *Context) Node(o NodeOptions) (*Node, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_node_opts{struct_size: C.sizeof_struct_k3sup_node_opts, root: text.add(o.Root), proc: text.add(o.Proc),
+		data_dir: text.add(o.DataDir), k3s: text.add(o.K3s), state_dir: text.add(o.StateDir)}
+	if o.AllowGroupWritable {
+		opts.flags = C.K3SUP_NODE_ALLOW_GROUP_WRITABLE
+	}
+	if text.err != nil {
+		return nil, text.err
+	}
+	x.core.mu.Lock()
+	defer x.core.mu.Unlock()
+	if x.closed {
+		return nil, os.ErrClosed
+	}
+	n := &Node{core: x.core}
+	if r := C.k3sup_node_new(x.core.c, &opts, &n.c); r < 0 {
+		return nil, newError("node_new", r)
+	}
+	n.core.users++
+	runtime.SetFinalizer(n, func(n *Node) { go n.Close() })
+	return n, nil
+}
+
+// Close gives the node back, and with it its lock as soon as no operation uses it.
+func (n *Node) Close() error {
+	n.core.mu.Lock()
+	defer n.core.mu.Unlock()
+	if n.c != nil {
+		runtime.SetFinalizer(n, nil)
+		n.c = C.k3sup_node_unref(n.c)
+		n.core.unref()
+	}
+	return nil
+}
+
+// Lock takes the node's lock, so that several verbs run as one. False: this handle held it already.
+func (n *Node) Lock() (bool, error) {
+	return n.changed("node_lock", func() C.int { return C.k3sup_node_lock(n.c) })
+}
+
+// Unlock gives it back. False: this handle did not hold it.
+func (n *Node) Unlock() (bool, error) {
+	return n.changed("node_unlock", func() C.int { return C.k3sup_node_unlock(n.c) })
+}
+
+func (n *Node) changed(name string, call func() C.int) (bool, error) {
+	n.core.mu.Lock()
+	defer n.core.mu.Unlock()
+	if n.c == nil {
+		return false, os.ErrClosed
+	}
+	r := call()
+	if r < 0 {
+		return false, newError(name, r)
+	}
+	return r > 0, nil
+}
+
+// start calls a verb.
+func (n *Node) start(verb string, text *texts, call func(ret **C.k3sup_op) C.int) (*Op, error) {
+	if text.err != nil {
+		return nil, text.err
+	}
+	n.core.mu.Lock()
+	defer n.core.mu.Unlock()
+	if n.c == nil {
+		return nil, os.ErrClosed
+	}
+	var c *C.k3sup_op
+	r := call(&c)
+	return newOp(n.core, verb, r, c)
+}
+
+// State tells the state of the node, compared with a payload unless that is empty. Changes nothing.
+func (n *Node) State(payload string) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_state_opts{struct_size: C.sizeof_struct_k3sup_state_opts, payload: text.add(payload)}
+	return n.start("state", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_state(n.c, &opts, ret) })
+}
+
+// Identify tells which processes are this node's k3s; Op.Processes has them.
+func (n *Node) Identify() (*Op, error) {
+	opts := C.struct_k3sup_identify_opts{struct_size: C.sizeof_struct_k3sup_identify_opts}
+	return n.start("identify", &texts{}, func(ret **C.k3sup_op) C.int { return C.k3sup_identify(n.c, &opts, ret) })
+}
+
+// Signal sends one signal (0: SIGTERM) to exactly this process.
+func (n *Node) Signal(p *Process, signal syscall.Signal) (*Op, error) {
+	c, release, err := p.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	opts := C.struct_k3sup_signal_opts{struct_size: C.sizeof_struct_k3sup_signal_opts, process: c, signo: C.int32_t(signal)}
+	return n.start("signal", &texts{}, func(ret **C.k3sup_op) C.int { return C.k3sup_signal(n.c, &opts, ret) })
+}
+
+// WaitExit waits until this process has ended; 0 or below: for ever.
+func (n *Node) WaitExit(p *Process, timeout time.Duration) (*Op, error) {
+	c, release, err := p.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	opts := C.struct_k3sup_wait_exit_opts{struct_size: C.sizeof_struct_k3sup_wait_exit_opts, process: c, timeout_ms: ms(timeout)}
+	return n.start("wait_exit", &texts{}, func(ret **C.k3sup_op) C.int { return C.k3sup_wait_exit(n.c, &opts, ret) })
+}
+
+// WaitRunningOptions say what is waited for.
+type WaitRunningOptions struct {
+	Timeout   time.Duration // 0: 900 s, below 0: for ever
+	Stable    time.Duration // how long it must have stayed; 0: 20 s, below 0: being there once is enough
+	Previous  *Process      // nil, or a process that does not count
+	AssetHash string        // of the wanted build; empty: any
+}
+
+// WaitRunning waits until the node's k3s runs, is the wanted build and stays; Op.Processes has it.
+func (n *Node) WaitRunning(o WaitRunningOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_wait_running_opts{struct_size: C.sizeof_struct_k3sup_wait_running_opts, timeout_ms: ms(o.Timeout), stable_ms: ms(o.Stable),
+		asset_hash: text.add(o.AssetHash)}
+	if o.Previous != nil {
+		c, release, err := o.Previous.hold()
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		opts.previous = c
+	}
+	return n.start("wait_running", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_wait_running(n.c, &opts, ret) })
+}
+
+// SwapOptions say what is installed: the file at a path, or an open one, which may be closed as soon as Swap has returned.
+type SwapOptions struct {
+	Payload     string
+	PayloadFile *os.File
+	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: for ever
+}
+
+// Swap makes the installed k3s file be the payload. Nothing is restarted.
+func (n *Node) Swap(o SwapOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	defer runtime.KeepAlive(o.PayloadFile)
+	opts := C.struct_k3sup_swap_opts{struct_size: C.sizeof_struct_k3sup_swap_opts, wait_lock_ms: ms(o.WaitLock), payload: text.add(o.Payload)}
+	if o.PayloadFile != nil {
+		opts.flags, opts.payload_fd = C.K3SUP_SWAP_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
+	}
+	return n.start("swap", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_swap(n.c, &opts, ret) })
+}
+
+// Restart says how k3s is restarted.
+type Restart uint32
+
+// The ways to restart k3s.
+const (
+	RestartAuto   Restart = C.K3SUP_RESTART_AUTO
+	RestartSignal Restart = C.K3SUP_RESTART_SIGNAL
+	RestartNone   Restart = C.K3SUP_RESTART_NONE
+)
+
+// UpgradeOptions say what is to run: the build in the file at a path, or in an open one, which may be closed as soon as Upgrade has returned.
+type UpgradeOptions struct {
+	Payload     string
+	PayloadFile *os.File
+	Timeout     time.Duration // bounds everything; 0: 900 s, below 0: none
+	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: as long as Timeout allows
+	Stable      time.Duration // how long the new k3s must have stayed; 0: 20 s, below 0: being there once is enough
+	Restart     Restart
+}
+
+// Upgrade makes the running k3s be the payload's build.
+func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	defer runtime.KeepAlive(o.PayloadFile)
+	opts := C.struct_k3sup_upgrade_opts{struct_size: C.sizeof_struct_k3sup_upgrade_opts, timeout_ms: ms(o.Timeout), wait_lock_ms: ms(o.WaitLock),
+		stable_ms: ms(o.Stable), payload: text.add(o.Payload), restart: C.uint32_t(o.Restart)}
+	if o.PayloadFile != nil {
+		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
+	}
+	return n.start("upgrade", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_upgrade(n.c, &opts, ret) })
+}
