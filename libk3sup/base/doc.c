@@ -8,25 +8,35 @@
 
 struct k3sup_doc {
 	atomic_uint refs;
+	k3sup_doc *whole; /* of a part: the document that owns the value, else NULL. jansson's own counting of references is not free of races */
 	k3sup__json *value;
 	char *text; /* made at once, so that a document never changes and any thread may read it */
 };
 
-int k3sup__doc_new(k3sup__json *value, k3sup_doc **ret)
+static int make(k3sup__json *value, k3sup_doc *whole, k3sup_doc **ret)
 {
 	k3sup_doc *doc = calloc(1, sizeof(*doc));
 
 	if (doc)
 		doc->text = k3sup__json_dump(value);
 	if (!doc || !doc->text) {
-		k3sup__json_unref(value);
 		free(doc);
 		return -ENOMEM;
 	}
 	atomic_init(&doc->refs, 1);
+	doc->whole = k3sup_doc_ref(whole);
 	doc->value = value;
 	*ret = doc;
 	return 0;
+}
+
+int k3sup__doc_new(k3sup__json *value, k3sup_doc **ret)
+{
+	int r = make(value, NULL, ret);
+
+	if (r < 0)
+		k3sup__json_unref(value);
+	return r;
 }
 
 const k3sup__json *k3sup__doc_value(const k3sup_doc *doc)
@@ -44,7 +54,10 @@ k3sup_doc *k3sup_doc_ref(k3sup_doc *doc)
 k3sup_doc *k3sup_doc_unref(k3sup_doc *doc)
 {
 	if (doc && atomic_fetch_sub_explicit(&doc->refs, 1, memory_order_acq_rel) == 1) {
-		k3sup__json_unref(doc->value);
+		if (doc->whole)
+			k3sup_doc_unref(doc->whole);
+		else
+			k3sup__json_unref(doc->value);
 		free(doc->text);
 		free(doc);
 	}
@@ -82,7 +95,7 @@ int k3sup_doc_get(k3sup_doc *doc, const char *path, k3sup_doc **ret_part)
 	k3sup__json *part;
 	int r = ret_part ? find(doc, path, &part) : -EINVAL;
 
-	return r < 0 ? r : k3sup__doc_new(k3sup__json_ref(part), ret_part);
+	return r < 0 ? r : make(part, doc->whole ? doc->whole : doc, ret_part);
 }
 
 int64_t k3sup_doc_len(k3sup_doc *doc, const char *path)

@@ -125,9 +125,8 @@ void k3sup__op_release(k3sup_op *op)
 	for (size_t i = 0; i < op->n_processes; i++)
 		k3sup_process_unref(op->processes[i]);
 	free(op->processes);
-	k3sup__json_unref(op->facts);
 	k3sup__json_unref(op->evidence);
-	k3sup_doc_unref(op->result);
+	k3sup_doc_unref(op->result); /* and with it the facts */
 	k3sup_doc_unref(op->error);
 	free(op->message);
 	free(op->step_text);
