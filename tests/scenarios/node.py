@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A k3s node inside a sandbox, and the programs under test run on it.
 
-Layouts: "host" (the root is /), "tree" (--root DIR, k3s sees the real root), "chroot" (--root DIR, k3s was started chrooted there).
+Layouts: "host" (the root is /), "tree" (--root DIR, k3s sees the real root), "chroot" (--root DIR, k3s was started chrooted there), "pod" (k3s as on
+a host; the programs see that host at /host, from a mount namespace and a root of their own, as the privileged pods of an upgrade do).
 """
 import functools
 import hashlib
@@ -16,7 +17,26 @@ from sandbox import HERE, LIBRARY, PROGRAMS, difference, until
 SCHEMA = os.path.join(HERE, "..", "..", "libk3sup", "k3sup.schema.json")
 DATA_EXE = re.compile(r"/data/([0-9a-f]{64})/bin/(k3s|containerd)( \(deleted\))?$")
 TITLE = re.compile(rb"k3s (server|agent)\0*$")
-LAYOUTS = {"host": "", "tree": "/srv/node", "chroot": "/srv/node"}
+LAYOUTS = {"host": "", "tree": "/srv/node", "chroot": "/srv/node", "pod": ""}
+# Makes a root like a container's, with the host's at /host, and executes its arguments there.
+POD = r"""set -e
+mount -t tmpfs pod /tmp
+cd /tmp
+mkdir host usr proc mnt mnt/programs mnt/library opt opt/payload out old
+mount --rbind / host
+mount --bind /usr usr
+for d in bin sbin lib lib32 lib64; do
+	if [ -L /$d ]; then cp -a /$d $d; elif [ -d /$d ]; then mkdir $d; mount --bind /$d $d; fi
+done
+mount --bind /mnt/programs mnt/programs
+mount --bind /mnt/library mnt/library
+mount --bind /opt/payload opt/payload
+mount -t proc proc proc
+pivot_root . old
+umount -l /old
+cd /
+exec "$@"
+"""
 K3S = "/usr/local/bin/k3s"
 BACKUP = K3S + ".k3sup-backup"
 STATE_DIR = "/var/lib/k3sup"
@@ -163,7 +183,10 @@ class Node:
     def begin(self, tool, *args, prefix=(), **more):
         """Starts a program with this node's --root."""
         env = dict({"LD_LIBRARY_PATH": LIBRARY}, **more.pop("env", {}))
-        argv = list(prefix) + [PROGRAMS + "/" + tool] + (["--root", self.root] if self.root else []) + list(args)
+        root = "/host" if self.layout == "pod" else self.root
+        if self.layout == "pod":
+            prefix = ["unshare", "-m", "sh", "-c", POD, "sh"] + list(prefix)
+        argv = list(prefix) + [PROGRAMS + "/" + tool] + (["--root", root] if root else []) + list(args)
         return self.sb.spawn(argv, env=env, **more)
 
     def finish(self, spec, seconds=60):
@@ -185,8 +208,9 @@ class Node:
 
     # ---- what tests say about it ----
 
-    def assert_nothing_changed(self, before, *without, lock=False, journal=False):
-        """lock: the run took the lock, for which /var/lib/k3sup and the file in it may have been made. journal: it got as far as opening an entry."""
+    def assert_nothing_changed(self, before, *without, lock=False, journal=False, staged=False):
+        """lock: the run took the lock, for which /var/lib/k3sup and the file in it may have been made. journal: it got as far as opening an entry.
+        staged: a temp file came and went, which its directory's time tells."""
         ours = [self.at(STATE_DIR)] + [self.at(STATE_DIR + n) for n in (["/lock"] if lock else []) + (["/journal"] if journal else [])]
         parent = os.path.dirname(ours[0])
         after = self.snapshot(*without)
@@ -196,6 +220,9 @@ class Node:
                 before = dict(before, **{path: after.get(path)}) if path in after else before
             if ours[0] not in before or parent in before:
                 before = dict(before, **{parent: dict(before[parent], mtime=after[parent]["mtime"], links=after[parent]["links"])})
+        if staged:
+            directory = self.at("/usr/local/bin")
+            before = dict(before, **{directory: dict(before[directory], mtime=after[directory]["mtime"])})
         lines = difference(before, after)
         assert not lines, "something on disk changed: " + "; ".join(lines)
 

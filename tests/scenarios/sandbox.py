@@ -143,7 +143,7 @@ class Sandbox:
     def snapshot(self, tops, without=()):
         """All that can be told about everything below some directories. The times of directories count, those of reading do not."""
         seen = {}
-        for top in tops:
+        for top in [t for t in tops if t not in without]:
             for where, dirs, files in os.walk(self.path(top)):
                 inside = where[len(self.path("/")) - 1:]
                 dirs[:] = [d for d in dirs if os.path.join(inside, d) not in without]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evidence that the scenarios can fail: each is played with a program that makes the very mistake it is about (mutant.py), and with the programs under
+test spoilt in one way, and must say so at the very place where the mistake shows.
+"""
+import os
+import shutil
+
+import pytest
+
+import test_bad_input
+import test_cut_runs
+import test_field
+import test_victims
+from conftest import PROGRAM_DIR, Maker
+from sandbox import HERE
+
+WRAPPER = """#!/bin/sh
+exec /usr/bin/python3 /mnt/programs/mutant.py %s "$@"
+"""
+# Programs that are right but for one thing; $REAL is the right one.
+SPOILT = {
+    "claims success": '"$REAL" "$@" | /usr/bin/python3 -c \'import json, sys; d = json.load(sys.stdin); d.pop("error", 0); d.update(ok=True, exit=0); '
+                      'print(json.dumps(d))\'\n',
+    "writes twice": '"$REAL" "$@"; r=$?; echo; exit $r\n',
+    "leaves litter": '"$REAL" "$@"; r=$?; : >/usr/local/bin/.k3s.k3sup-tmp-0; exit $r\n',
+    "touches": 'r=0; "$REAL" "$@" || r=$?; touch /etc/rancher/k3s/config.yaml; exit $r\n',
+    "loses attributes": '"$REAL" "$@"; r=$?; setfattr -x user.site /usr/local/bin/k3s 2>/dev/null || chmod 0700 /usr/local/bin/k3s; exit $r\n',
+    "restarts again": '"$REAL" "$@" >/mnt/out/real; r=$?; kill $(sed \'s/.*"running":{"pid":\\([0-9]*\\).*/\\1/\' /mnt/out/real)\n'
+                      'sleep 1; cat /mnt/out/real; exit $r\n',
+    "ends bystanders": '"$REAL" "$@"; r=$?; for p in /proc/[0-9]*; do case $(readlink $p/exe) in /tmp/evil/*|/usr/local/bin/zfs-driver) kill -9 ${p#/proc/};; '
+                       'esac; done; exit $r\n',
+}
+
+
+@pytest.fixture
+def made_by(tmp_path):
+    """Nodes on which other programs run."""
+    makers = []
+
+    def factory(kind):
+        top = tmp_path / ("programs%d" % len(makers))
+        top.mkdir()
+        program = top / "k3sup-upgrade"
+        if kind in SPOILT:
+            shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-upgrade"), str(top / "real-upgrade"))
+            program.write_text("#!/bin/sh\nREAL=/mnt/programs/real-upgrade\n" + SPOILT[kind])
+        else:
+            shutil.copy(os.path.join(HERE, "mutant.py"), str(top / "mutant.py"))
+            program.write_text(WRAPPER % kind)
+        program.chmod(0o755)
+        shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-status"), str(top / "k3sup-status"))
+        makers.append(Maker(str(top)))
+        return makers[-1]
+    yield factory
+    for maker in makers:
+        maker.close()
+
+
+# scenario, its arguments besides the fixtures, the mistake, what the scenario must say about it
+CONTROLS = [
+    (test_field.test_A01_the_executable_is_not_the_installed_file, {"layout": "host"}, "exe", "installed file is not the payload"),
+    (test_field.test_A02_a_parent_that_only_writes_the_log, {"era": "2021", "versions": ("v1.21.3+k3s1", "v1.21.4+k3s1")}, "ancient,no-check",
+     "multiple K3s pids|installed file is not the payload"),
+    (test_field.test_A06_a_bystander_that_speaks_of_k3s_and_agent, {}, "ancient", "multiple K3s pids"),
+    (test_field.test_A06_a_bystander_that_speaks_of_k3s_and_agent, {}, "ends bystanders", "subscriptable|driver did not survive"),
+    (test_field.test_A10_a_supervisor_that_has_k3s_and_server_in_its_arguments, {}, "ancient", "multiple K3s pids"),
+    (test_field.test_A11_a_supervisor_taken_for_the_parent, {}, "parent,no-check", "installed file is not the payload"),
+    (test_field.test_B01_the_new_file_is_there_and_the_old_build_runs, {}, "plain", "not the wanted build"),
+    (test_field.test_B02_no_installed_file_is_not_an_equal_one, {"what": "missing", "error": "K3SUP_E_TARGET_MISSING"}, "no-check",
+     "a missing file was called a success"),
+    (test_field.test_B03_the_installed_file_is_a_link, {"kind": "absolute", "layout": "chroot"}, "follow", "outside the root was touched"),
+    (test_field.test_B08_the_installed_file_is_being_executed, {}, "plain", "Text file busy"),
+    (test_field.test_C01_success_is_a_new_process, {"pause": 2.0}, "plain", "0 k3s run|not the wanted build"),
+    (test_field.test_C11_an_installer_that_saw_no_change, {}, "plain", "not the wanted build"),
+    (test_field.test_full_disk, {}, "plain", "installed file was damaged"),
+    (test_field.test_full_disk, {}, "leaves litter", "litter"),
+    (test_field.test_F08_configuration_is_left_alone, {}, "touches", "something on disk changed"),
+    (test_field.test_idempotent, {}, "restarts again", "started [23] times|starts|not restarted|k3s run"),
+    (test_field.test_idempotent, {}, "writes twice", "not exactly one line"),
+    (test_field.test_attributes_are_kept, {}, "loses attributes", "mode was|xattrs was"),
+    (test_field.test_nothing_restarts_it, {}, "claims success", "exit 0"),
+    (test_victims.test_impostors_beside_the_real_one, {}, "ancient", "multiple K3s pids"),
+    (test_victims.test_impostors_beside_the_real_one, {}, "ends bystanders", "was ended"),
+    (test_bad_input.test_payload, {"what": "text"}, "plain", "exit 0"),
+    (test_bad_input.test_target, {"what": "directory anybody may write"}, "touches", "something on disk changed"),
+    (test_bad_input.test_usage, {"what": "unknown option"}, "plain", "exit 1"),
+    (test_cut_runs.test_F06_five_at_once, {}, "plain", "exit 0"),
+]
+
+
+@pytest.mark.parametrize("scenario, arguments, mistake, says", CONTROLS, ids=["%s-%s" % (c[0].__name__.split("_")[1], c[2]) for c in CONTROLS])
+def test_the_mistake_is_found(request, made_by, scenario, arguments, mistake, says):
+    code = scenario.__code__
+    names = code.co_varnames[:code.co_argcount]
+    wanted = {n: request.getfixturevalue(n) for n in names if n not in arguments and n != "make"}
+    with pytest.raises((AssertionError, TypeError), match=says):
+        scenario(make=made_by(mistake), **dict(wanted, **arguments))
