@@ -9,15 +9,19 @@
 
 /* What is wanted. */
 struct k3sup__want {
-	char asset_hash[K3SUP__H_LEN + 1]; /* "": any build */
-	size_t count;                      /* so many k3s (server and agent may share one file); at least 1 */
-	int64_t give_up;                   /* deadline of CLOCK_BOOTTIME */
-	int64_t stable_ms;                 /* 0: being there once is enough */
-	k3sup_process *previous[2];        /* do not count; NULL or borrowed, references are taken */
+	char asset_hash[K3SUP__H_LEN + 1]; /* "": it has none */
+	bool by_file;                      /* without H: the k3s that executes this very file. Neither: any build */
+	dev_t file_dev;
+	ino_t file_ino;
+	size_t count;               /* so many k3s (server and agent may share one file); at least 1 */
+	int64_t come_by;            /* the first of them must have been seen until then; deadline of CLOCK_BOOTTIME */
+	int64_t give_up;            /* likewise, for all */
+	int64_t stable_ms;          /* 0: being there once is enough */
+	k3sup_process *previous[2]; /* do not count; NULL or borrowed, references are taken */
 };
 
-/* Is this candidate the wanted build? installed: the k3s file, for processes that execute it directly. */
-bool k3sup__want_matches(const struct k3sup__want *want, const struct k3sup__candidate *candidate, const struct k3sup__place *installed);
+/* Is this candidate the wanted build? */
+bool k3sup__want_matches(const struct k3sup__want *want, const struct k3sup__candidate *candidate);
 
 /* The operation behind k3sup_wait_running(), to be called by others with k3sup__op_call(). */
 int k3sup__running_op(k3sup_node *node, const struct k3sup__want *want, k3sup_op **ret_op) _must_check_;

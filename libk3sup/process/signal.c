@@ -6,25 +6,41 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* 0 and the parent, or why that cannot be known. */
+static int parent_of(const k3sup_node *node, pid_t pid, pid_t *ret)
+{
+	_close_ int dirfd = -1;
+	struct k3sup__stat stat;
+	char name[32];
+	int r;
+
+	snprintf(name, sizeof(name), "%d", (int)pid);
+	dirfd = openat(node->proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	r = k3sup__stat_read(dirfd, &stat);
+	if (r == 0)
+		*ret = stat.ppid;
+	return r;
+}
+
 /* Our parent, its parent and so on up to pid 1: ending one of them would end us, or whoever started us and waits for our answer. */
-static int refuse_ancestors(k3sup_op *op, k3sup_node *node, pid_t pid)
+static int refuse_ancestors(k3sup_op *op, const k3sup_node *node, pid_t pid)
 {
 	pid_t at = getpid();
 
 	/* Bounded: /proc is read while processes come and go, a chain of parents need not be consistent. */
 	for (int n = 0; n < 256 && at > 1; n++) {
-		_close_ int dirfd = -1;
-		struct k3sup__stat stat;
-		char name[32];
+		int r;
 
 		if (at == pid)
 			return k3sup__fail(op, K3SUP_E_REFUSED_PID, "process %d is %s and is not signalled", (int)pid,
-					   at == getpid() ? "this program" : "a parent of this program");
-		snprintf(name, sizeof(name), "%d", (int)at);
-		dirfd = openat(node->proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (dirfd < 0 || k3sup__stat_read(dirfd, &stat) < 0)
+				at == getpid() ? "this program" : "a parent of this program");
+		r = parent_of(node, at, &at);
+		if (r == -ESRCH) /* it ended meanwhile, and its children were given to another one; or hidepid hides it, and so it cannot be a k3s that was found */
 			break;
-		at = stat.ppid;
+		if (r < 0)
+			return k3sup__fail(op, r, "cannot tell whether process %d is a parent of this program: %s", (int)pid, k3sup_strerror(r));
 	}
 	return 0;
 }
@@ -44,7 +60,7 @@ int k3sup__signal_send(k3sup_op *op, k3sup_node *node, const k3sup_process *proc
 
 	if (r < 0)
 		return r;
-	/* The pidfd is the identity: it was compared with what /proc said when it was taken, and cannot change hands since. */
+	/* The pidfd is the identity: it was compared with what /proc said when it was taken, and has not changed hands since. A zombie takes signals, too. */
 	r = k3sup__process_ended(process) ? -ESRCH : k3sup__process_signal(process, signo);
 	if (r == -ESRCH)
 		return 0;
@@ -94,7 +110,7 @@ int k3sup_signal(k3sup_node *node, const struct k3sup_signal_opts *opts, k3sup_o
 
 	if (r < 0)
 		return r;
-	if (!o.process || o.signo < 0 || o.signo > SIGRTMAX)
+	if (!o.process || o.signo < 0 || o.signo > SIGRTMAX || o.reserved || o.reserved2)
 		return -EINVAL;
 	r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
 	if (r < 0)
