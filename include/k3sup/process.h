@@ -55,10 +55,10 @@ K3SUP_API int k3sup_process_pidfd(k3sup_process *process);
 /**
  * k3sup_signal() - send one signal to exactly this process.
  *
- * Goes through the pidfd that is held since the process was identified, after its identity was checked once more, so it can never reach another process.
+ * Goes through the pidfd that is held since the process was identified, so it can never reach another process.
  * Pid 1, this process and its ancestors are refused.
  * Status: 1 when the signal was sent, 0 when the process had ended already. Point of no return: the signal itself.
- * Errors: K3SUP_E_REFUSED_PID, K3SUP_E_GONE (the handle is of another boot), -EPERM, -EINVAL. Capabilities: CAP_KILL for others' processes.
+ * Errors: K3SUP_E_REFUSED_PID, -EPERM, -EINVAL. Capabilities: CAP_KILL for others' processes.
  * On disk: nothing. Since: 0.1
  */
 K3SUP_API int k3sup_signal(k3sup_node *node, const struct k3sup_signal_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
@@ -74,10 +74,11 @@ K3SUP_API int k3sup_wait_exit(k3sup_node *node, const struct k3sup_wait_exit_opt
 /**
  * k3sup_wait_running() - wait until the node's k3s runs, is the wanted build and stays.
  *
- * A k3s that ends before stable_ms is over is forgotten and the next one is waited for; how many there were is in the result (starts).
+ * A k3s that ends before stable_ms is over is forgotten and the next one is waited for; how many there were is in the result (starts). Its age counts from
+ * its own start, or from the end of unpacking where that was seen. Without asset_hash any build counts.
  * Status: 0 when it had been running as long already at the first look, else 1. The process is handed out by k3sup_op_process().
- * Errors: K3SUP_E_NOT_RESTARTED (none came), K3SUP_E_WRONG_BUILD (another build runs), K3SUP_E_NOT_STABLE (it comes and ends), K3SUP_E_AMBIGUOUS,
- * K3SUP_E_CANCELLED. No point of no return; on disk: nothing. Since: 0.1
+ * Errors, when the time is over: K3SUP_E_NOT_RESTARTED (none came), K3SUP_E_WRONG_BUILD (another build runs), K3SUP_E_NOT_STABLE (it comes and ends),
+ * K3SUP_E_TIMEOUT (it runs, but not yet for stable_ms), K3SUP_E_AMBIGUOUS; and K3SUP_E_CANCELLED. No point of no return; on disk: nothing. Since: 0.1
  */
 K3SUP_API int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_running_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 

@@ -32,7 +32,7 @@ K3SUP_BEGIN_DECLS
  * more run reaches the goal and leaves no litter. Symbolic links are followed inside the node's root; the file at their end is replaced, not the link.
  *
  * Everything that can be refused is refused before the first byte is written. Point of no return: the rename.
- * Result: target, payload, installed, backup, changed. Status: 1 changed, 0 already so.
+ * Result: wanted, installed, backup, authenticated, changed (also where the rename happened and syncing the directory failed). Status: 1 changed, 0 already so.
  * Errors: K3SUP_E_PAYLOAD_*, K3SUP_E_TARGET_*, K3SUP_E_UNTRUSTED, K3SUP_E_BUSY, K3SUP_E_CANCELLED, K3SUP_E_CALLBACK, -ENOSPC, -EDQUOT, -EIO ...
  * Capabilities: CAP_CHOWN, CAP_FOWNER, CAP_DAC_OVERRIDE, and CAP_SYS_ADMIN or CAP_MAC_ADMIN where security attributes are to be kept. Since: 0.1
  */

@@ -40,9 +40,9 @@ K3SUP_BEGIN_DECLS
  * k3sup_state() - what is the state of this node, from evidence alone?
  * @opts: NULL for the defaults.
  *
- * Result: state, flags, next, installed, running, wanted, backup, service, data_dir, evidence. The states by precedence: "absent" (no k3s file and no k3s),
+ * Result: state, flags, next, installed, running, processes, wanted, backup, data_dir, lock, evidence, warnings. The states by precedence: "absent" (no k3s file and no k3s),
  * "ambiguous", "interrupted" (a swap was cut: one more run finishes it), "not-running", "starting", "restart-pending" (the running k3s is not the installed
- * build), "outdated" (the installed file is not the payload), "current". Independent facts are in flags.
+ * build), "degraded" (k3s runs, and its file is gone), "outdated" (the installed file is not the payload), "current". Independent facts are in flags.
  *
  * Changes nothing, takes no lock, runs beside an upgrade. Status is 0 whatever the state; errors only where nothing could be said
  * (K3SUP_E_ROOT, K3SUP_E_UNTRUSTED, K3SUP_E_PAYLOAD_*, -EIO ...). Since: 0.1
@@ -55,7 +55,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * lock -> look -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
  * started is a pending restart and is restarted; a k3s that runs the payload's build already is left alone (same pid).
  * With the file in place and no k3s running, one is waited for up to 15 s (a supervisor's pause between two starts), then K3SUP_E_NO_K3S.
- * An upgrade that was cut leaves an open entry in the journal; the next run proves the running k3s even where nothing is left to change.
+ * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change. An upgrade that was cut, or that could not be proven, leaves
+ * an open entry in the journal (the state's flag "open-operation"), until a run proves.
  *
  * Points of no return: the rename (see k3sup_swap()), and the signal; after the signal the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor starts it, and it is told once.
