@@ -246,3 +246,13 @@ void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node)
 	}
 	(void)pthread_mutex_unlock(&node->mutex);
 }
+
+bool k3sup__node_has_lock(k3sup_node *node)
+{
+	bool has;
+
+	(void)pthread_mutex_lock(&node->mutex);
+	has = node->lock_fd >= 0;
+	(void)pthread_mutex_unlock(&node->mutex);
+	return has;
+}

@@ -44,5 +44,7 @@ k3sup_node *k3sup__op_node(k3sup_op *op);
  */
 int k3sup__node_take_turn(k3sup_op *op, k3sup_node *node) _must_check_;
 void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node);
+/* Does this handle hold the lock now, for whatever operation? */
+bool k3sup__node_has_lock(k3sup_node *node);
 
 #endif

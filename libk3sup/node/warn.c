@@ -4,6 +4,18 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* An operation may look at the same thing several times. */
+static bool is_said(const k3sup__json *warnings, const char *text)
+{
+	for (size_t i = 0; i < k3sup__json_len(warnings); i++) {
+		const char *said = k3sup__json_as_str(k3sup__json_element(warnings, i));
+
+		if (said != NULL && k3sup__streq(said, text))
+			return true;
+	}
+	return false;
+}
+
 void k3sup__warn(k3sup_op *op, const char *fmt, ...)
 {
 	k3sup__json *facts = op != NULL ? k3sup__op_facts(op) : NULL;
@@ -16,6 +28,8 @@ void k3sup__warn(k3sup_op *op, const char *fmt, ...)
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = NULL;
 	va_end(ap);
+	if (text != NULL && is_said(k3sup__json_member(facts, "warnings"), text))
+		return;
 	if (k3sup__json_member(facts, "warnings") == NULL)
 		k3sup__json_set(facts, "warnings", k3sup__json_array());
 	/* Without memory the element is NULL, which marks the document as broken. */

@@ -326,14 +326,16 @@ static void contradicting_versions_are_absent_and_warned_about(void **state)
 	assert_string_equal(build.commit, "");
 	assert_string_equal(build.asset_hash, ELF_HASH);
 	assert_int_equal(warnings(s), 1);
+	k3sup__json_del(k3sup__op_facts(s->op), "warnings"); /* the same again would be said once */
 	assert_int_equal(read_text(s, WRAPPER_NAME " v1.30.4+k3s1 v1.30.5+k3s1", &build), 0);
 	assert_string_equal(build.version, "");
-	assert_int_equal(warnings(s), 2);
+	assert_int_equal(warnings(s), 1);
+	k3sup__json_del(k3sup__op_facts(s->op), "warnings");
 	spec.mod = FLAGS(SET_VERSION("v1.30.4+k3s1") " -X a/k3s/pkg/version.Version=v1.30.5+k3s1");
 	spec.data_len = strlen(WRAPPER_NAME);
 	assert_int_equal(read_elf(s, &spec, 0, &build), 0);
 	assert_string_equal(build.version, "");
-	assert_int_equal(warnings(s), 3);
+	assert_int_equal(warnings(s), 1);
 }
 
 static void the_bytes_tell_the_version_where_the_linker_does_not(void **state)

@@ -123,7 +123,7 @@ static void a_configuration_that_cannot_be_read_is_an_error_only_where_it_decide
 		assert_int_equal(find(s, NULL, NULL, "", ""), K3SUP_E_PARSE);
 		assert_sentence(s, "/etc/rancher/k3s/config.yaml");
 		assert_int_equal(find(s, NULL, "/srv/process", "/srv/process", "process"), 0);
-		assert_int_equal(warnings(s), i + 1);
+		assert_int_equal(warnings(s), 1); /* the same each time, so it is said once */
 	}
 }
 
