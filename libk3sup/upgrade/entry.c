@@ -2,8 +2,10 @@
 #include "upgrade/entry.h"
 
 #include "base/journal.h"
+#include "node/warn.h"
 
 #include <sys/random.h>
+#include <time.h>
 
 static int append(k3sup_op *op, k3sup_node *node, k3sup__json *record)
 {
@@ -40,64 +42,100 @@ static bool is_about(const k3sup__json *entry, const struct k3sup__build *build)
 	return !hash && k3sup__streq(version ? version : "", build->version);
 }
 
-int k3sup__entry_take_over(
-	k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
+void k3sup__entry_take_over(k3sup_op *op, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
 {
 	const char *id = view->open_entry ? k3sup__json_text(view->open_entry, "op") : NULL;
-	k3sup__json *warnings, *record;
+	int64_t prove = 1;
 
-	if (!id || strlen(id) >= sizeof(entry->id))
-		return 0;
-	if (is_about(view->open_entry, &payload->build)) {
-		strcpy(entry->id, id);
-		entry->resumed = true;
-		k3sup__log(op, K3SUP_LOG_INFO, "going on where an earlier run was cut");
-		return 0;
+	entry->older = id != NULL;
+	if (!id)
+		return;
+	if (strlen(id) >= sizeof(entry->id) || !is_about(view->open_entry, &payload->build)) {
+		k3sup__warn(op, "an earlier upgrade to another payload was never finished; the present arguments decide");
+		return;
 	}
-	warnings = k3sup__json_array();
-	k3sup__json_add(warnings,
-		k3sup__json_str(
-			"an earlier upgrade to another payload was never finished; its entry is closed, the present arguments decide"));
-	k3sup__json_set(k3sup__op_facts(op), "warnings", warnings);
-	record = record_of(id, "close");
-	k3sup__json_set_str(record, "reason", "superseded");
-	return append(op, node, record);
+	strcpy(entry->id, id);
+	entry->resumed = true;
+	(void)k3sup__json_as_i64(k3sup__json_member(view->open_entry, "prove"), &prove);
+	entry->prove = prove != 0;
+	k3sup__log(op, K3SUP_LOG_INFO, "going on where an earlier run was cut");
 }
 
-int k3sup__entry_open(
-	k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
+/* Only has to differ from the ids of other entries in this journal: waiting for randomness, early at boot, could take for ever. */
+static void make_id(char ret[static 17])
 {
 	unsigned char random[8];
+	struct timespec now;
+
+	if (getrandom(random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random)) {
+		uint64_t number;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		number = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+		memcpy(random, &number, sizeof(random));
+	}
+	k3sup__hex(random, sizeof(random), ret);
+}
+
+int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, bool prove,
+	struct k3sup__entry *entry)
+{
 	k3sup__json *record;
 	char id[17];
 	int r;
 
 	if (entry->id[0])
 		return 0;
-	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return k3sup__fail(op, -errno, "cannot get random bytes: %s", k3sup_strerror(errno));
-	k3sup__hex(random, sizeof(random), id);
+	make_id(id);
 	record = record_of(id, "open");
 	k3sup__json_set(record, "payload", k3sup__build_json(&payload->build));
 	k3sup__json_set(record, "before", k3sup__build_json(&view->build));
 	k3sup__json_set_str(record, "target", view->installed.path);
+	k3sup__json_set_bool(record, "prove", prove);
 	r = append(op, node, record);
-	if (r >= 0)
-		memcpy(entry->id, id, sizeof(id));
+	if (r < 0)
+		return r;
+	memcpy(entry->id, id, sizeof(id));
+	entry->prove = prove;
+	return 0;
+}
+
+static int close_one(k3sup_op *op, k3sup_node *node, const char *id, const char *reason)
+{
+	k3sup__json *record = record_of(id, "close");
+
+	k3sup__json_set_str(record, "reason", reason);
+	return append(op, node, record);
+}
+
+static int close_older(k3sup_op *op, k3sup_node *node)
+{
+	int r = 1;
+
+	while (r > 0) {
+		_cleanup_(k3sup__json_unrefp) k3sup__json *records = NULL;
+		_close_ int dirfd = -1;
+		const k3sup__json *entry;
+		unsigned damaged;
+
+		r = k3sup__state_dir_open(op, &node->root, node->state_dir, false, node->trust_flags, &dirfd);
+		if (r >= 0)
+			r = k3sup__journal_read(op, dirfd, &records, &damaged);
+		entry = r >= 0 ? k3sup__journal_open_entry(records) : NULL;
+		if (entry)
+			r = close_one(op, node, k3sup__json_text(entry, "op"), "superseded");
+		if (r >= 0)
+			r = entry != NULL;
+	}
 	return r;
 }
 
 int k3sup__entry_close(k3sup_op *op, k3sup_node *node, int status, struct k3sup__entry *entry)
 {
-	k3sup__json *record;
-	int r;
+	int r = entry->id[0] ? close_one(op, node, entry->id, status < 0 ? k3sup_error_name(status) : "done") : 0;
 
-	if (!entry->id[0])
-		return 0;
-	record = record_of(entry->id, "close");
-	k3sup__json_set_str(record, "reason", k3sup_error_name(status < 0 ? status : 0));
-	r = append(op, node, record);
-	if (r >= 0)
-		entry->id[0] = '\0';
-	return r;
+	if (r < 0)
+		return r;
+	entry->id[0] = '\0';
+	return entry->older && status >= 0 ? close_older(op, node) : 0;
 }

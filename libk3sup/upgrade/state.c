@@ -51,6 +51,8 @@ int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts, k3sup_op 
 	k3sup_op *op;
 	int r = node && ret_op ? k3sup__opts(opts, &o, sizeof(o), 0) : -EINVAL;
 
+	if (r >= 0 && o.reserved)
+		r = -EINVAL;
 	if (r >= 0 && o.payload)
 		r = k3sup__source_take(o.payload, false, -1, &source);
 	if (r >= 0)

@@ -35,6 +35,7 @@ struct upgrade_state {
 	bool swap;                /* the file is not the payload, or a cut swap left something */
 	bool start_awaited;       /* k3s did not run, though its file is the payload: its supervisor may be in its pause */
 	bool restarts;            /* some k3s runs another build than the payload's */
+	bool cleaned;             /* what a cut swap had left is gone */
 	bool signalled;
 	size_t count;          /* so many k3s are to come back */
 	k3sup_process *old[2]; /* the ones that were signalled */
@@ -97,18 +98,28 @@ static int work_look(k3sup_op *op)
 		r = k3sup__view_take(op, node, &s->payload, &s->view);
 	if (r >= 0)
 		r = decide(op, s);
-	return r < 0 ? r : k3sup__entry_take_over(op, node, &s->view, &s->payload, &s->entry);
+	if (r >= 0)
+		k3sup__entry_take_over(op, &s->view, &s->payload, &s->entry);
+	return r;
 }
 
 /* ---- swapping ---- */
+
+static int open_entry(k3sup_op *op, struct upgrade_state *s)
+{
+	return k3sup__entry_open(op, s->node.node, &s->view, &s->payload, s->restart != K3SUP_RESTART_NONE, &s->entry);
+}
 
 static int swap(k3sup_op *op, struct upgrade_state *s)
 {
 	int r;
 
-	if (s->view.same == 1)
-		return k3sup__swap_leftovers(op, &s->view.installed, true);
-	r = k3sup__entry_open(op, s->node.node, &s->view, &s->payload, &s->entry);
+	if (s->view.same == 1) {
+		r = k3sup__swap_leftovers(op, &s->view.installed, true);
+		s->cleaned = r > 0;
+		return r;
+	}
+	r = open_entry(op, s);
 	if (r >= 0)
 		r = k3sup__swap_run(op, &s->payload, &s->view.installed, &s->swapped);
 	if (s->swapped.renamed)
@@ -153,11 +164,13 @@ static int work_look_again(k3sup_op *op)
 		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody replaced the installed k3s file meanwhile; k3s was not restarted");
 	if (v.running_error == K3SUP_E_AMBIGUOUS)
 		return k3sup__sighting_judge(op, &v.sighting);
+	if (v.sighting.count > s->count)
+		s->count = v.sighting.count;
 	for (size_t i = 0; r >= 0 && i < v.sighting.count; i++)
 		if (must_restart(s, &v.sighting.candidates[i])) {
 			r = k3sup__signal_allowed(op, s->node.node, v.sighting.candidates[i].process);
 			if (r >= 0)
-				r = k3sup__entry_open(op, s->node.node, &s->view, &s->payload, &s->entry);
+				r = open_entry(op, s);
 		}
 	return r;
 }
@@ -173,15 +186,19 @@ static int send_signals(k3sup_op *op)
 
 		if (!must_restart(s, c))
 			continue;
-		if (n == 0)
+		if (n == 0) {
 			k3sup__op_begin(op, "restart", "telling k3s (process %d) to end; its supervisor starts it again",
 				(int)k3sup__process_pid(c->process));
-		k3sup__op_no_return(op);
+			r = k3sup__op_checkpoint(op); /* the progress callback was just asked */
+			if (r < 0)
+				break;
+			k3sup__op_no_return(op);
+		}
 		r = k3sup__signal_send(op, s->node.node, c->process, SIGTERM);
 		if (r < 0)
 			break;
-		s->signalled = true;
-		s->old[n++] = k3sup_process_ref(c->process);
+		s->signalled |= r > 0;
+		s->old[n++] = k3sup_process_ref(c->process); /* also if it had ended by itself: it does not count as the new one */
 	}
 	return r;
 }
@@ -209,7 +226,15 @@ static int wait_for_exit(k3sup_op *op)
 static int call_prove(k3sup_op *op)
 {
 	struct upgrade_state *s = k3sup__op_state(op);
-	struct k3sup__want want = {.count = s->count ? s->count : 1, .give_up = k3sup__op_deadline(op), .stable_ms = s->stable_ms};
+	struct k3sup__want want = {
+		.count = s->count ? s->count : 1,
+		.by_file = true,
+		.file_dev = s->payload_file.st_dev,
+		.file_ino = s->payload_file.st_ino,
+		.come_by = k3sup__op_deadline(op),
+		.give_up = k3sup__op_deadline(op),
+		.stable_ms = s->stable_ms,
+	};
 	k3sup_op *child;
 	int r;
 
@@ -219,7 +244,7 @@ static int call_prove(k3sup_op *op)
 		int64_t pause = k3sup__deadline(SUPERVISORS_PAUSE_MS);
 
 		/* A moment before the operation's own deadline, so that the answer is "no k3s" and not "out of time". */
-		want.give_up = want.give_up - 50 < pause ? want.give_up - 50 : pause;
+		want.come_by = want.come_by - 50 < pause ? want.come_by - 50 : pause;
 	}
 	k3sup__op_begin(op, "prove", "waiting until the wanted build runs and stays");
 	r = k3sup__running_op(s->node.node, &want, &child);
@@ -233,13 +258,30 @@ static int after_prove(k3sup_op *op)
 
 	if (r == K3SUP_E_NOT_RESTARTED && s->start_awaited) {
 		k3sup__op_forgive(op);
-		r = k3sup__fail(op, K3SUP_E_NO_K3S, "%s is the payload already, but no k3s runs and none was started within %d s",
+		r = k3sup__fail(op, K3SUP_E_NO_K3S,
+			"%s is the payload already, but no k3s runs, and none was started while one was waited for (%d s at most)",
 			s->view.installed.path, SUPERVISORS_PAUSE_MS / 1000);
 	}
 	return r < 0 ? r : 0;
 }
 
 /* ---- reporting: of failures and stops, too ---- */
+
+static bool has_changed(const struct upgrade_state *s)
+{
+	return s->swapped.renamed || s->cleaned || s->signalled;
+}
+
+/*
+ * What failed or was cut halfway stays open: the next run proves. A refusal that touched nothing leaves nothing to prove. Who asks for the file only does not prove what an
+ * earlier run had still to prove.
+ */
+static bool is_over(const struct upgrade_state *s)
+{
+	if (s->status < 0)
+		return !s->swapped.renamed && !s->signalled && !s->entry.resumed;
+	return s->restart != K3SUP_RESTART_NONE || !s->entry.prove;
+}
 
 static int work_report(k3sup_op *op)
 {
@@ -248,16 +290,18 @@ static int work_report(k3sup_op *op)
 	struct k3sup__view v;
 	int r = 0;
 
-	/* What failed or was cut halfway stays open: the next run proves. A refusal that touched nothing leaves nothing to prove. */
-	if (s->status >= 0)
+	if (is_over(s)) {
 		r = k3sup__entry_close(op, s->node.node, s->status, &s->entry);
-	else if (!s->swapped.renamed && !s->signalled && !s->entry.resumed)
-		(void)!k3sup__entry_close(op, s->node.node, s->status, &s->entry);
+		if (r < 0)
+			k3sup__op_seal_failure(op); /* the look below must not take back the sentence */
+		if (s->status < 0)
+			r = 0; /* what went wrong first is how it ends */
+	}
 	if (s->payload.fd >= 0 && k3sup__view_take(op, s->node.node, s->status < 0 ? &s->payload : NULL, &v) >= 0) {
 		k3sup__view_report(op, s->node.node, &v);
 		k3sup__view_clear(&v);
 	}
-	k3sup__json_set_bool(facts, "changed", s->swapped.renamed || s->signalled);
+	k3sup__json_set_bool(facts, "changed", has_changed(s));
 	k3sup__json_set_bool(facts, "resumed", s->entry.resumed);
 	k3sup__json_set_int(facts, "downtime_ms", k3sup__op_downtime(op) < 0 ? 0 : k3sup__op_downtime(op));
 	k3sup__json_set_str(facts, "authenticated", "none");
@@ -268,7 +312,7 @@ static int conclude(k3sup_op *op, int status)
 {
 	struct upgrade_state *s = k3sup__op_state(op);
 
-	s->status = status < 0 ? status : s->swapped.renamed || s->signalled;
+	s->status = status < 0 ? status : has_changed(s);
 	s->phase = PHASE_REPORT;
 	k3sup__op_no_return(op);
 	if (status < 0)
@@ -402,7 +446,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_UPGRADE_PAYLOAD_FD) : -EINVAL;
 
-	if (r >= 0 && o.restart > K3SUP_RESTART_NONE)
+	if (r >= 0 && (o.restart > K3SUP_RESTART_NONE || o.reserved))
 		r = -EINVAL;
 	if (r >= 0)
 		r = k3sup__source_take(o.payload, o.flags & K3SUP_UPGRADE_PAYLOAD_FD, o.payload_fd, &source);

@@ -2,6 +2,7 @@
 #include "upgrade/view.h"
 
 #include "base/journal.h"
+#include "node/warn.h"
 
 #include <fcntl.h>
 
@@ -22,24 +23,37 @@ static bool is_finding(int r)
 		r == K3SUP_E_TARGET_AMBIGUOUS;
 }
 
+/* Which files they are, if there are several. */
+static void keep_evidence(k3sup_op *op, struct k3sup__view *v)
+{
+	k3sup__json *files = k3sup__json_member(k3sup__op_evidence(op), "installed");
+
+	k3sup__json_unref(v->files);
+	v->files = files ? k3sup__json_ref(files) : NULL;
+}
+
+static int read_file(k3sup_op *op, struct k3sup__view *v)
+{
+	_close_ int fd = k3sup__place_open(&v->installed, O_RDONLY);
+	int r = fd < 0 ? fd : k3sup__build_read_fd(op, fd, v->installed.path, K3SUP__BUILD_LENIENT, &v->build);
+
+	if (r == -ESTALE || r == -ENOENT || r == -ELOOP || r == K3SUP_E_PAYLOAD_CHANGED) {
+		k3sup__op_forgive(op);
+		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody replaces %s just now", v->installed.path);
+	}
+	return r < 0 ? k3sup__fail(op, r, "cannot read %s: %s", v->installed.path, k3sup_strerror(r)) : 0;
+}
+
 static int look_for_file(k3sup_op *op, k3sup_node *node, const char *running_hash, struct k3sup__view *v)
 {
-	_close_ int fd = -1;
-	int r;
-
 	k3sup__place_clear(&v->installed);
 	v->installed_error = k3sup__installed_find(op, node, running_hash, &v->installed);
 	if (is_finding(v->installed_error)) {
+		keep_evidence(op, v);
 		k3sup__op_forgive(op);
 		return 0;
 	}
-	if (v->installed_error < 0)
-		return v->installed_error;
-	fd = k3sup__place_open(&v->installed, O_RDONLY);
-	if (fd < 0)
-		return k3sup__fail(op, fd, "cannot read %s: %s", v->installed.path, k3sup_strerror(fd));
-	r = k3sup__build_read_fd(op, fd, v->installed.path, K3SUP__BUILD_LENIENT, &v->build);
-	return r < 0 ? r : 0;
+	return v->installed_error < 0 ? v->installed_error : read_file(op, v);
 }
 
 static int look_for_processes(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
@@ -58,42 +72,66 @@ static int look_for_processes(k3sup_op *op, k3sup_node *node, struct k3sup__view
 	return 0;
 }
 
-static int look_at_our_own(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
+/* What is written there cannot be seen elsewhere, but what can be seen elsewhere is worth saying without it, too (to a caller who is not root, above all). */
+static int look_at_journal(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
 {
 	_close_ int dirfd = -1;
 	int r = k3sup__state_dir_open(op, &node->root, node->state_dir, false, node->trust_flags, &dirfd);
 
 	if (r >= 0)
 		r = k3sup__journal_read(op, dirfd, &v->records, &v->damaged);
-	if (r == -ENOENT)
-		k3sup__op_forgive(op);
-	else if (r < 0)
-		return r;
 	v->open_entry = v->records ? k3sup__journal_open_entry(v->records) : NULL;
-	if (node->lock_fd >= 0) /* it is us */
-		return 0;
-	r = k3sup__lock_holder(op, &node->root, node->trust_flags, &v->holder);
-	return r < 0 ? r : 0;
-}
-
-/* Between swap and restart none of several files is the one that runs. An upgrade of ours says which one it replaced, if its payload is there still. */
-static int look_for_entrys_file(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
-{
-	const char *target = k3sup__json_text(v->open_entry, "target");
-	const char *hash = k3sup__json_text(k3sup__json_member(v->open_entry, "payload"), "asset_hash");
-	int r = target && hash ? look_for_file(op, node, hash, v) : 0;
-
-	if (r < 0 || v->installed.fd < 0 || k3sup__streq(v->installed.path, target))
+	if (r >= 0 || r == -ENOMEM || k3sup__op_checkpoint(op) < 0)
 		return r;
-	k3sup__place_clear(&v->installed);
-	v->installed_error = K3SUP_E_TARGET_AMBIGUOUS;
+	k3sup__op_forgive(op);
+	if (r != -ENOENT)
+		k3sup__warn(op, "the journal in %s cannot be read: %s", node->state_dir, k3sup_strerror(r));
 	return 0;
 }
 
-static int look_at_leftovers(k3sup_op *op, struct k3sup__view *v)
+static int look_at_lock(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
 {
-	v->leftovers = v->installed.fd >= 0 ? k3sup__swap_leftovers(op, &v->installed, false) : 0;
-	return v->leftovers < 0 ? v->leftovers : 0;
+	int r;
+
+	if (k3sup__node_has_lock(node)) /* it is us */
+		return 0;
+	r = k3sup__lock_holder(op, &node->root, node->trust_flags, &v->holder);
+	if (r >= 0 || r == -ENOMEM)
+		return r < 0 ? r : 0;
+	k3sup__op_forgive(op);
+	k3sup__warn(op, "nobody can say whether another run holds the node's lock: %s", k3sup_strerror(r));
+	return 0;
+}
+
+/* Between swap and restart none of several files is the one that runs. An upgrade of ours says which one it replaced. */
+static int look_for_entrys_file(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
+{
+	const char *target = k3sup__json_text(v->open_entry, "target");
+	struct k3sup__place place = K3SUP__PLACE_NONE;
+	int r = target ? k3sup__root_find(op, &node->root, target, node->trust_flags, &place) : -ENOENT;
+
+	if (r < 0 || place.fd < 0 || !S_ISREG(place.st.st_mode)) {
+		k3sup__place_clear(&place);
+		k3sup__op_forgive(op);
+		return r == -ENOMEM ? r : 0;
+	}
+	v->installed = place;
+	v->installed_error = 0;
+	return read_file(op, v);
+}
+
+static int look_at_leftovers(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
+{
+	int r;
+
+	if (v->installed.fd < 0)
+		return look_at_lock(op, node, v);
+	v->leftovers = k3sup__swap_leftovers(op, &v->installed, false);
+	r = v->leftovers < 0 ? v->leftovers : look_at_lock(op, node, v);
+	/* A run that was at work at the first look and is over now has cleaned up. */
+	if (r >= 0 && v->leftovers > 0 && !v->holder)
+		v->leftovers = k3sup__swap_leftovers(op, &v->installed, false);
+	return v->leftovers < 0 ? v->leftovers : r;
 }
 
 static int compare(k3sup_op *op, const struct k3sup__payload *payload, struct k3sup__view *v)
@@ -105,36 +143,48 @@ static int compare(k3sup_op *op, const struct k3sup__payload *payload, struct k3
 	return v->same < 0 ? v->same : 0;
 }
 
-int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *ret)
+static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *v)
 {
-	struct k3sup__view v = {.installed = K3SUP__PLACE_NONE};
-	int r = look_for_file(op, node, NULL, &v);
+	int r = look_for_file(op, node, NULL, v);
 
 	if (r >= 0)
-		r = look_for_processes(op, node, &v);
+		r = look_for_processes(op, node, v);
 	/* Several files may be installed; the one that runs is the one that counts. */
-	if (r >= 0 && v.installed_error == K3SUP_E_TARGET_AMBIGUOUS && v.sighting.count > 0 && v.sighting.candidates[0].asset_hash[0])
-		r = look_for_file(op, node, v.sighting.candidates[0].asset_hash, &v);
+	if (r >= 0 && v->installed_error == K3SUP_E_TARGET_AMBIGUOUS && v->sighting.count > 0 && v->sighting.candidates[0].asset_hash[0])
+		r = look_for_file(op, node, v->sighting.candidates[0].asset_hash, v);
 	if (r >= 0)
-		r = look_at_our_own(op, node, &v);
-	if (r >= 0 && v.installed_error == K3SUP_E_TARGET_AMBIGUOUS && v.open_entry)
-		r = look_for_entrys_file(op, node, &v);
+		r = look_at_journal(op, node, v);
+	if (r >= 0 && v->installed_error == K3SUP_E_TARGET_AMBIGUOUS && v->open_entry)
+		r = look_for_entrys_file(op, node, v);
 	if (r >= 0)
-		r = look_at_leftovers(op, &v);
+		r = look_at_leftovers(op, node, v);
 	if (r >= 0)
-		r = compare(op, payload, &v);
+		r = compare(op, payload, v);
 	if (r >= 0)
-		r = k3sup__data_dir_find(op, node, v.sighting.count ? &v.sighting.candidates[0] : NULL, &v.data_dir, &v.data_dir_source);
-	for (size_t i = 0; i < v.sighting.count; i++) {
-		v.unpacking |= v.sighting.candidates[i].unpacking;
-		v.pending |= v.installed.fd >= 0 && !runs_installed(&v, &v.sighting.candidates[i]);
+		r = k3sup__data_dir_find(op, node, v->sighting.count ? &v->sighting.candidates[0] : NULL, &v->data_dir, &v->data_dir_source);
+	for (size_t i = 0; i < v->sighting.count; i++) {
+		v->unpacking |= v->sighting.candidates[i].unpacking;
+		v->pending |= v->installed.fd >= 0 && !runs_installed(v, &v->sighting.candidates[i]);
 	}
-	if (r < 0) {
+	return r;
+}
+
+int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *ret)
+{
+	/* An upgrade may replace the file while a state is looked at. It does so once. */
+	for (int i = 0;; i++) {
+		struct k3sup__view v = {.installed = K3SUP__PLACE_NONE};
+		int r = look_once(op, node, payload, &v);
+
+		if (r >= 0) {
+			*ret = v;
+			return 0;
+		}
 		k3sup__view_clear(&v);
-		return r;
+		if (r != K3SUP_E_TARGET_CHANGED || i >= 3)
+			return r;
+		k3sup__op_forgive(op);
 	}
-	*ret = v;
-	return 0;
 }
 
 void k3sup__view_clear(struct k3sup__view *view)
@@ -143,6 +193,7 @@ void k3sup__view_clear(struct k3sup__view *view)
 	k3sup__sighting_clear(&view->sighting);
 	k3sup__json_unref(view->records);
 	k3sup__json_unref(view->holder);
+	k3sup__json_unref(view->files);
 	free(view->data_dir);
 	*view = (struct k3sup__view){.installed = K3SUP__PLACE_NONE};
 }
@@ -299,6 +350,14 @@ void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view
 	if (!k3sup__json_member(facts, "backup"))
 		k3sup__json_set(facts, "backup", backup_json(op, v));
 	k3sup__json_set(facts, "lock", v->holder ? k3sup__json_ref(v->holder) : k3sup__json_null());
+	if (v->installed_error < 0) {
+		k3sup__json *evidence = k3sup__json_object();
+
+		k3sup__json_set_str(evidence, "installed_error", k3sup_error_name(v->installed_error));
+		if (v->files)
+			k3sup__json_set(evidence, "installed", k3sup__json_ref(v->files));
+		k3sup__json_set(facts, "evidence", evidence);
+	}
 	if (v->sighting.passed_over)
 		k3sup__json_set(facts, "passed_over", k3sup__json_ref(v->sighting.passed_over));
 }

@@ -14,6 +14,7 @@
 struct k3sup__view {
 	struct k3sup__place installed; /* fd -1: none that could be used, installed_error says why */
 	int installed_error;           /* 0, or K3SUP_E_TARGET_* */
+	k3sup__json *files;            /* the paths, if several could be it; else NULL */
 	struct k3sup__build build;     /* of the installed file */
 	struct k3sup__sighting sighting;
 	int running_error; /* 0, K3SUP_E_NO_K3S or K3SUP_E_AMBIGUOUS */
@@ -34,7 +35,7 @@ int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 void k3sup__view_clear(struct k3sup__view *view);
 
 const char *k3sup__view_state(const struct k3sup__view *view);
-/* Writes state, flags, next, installed, running, processes, backup, data_dir, lock into facts. */
+/* Writes state, flags, next, installed, running, processes, backup, data_dir, lock, evidence into facts. */
 void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view);
 
 #endif
