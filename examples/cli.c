@@ -218,28 +218,28 @@ int cli_finish(struct cli *cli, int exit, k3sup_op *op)
 static bool is_refusal(int status)
 {
 	return status == K3SUP_E_UNSUPPORTED || (status <= K3SUP_E_ROOT && status > K3SUP_E_NO_K3S) || status == K3SUP_E_REFUSED_PID || status == -ENOSPC ||
-	       status == -EDQUOT || status == -EROFS;
+	       status == -EDQUOT || status == -EROFS || status == -EACCES || status == -EPERM;
 }
 
 int cli_exit_of(int status, k3sup_doc *result)
 {
-	bool changed = cli_number(result, "/changed", 0) != 0;
+	bool changed = cli_number(result, "/changed", 0) != 0, runs = k3sup_doc_len(result, "/processes") > 0;
 
 	if (status >= 0)
 		return CLI_OK;
 	switch (status) {
 	case -EINVAL:
-		return CLI_USAGE;
+		return result ? CLI_FAILED : CLI_USAGE; /* of an operation: what the kernel said */
 	case K3SUP_E_NO_K3S:
+		return CLI_NO_K3S;
 	case K3SUP_E_AMBIGUOUS:
-		return changed ? CLI_FAILED : CLI_NO_K3S;
+		return changed ? CLI_UNPROVEN : CLI_NO_K3S;
 	case K3SUP_E_BUSY:
 		return CLI_BUSY;
 	case K3SUP_E_NOT_RESTARTED:
-		return CLI_DOWN;
 	case K3SUP_E_NOT_STABLE:
 	case K3SUP_E_WRONG_BUILD:
-		return k3sup_doc_len(result, "/processes") > 0 ? CLI_UNPROVEN : CLI_DOWN;
+		return runs ? CLI_UNPROVEN : CLI_DOWN;
 	case K3SUP_E_CANCELLED:
 	case K3SUP_E_CALLBACK:
 	case K3SUP_E_TIMEOUT:
@@ -352,6 +352,7 @@ int cli_wait(struct cli *cli, k3sup_op *op, int64_t timeout_ms)
 		if (r == -EINPROGRESS)
 			_exit(cli_fail(cli, CLI_STOPPED, K3SUP_E_TIMEOUT, "out of time; a system call does not come back"));
 	}
+	running = NULL; /* the caller may give it back now */
 	clear_bar(cli);
 	return r;
 }
