@@ -89,6 +89,33 @@ static void a_deadline_counts_while_queued(void **state)
 	let_go(&busy);
 }
 
+static void queued_work_that_shall_stop_is_not_begun_though_nobody_drives(void **state)
+{
+	struct fixture *f = *state;
+	struct script busy, cancelled = {.step = step_work, .work = work_until_let_go}, late = cancelled, last = cancelled;
+
+	sem_init(&last.begun, 0, 0);
+	sem_init(&last.go, 0, 1);
+	occupy(f->ctx, &busy);
+	begin(f->ctx, &cancelled);
+	begin_as(&script_class, f->ctx, &late, k3sup__now_ms() + 60000);
+	begin(f->ctx, &last);
+	assert_int_equal(k3sup_op_wait(last.op, 0), -EINPROGRESS);
+	late.op->deadline = k3sup__now_ms();
+	k3sup_op_cancel(cancelled.op);
+	sem_post(&busy.go);
+	wait_begun(&last); /* the worker has come past the others */
+	assert_int_equal(finish(last.op), 1);
+	assert_int_equal(finish(cancelled.op), K3SUP_E_CANCELLED);
+	assert_int_equal(finish(late.op), K3SUP_E_TIMEOUT);
+	assert_int_equal(finish(busy.op), 1);
+	assert_int_equal(cancelled.works + late.works, 0);
+	k3sup_op_unref(cancelled.op);
+	k3sup_op_unref(late.op);
+	k3sup_op_unref(last.op);
+	k3sup_op_unref(busy.op);
+}
+
 static void a_deadline_that_passes_during_work_is_its_to_see(void **state)
 {
 	struct fixture *f = *state;
@@ -462,6 +489,7 @@ int main(void)
 		in_both(cancel_after_the_end_does_nothing),
 		in_worker(cancel_while_queued_does_not_wait_for_others_work),
 		in_worker(a_deadline_counts_while_queued),
+		in_worker(queued_work_that_shall_stop_is_not_begun_though_nobody_drives),
 		in_worker(a_deadline_that_passes_during_work_is_its_to_see),
 		in_worker(cancel_while_working),
 		in_both(cancel_while_waiting),
