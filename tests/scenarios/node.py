@@ -41,7 +41,7 @@ K3S = "/usr/local/bin/k3s"
 BACKUP = K3S + ".k3sup-backup"
 STATE_DIR = "/var/lib/k3sup"
 # The time a supervisor of ours waits before it starts k3s again.
-PAUSE = 0.3
+PAUSE = 0.2
 
 
 @functools.lru_cache(maxsize=None)
@@ -194,7 +194,7 @@ class Node:
         self.ran.append((spec["argv"], answer))
         return answer
 
-    def upgrade(self, *args, stable="0.5", timeout="30", **more):
+    def upgrade(self, *args, stable="0.3", timeout="30", **more):
         return self.finish(self.begin("k3sup-upgrade", "--json", "--stable", stable, "--timeout", timeout, *args, **more))
 
     def status(self, *args, **more):

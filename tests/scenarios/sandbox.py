@@ -16,8 +16,12 @@ PROGRAMS = "/mnt/programs"  # where the programs under test are seen inside
 LIBRARY = "/mnt/library"
 
 
+PATIENCE = 1.0  # test_controls.py has less
+
+
 def until(what, seconds=10, why="something that did not happen", every=0.01):
     """Calls what() until it gives something true, and returns that."""
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while True:
         got = what()

@@ -26,7 +26,7 @@ def a_node(make, old, layout="host"):
 def assert_refused(node, old, args, exit_, name, words, lock, tool="k3sup-upgrade", **more):
     """Runs it; k3s must run on, and the disk be as before. Returns the answer."""
     before = node.snapshot()
-    args = ["--json"] + (["--stable", "0.5", "--timeout", "20"] if tool == "k3sup-upgrade" else []) + list(args)
+    args = ["--json"] + (["--stable", "0.3", "--timeout", "20"] if tool == "k3sup-upgrade" else []) + list(args)
     answer = node.finish(node.begin(tool, *args, **more))
     assert (answer.exit, answer.error) == (exit_, name), answer
     for word in words:
@@ -583,9 +583,9 @@ def test_text_output(make, old, new):
     """Without --json: people's text on stdout, the sentence and the name of a failure on stderr."""
     node = a_node(make, old)
     node.payload(new)
-    done = node.sb.wait(node.begin("k3sup-upgrade", "--stable", "0.5", "--timeout", "20", PAYLOAD))
+    done = node.sb.wait(node.begin("k3sup-upgrade", "--stable", "0.3", "--timeout", "20", PAYLOAD))
     assert done.status == 0 and done.out.startswith("upgraded: " + K3S) and "v1.30.5+k3s1" in done.out and done.err == "", (done.out, done.err)
-    done = node.sb.wait(node.begin("k3sup-upgrade", "--stable", "0.5", "--timeout", "20", PAYLOAD))
+    done = node.sb.wait(node.begin("k3sup-upgrade", "--stable", "0.3", "--timeout", "20", PAYLOAD))
     assert done.status == 0 and done.out.startswith("already so: "), done.out
     done = node.sb.wait(node.begin("k3sup-upgrade", "/opt/gone"))
     assert done.status == 3 and done.out == "" and "K3SUP_E_PAYLOAD_MISSING" in done.err and done.err.count("\n") == 1, (done.out, done.err)

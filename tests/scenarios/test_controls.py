@@ -2,20 +2,25 @@
 """Evidence that the scenarios can fail: each is played with a program that makes the very mistake it is about (mutant.py), and with the programs under
 test spoilt in one way, and must say so at the very place where the mistake shows.
 """
+import inspect
 import os
 import shutil
 
 import pytest
 
+import sandbox
 import test_bad_input
 import test_cut_runs
 import test_field
 import test_victims
 from conftest import PROGRAM_DIR, Maker
-from sandbox import HERE
 
 WRAPPER = """#!/bin/sh
 exec /usr/bin/python3 /mnt/programs/mutant.py %s "$@"
+"""
+# Does nothing, and says that all is well.
+YES = """#!/bin/sh
+echo '{"schema":1,"tool":"%s","exit":0,"ok":true,"changed":true,"state":"current","flags":[],"steps":[],"downtime_ms":1}'
 """
 # Programs that are right but for one thing; $REAL is the right one.
 SPOILT = {
@@ -44,11 +49,17 @@ def made_by(tmp_path):
         if kind in SPOILT:
             shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-upgrade"), str(top / "real-upgrade"))
             program.write_text("#!/bin/sh\nREAL=/mnt/programs/real-upgrade\n" + SPOILT[kind])
+        elif kind == "yes":
+            program.write_text(YES % "k3sup-upgrade")
         else:
-            shutil.copy(os.path.join(HERE, "mutant.py"), str(top / "mutant.py"))
+            shutil.copy(os.path.join(sandbox.HERE, "mutant.py"), str(top / "mutant.py"))
             program.write_text(WRAPPER % kind)
         program.chmod(0o755)
-        shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-status"), str(top / "k3sup-status"))
+        if kind == "yes":
+            (top / "k3sup-status").write_text(YES % "k3sup-status")
+            (top / "k3sup-status").chmod(0o755)
+        else:
+            shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-status"), str(top / "k3sup-status"))
         makers.append(Maker(str(top)))
         return makers[-1]
     yield factory
@@ -90,8 +101,30 @@ CONTROLS = [
 
 @pytest.mark.parametrize("scenario, arguments, mistake, says", CONTROLS, ids=["%s-%s" % (c[0].__name__.split("_")[1], c[2]) for c in CONTROLS])
 def test_the_mistake_is_found(request, made_by, scenario, arguments, mistake, says):
-    code = scenario.__code__
-    names = code.co_varnames[:code.co_argcount]
-    wanted = {n: request.getfixturevalue(n) for n in names if n not in arguments and n != "make"}
     with pytest.raises((AssertionError, TypeError), match=says):
-        scenario(make=made_by(mistake), **dict(wanted, **arguments))
+        play(request, made_by(mistake), scenario, arguments)
+
+
+def play(request, make, scenario, arguments):
+    wanted = {n: request.getfixturevalue(n) for n in inspect.signature(scenario).parameters if n not in arguments and n != "make"}
+    scenario(make=make, **dict(wanted, **arguments))
+
+
+def every_scenario():
+    """All of them, each with its first arguments."""
+    for module in (test_field, test_bad_input, test_victims, test_cut_runs):
+        for name, function in vars(module).items():
+            if name.startswith("test_") and "make" in inspect.signature(function).parameters:
+                arguments = {}
+                for mark in getattr(function, "pytestmark", []):
+                    names, values = [n.strip() for n in mark.args[0].split(",")], list(mark.args[1])[0]
+                    arguments.update(zip(names, values if len(names) > 1 else [values]))
+                yield pytest.param(function, arguments, id=name[len("test_"):])
+
+
+@pytest.mark.parametrize("scenario, arguments", every_scenario())
+def test_doing_nothing_is_found(request, monkeypatch, made_by, scenario, arguments):
+    """No scenario is content with programs that do nothing and say that all is well."""
+    monkeypatch.setattr(sandbox, "PATIENCE", 0.1)
+    with pytest.raises((AssertionError, KeyError, TypeError)):
+        play(request, made_by("yes"), scenario, arguments)

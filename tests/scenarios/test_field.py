@@ -157,7 +157,7 @@ def test_A20_the_gap_after_the_kill(make, old, new):
         node.install(new)
         node.payload(new)
     comes.start(first=4, up=False)
-    began = [node.begin("k3sup-upgrade", "--json", "--stable", "0.5", "--timeout", timeout, "/opt/payload/k3s")
+    began = [node.begin("k3sup-upgrade", "--json", "--stable", "0.3", "--timeout", timeout, "/opt/payload/k3s")
              for node, timeout in ((comes, "30"), (never, "30"), (hurried, "3"))]
     answer = hurried.finish(began[2])
     assert (answer.exit, answer.error) == (4, "K3SUP_E_NO_K3S"), answer
@@ -367,17 +367,17 @@ def test_C01_under_supervise_daemon(make, supervise_daemon, old, new):
 def test_C04_the_new_build_dies_again_and_again(make, standin, old, new):
     """The new build starts and ends within moments; the node flickers, and sending the signal was called success.
 
-    k3sup-upgrade --timeout 4 FILE: 6 or 11, K3SUP_E_NOT_STABLE or K3SUP_E_NOT_RESTARTED, when time is over; the file is the new one, the backup the old one.
+    k3sup-upgrade --timeout 3 FILE: 6 or 11, K3SUP_E_NOT_STABLE or K3SUP_E_NOT_RESTARTED, when time is over; the file is the new one, the backup the old one.
     """
     node = make()
     node.behave(**{"die_after_ms@v1.30.5+k3s1": 300})
     node.install(old)
     node.start()
 
-    answer = node.upgrade(node.payload(new), stable="2", timeout="4")
+    answer = node.upgrade(node.payload(new), stable="2", timeout="3")
 
     assert answer.exit in (6, 11) and answer.error in ("K3SUP_E_NOT_STABLE", "K3SUP_E_NOT_RESTARTED"), answer
-    assert 3 < answer.seconds < 7
+    assert 2 < answer.seconds < 6
     assert answer["changed"] is True
     assert node.content() == content_of(new) and node.content(BACKUP) == content_of(old)
 
@@ -587,7 +587,7 @@ def test_a_third_upgrade_keeps_the_second_as_backup(make, old, new, other):
 def test_the_wrong_build_comes_back(make, old, new, other):
     """The supervisor starts another file than the one that was replaced (a unit that points elsewhere).
 
-    k3sup-upgrade --timeout 4 FILE: 11, K3SUP_E_WRONG_BUILD; k3s runs, the message names the wanted build.
+    k3sup-upgrade --timeout 3 FILE: 11, K3SUP_E_WRONG_BUILD; k3s runs, the message names the wanted build.
     """
     node = make()
     node.install(old)
@@ -595,7 +595,7 @@ def test_the_wrong_build_comes_back(make, old, new, other):
     node.start()
     node.unit(spec=node.k3s_spec(path="/srv/elsewhere/k3s"))
 
-    answer = node.upgrade(node.payload(new), timeout="4")
+    answer = node.upgrade(node.payload(new), timeout="3")
 
     assert (answer.exit, answer.error) == (11, "K3SUP_E_WRONG_BUILD"), answer
     assert asset_hash(new)[:12] in answer.message
@@ -606,14 +606,14 @@ def test_the_wrong_build_comes_back(make, old, new, other):
 def test_nothing_restarts_it(make, old, new):
     """C02: nobody supervises k3s (started by hand). It ends and nothing starts it again.
 
-    k3sup-upgrade --timeout 3 FILE: 6, K3SUP_E_NOT_RESTARTED; state not-running.
+    k3sup-upgrade --timeout 2 FILE: 6, K3SUP_E_NOT_RESTARTED; state not-running.
     """
     node = make()
     node.install(old)
     node.start()
     node.unit(active=False)
 
-    answer = node.upgrade(node.payload(new), timeout="3")
+    answer = node.upgrade(node.payload(new), timeout="2")
 
     assert (answer.exit, answer.error) == (6, "K3SUP_E_NOT_RESTARTED"), answer
     assert answer["state"] == "not-running" and not node.running()
