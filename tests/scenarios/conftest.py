@@ -11,12 +11,9 @@ import subprocess
 
 import pytest
 
-from node import Node, asset_hash
-from sandbox import HERE, Sandbox
+from node import BUILD, TOP, Maker, asset_hash
+from sandbox import HERE
 
-TOP = os.path.normpath(os.path.join(HERE, "..", ".."))
-BUILD = os.path.abspath(os.environ.get("K3SUP_BUILD_DIR") or os.path.join(TOP, "build", "dev"))
-PROGRAM_DIR = os.path.abspath(os.environ.get("K3SUP_PROGRAM_DIR") or BUILD)
 COMMIT = "0123abcd"
 
 
@@ -106,21 +103,6 @@ def inner(tmp_path_factory):
                 maker.close()
         return made[binary]
     return unpack
-
-
-class Maker:
-    """Makes nodes, each in a sandbox of its own, and throws them away."""
-
-    def __init__(self, programs=PROGRAM_DIR):
-        self.programs, self.sandboxes = programs, []
-
-    def __call__(self, layout="host", **more):
-        self.sandboxes.append(Sandbox(self.programs, BUILD, **more))
-        return Node(self.sandboxes[-1], layout)
-
-    def close(self):
-        while self.sandboxes:
-            self.sandboxes.pop().close()
 
 
 @pytest.fixture

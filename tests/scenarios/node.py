@@ -12,9 +12,12 @@ import re
 
 import jsonschema
 
-from sandbox import HERE, LIBRARY, PROGRAMS, difference, until
+from sandbox import HERE, LIBRARY, PROGRAMS, Sandbox, difference, until
 
-SCHEMA = os.path.join(HERE, "..", "..", "libk3sup", "k3sup.schema.json")
+TOP = os.path.normpath(os.path.join(HERE, "..", ".."))
+BUILD = os.path.abspath(os.environ.get("K3SUP_BUILD_DIR") or os.path.join(TOP, "build", "dev"))
+PROGRAM_DIR = os.path.abspath(os.environ.get("K3SUP_PROGRAM_DIR") or BUILD)
+SCHEMA = os.path.join(TOP, "libk3sup", "k3sup.schema.json")
 DATA_EXE = re.compile(r"/data/([0-9a-f]{64})/bin/(k3s|containerd)( \(deleted\))?$")
 TITLE = re.compile(rb"k3s (server|agent)\0*$")
 LAYOUTS = {"host": "", "tree": "/srv/node", "chroot": "/srv/node", "pod": ""}
@@ -262,3 +265,18 @@ class Node:
             assert answer["downtime_ms"] > 0, "k3s was down, and no downtime is told"
         self.assert_no_litter(path)
         return now
+
+
+class Maker:
+    """Makes nodes, each in a sandbox of its own, and throws them away."""
+
+    def __init__(self, programs=PROGRAM_DIR):
+        self.programs, self.sandboxes = programs, []
+
+    def __call__(self, layout="host", **more):
+        self.sandboxes.append(Sandbox(self.programs, BUILD, **more))
+        return Node(self.sandboxes[-1], layout)
+
+    def close(self):
+        while self.sandboxes:
+            self.sandboxes.pop().close()

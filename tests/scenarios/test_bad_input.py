@@ -12,7 +12,6 @@ from node import K3S, PROGRAMS, STATE_DIR, content_of
 from sandbox import until
 
 PAYLOAD = "/opt/payload/k3s"
-NEW_DISK = "/mnt/disk"
 
 
 def a_node(make, old, layout="host"):
@@ -258,16 +257,15 @@ def assert_refused_late(node, old, args, name, words):
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
-def test_target_is_immutable(make, old, new, what, tmp_path):
+def test_target_is_immutable(make, old, new, what):
     """B18: chattr +i on the installed file or its directory, for hardening: cp fails, after the node was cordoned.
 
     k3sup-upgrade FILE: 3, K3SUP_E_TARGET_READONLY. Made mutable again: 0.
     """
     node = make()
-    disk = str(tmp_path / "disk")
     done = node.sb.run(["sh", "-c", "truncate -s 64M /mnt/disk && mkfs.ext4 -q -F /mnt/disk && mount -o loop /mnt/disk /usr/local/bin"])
     if done.status != 0:
-        pytest.skip("no ext4 on a loop device here: " + done.err.strip() + disk)
+        pytest.skip("no ext4 on a loop device here: " + done.err.strip())
     try:
         node.sb.run(["rmdir", "/usr/local/bin/lost+found"])
         node.install(old)

@@ -13,7 +13,7 @@ import test_bad_input
 import test_cut_runs
 import test_field
 import test_victims
-from conftest import PROGRAM_DIR, Maker
+from node import PROGRAM_DIR, Maker
 
 WRAPPER = """#!/bin/sh
 exec /usr/bin/python3 /mnt/programs/mutant.py %s "$@"

@@ -4,11 +4,10 @@ meets it, its exit status and what its JSON line says. test_controls.py shows th
 """
 import json
 import os
-import time
 
 import pytest
 
-from node import BACKUP, K3S, PAUSE, TITLE, asset_hash, content_of, sha256
+from node import BACKUP, K3S, TITLE, asset_hash, content_of, sha256
 from sandbox import difference, until
 
 ZFS_DRIVER = ["/usr/local/bin/zfs-driver", "--nodename=xx.k3s", "--endpoint=unix:///plugin/csi.sock", "--plugin=agent"]
@@ -620,10 +619,8 @@ def test_nothing_restarts_it(make, old, new):
     assert node.content() == content_of(new) and node.content(BACKUP) == content_of(old)
     # Somebody starts it: the next run proves it and is content.
     node.start()
-    began = time.monotonic()
     again = node.upgrade("/opt/payload/k3s")
     assert again.exit == 0 and again["changed"] is False and again["flags"] == [], again
-    assert time.monotonic() - began < 10 and PAUSE < 1
 
 
 def test_status_of_a_healthy_node(make, old, new):

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from conftest import BUILD, TOP
+from node import BUILD, TOP
 from sandbox import LIBRARY
 
 
