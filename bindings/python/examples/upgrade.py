@@ -35,7 +35,8 @@ def main() -> int:
         except k3sup.K3supError as e:
             print("upgrade.py: %s" % e, file=sys.stderr)
             return 5 if e.code == k3sup.Code.BUSY else 1
-    print("%s: k3s is %s, process %d" % ("upgraded" if result["/changed"] else "already so", result["/running/version"], result["/running/pid"]))
+    how = "upgraded" if result["/changed"] else "already so"
+    print("%s: k3s is %s, process %d" % (how, result["/running/version"], result["/running/pid"]))
     return 0
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the objects of one context share, and how they go.
 
-A context and all that hangs on it may be used by one thread at a time, but Python's garbage collector runs finalizers in any thread at any moment. So:
-every call into C holds the core's lock; a finalizer only writes down what is to be given back; whoever leaves the lock next gives it back, except inside a
-callback, from where nothing may be called.
+A context and all that hangs on it may be used by one thread at a time, but Python's garbage collector runs finalizers in any thread at any
+moment. So: every call into C holds the core's lock; a finalizer only writes down what is to be given back; whoever leaves the lock next
+gives it back, except inside a callback, from where nothing may be called.
 """
 import collections
 import math
@@ -54,7 +54,7 @@ class Core:
         return result
 
     def pause(self, seconds: Optional[float]) -> None:
-        """Let go of the lock until there is something to dispatch, at most for a second: another thread may dispatch what this one waits for."""
+        """Let go of the lock until there is something to dispatch; at most for a second, since another thread may dispatch it."""
         seconds = 1.0 if seconds is None else min(seconds, 1.0)
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libk3sup as ctypes sees it: every struct, every callback type and every function, and the loader. Nothing else calls ctypes.CDLL.
 
-CDLL (not PyDLL) gives the GIL back during each call. Results that are declared c_char_p are static or belong to an object; ctypes copies them.
+CDLL (not PyDLL) gives the GIL back during each call. Results declared c_char_p are static or belong to an object; ctypes copies them.
 """
 import ctypes
 import os
@@ -60,12 +60,13 @@ class WaitRunningOpts(Sized):
 
 
 class SwapOpts(Sized):
-    _fields_ = _struct(("wait_lock_ms", c_int64), ("payload", c_char_p), ("reserved", c_char_p), ("payload_fd", c_int32), ("reserved2", c_uint32))
+    _fields_ = _struct(("wait_lock_ms", c_int64), ("payload", c_char_p), ("reserved", c_char_p), ("payload_fd", c_int32),
+                       ("reserved2", c_uint32))
 
 
 class UpgradeOpts(Sized):
-    _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("payload", c_char_p), ("reserved", c_char_p),
-                       ("payload_fd", c_int32), ("restart", c_uint32))
+    _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("payload", c_char_p),
+                       ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32))
 
 
 class StateOpts(Sized):
@@ -165,7 +166,7 @@ def _bind(library: ctypes.CDLL, name: str) -> Any:
 
 
 def load(path: Optional[str] = None) -> ctypes.CDLL:
-    """Load the library, from `path`, $K3SUP_LIBRARY or where the dynamic linker finds its soname. (ctypes.util.find_library would run compilers.)"""
+    """Load the library from `path`, $K3SUP_LIBRARY or where the dynamic linker finds its soname (find_library would run compilers)."""
     path = path or os.environ.get("K3SUP_LIBRARY")
     if path and not os.path.isabs(path):
         raise ImportError("K3SUP_LIBRARY must be an absolute path, not %s" % path)

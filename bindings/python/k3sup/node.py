@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Node(Handle):
-    """One host as the library sees it. `root` and `proc` are your paths; the others are inside the root. Times are seconds; None is for ever."""
+    """One host as the library sees it. `root` and `proc` are your paths; the others are inside the root.
+
+    Times are seconds; None is for ever.
+    """
 
     def __init__(self, context: "Context", *, root: Optional[Path] = None, proc: Optional[Path] = None, data_dir: Optional[Path] = None,
                  k3s: Optional[Path] = None, state_dir: Optional[Path] = None, allow_group_writable: bool = False) -> None:
@@ -80,8 +83,8 @@ class Node(Handle):
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds. `timeout` bounds everything."""
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
-            flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable),
-            restart=restart))
+            flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
+            stable_ms=_stable(stable), restart=restart))
 
 
 def _stable(seconds: float) -> int:

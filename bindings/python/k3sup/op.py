@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations, and how callbacks come back from C.
 
-1. C knows two functions, _on_progress and _on_done, which live as long as this module; which operation is meant is a number (userdata), never a pointer.
+1. C knows two functions, _on_progress and _on_done, which live as long as this module; which operation is meant is a number (userdata),
+   never a pointer.
 2. _OPS finds the operation for the number. One that was collected or closed is not found, and nothing happens.
 3. An exception must not go through C. It is kept in the operation, C is told to stop (K3SUP_E_CALLBACK), and wait() raises it at the end.
 """

@@ -29,8 +29,8 @@ def standin():
     """standin("v1.30.4+k3s1"): the path of such a stand-in k3s."""
     def get(version):
         out = os.path.join(BUILD, "bindings-test", version, "k3s")
-        subprocess.check_call(["sh", os.path.join(TOP, "tests", "standin", "build.sh"), "--version", version, "--era", "2024", "--size", "small",
-                               "-o", out])
+        subprocess.check_call(["sh", os.path.join(TOP, "tests", "standin", "build.sh"), "--version", version, "--era", "2024",
+                               "--size", "small", "-o", out])
         return out
     return get
 

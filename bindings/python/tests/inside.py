@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What test_binding_upgrade.py does inside a sandbox: a node with a stand-in k3s and a supervisor, upgraded through the binding.
 
-Call: inside.py SCENARIO ROOT OLD NEW, as pid 1 of a fresh pid and mount namespace with its own /proc. All processes seen and signalled are of this namespace.
+Call: inside.py SCENARIO ROOT OLD NEW, as pid 1 of a fresh pid and mount namespace with its own /proc. All processes seen and signalled
+are of this namespace.
 """
 import asyncio
 import os
@@ -32,7 +33,8 @@ class Host:
         threading.Thread(target=self.supervise, daemon=True).start()
 
     def supervise(self):
-        env = {"PATH": "/usr/bin:/bin", "K3S_STANDIN_CONF": self.root + "/etc/standin.conf", "K3S_CONFIG_FILE": self.root + "/etc/none.yaml"}
+        env = {"PATH": "/usr/bin:/bin", "K3S_STANDIN_CONF": self.root + "/etc/standin.conf",
+               "K3S_CONFIG_FILE": self.root + "/etc/none.yaml"}
         args = [self.k3s, "server", "--data-dir", self.root + "/var/lib/rancher/k3s", "--https-listen-port", "0",
                 "--write-kubeconfig", self.root + "/etc/k3s.yaml"]
         while True:
@@ -78,7 +80,8 @@ def upgrade(host, old, new):
         percents = [p.percent for p in told]
         assert percents == sorted(percents) and percents[0] < 10 and percents[-1] > 50, percents
         steps = list(dict.fromkeys(p.step for p in told))
-        assert [s for s in steps if s in ("lock", "stage", "swap", "restart", "prove")] == ["lock", "stage", "swap", "restart", "prove"], steps
+        plan = ["lock", "stage", "swap", "restart", "prove"]
+        assert [s for s in steps if s in plan] == plan, steps
         assert told[0].downtime is None and told[-1].downtime >= 0.25
         assert {s["name"] for s in result["/steps"]} >= {"stage", "swap", "restart", "prove"}
 
@@ -130,7 +133,8 @@ def processes(host, old, new):
         found = node.identify()
         assert found.wait()["/candidates/0/pid"] == first.pid
         process, = found.processes
-        assert {k: process.info[k] for k in ("/boot_id", "/start_time", "/pid_ns")} == {k: first.info[k] for k in ("/boot_id", "/start_time", "/pid_ns")}
+        for key in "/boot_id", "/start_time", "/pid_ns":
+            assert process.info[key] == first.info[key]
         assert os.readlink("/proc/self/fd/%d" % process.fileno()) == "anon_inode:[pidfd]"
         exit = node.wait_exit(process)
         try:

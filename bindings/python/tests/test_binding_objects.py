@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects, errors, callbacks, threads and asyncio, with operations that wait for a lock that another handle holds. No process is looked at."""
+"""Objects, errors, callbacks, threads, asyncio, with operations that wait for a lock that another handle holds. No process is looked at."""
 import asyncio
 import errno
 import gc
@@ -221,7 +221,8 @@ def test_a_forked_child_does_not_touch_what_it_inherited(root):
 
 
 def test_a_program_may_end_without_closing_anything(root):
-    code = ("import k3sup; ctx = k3sup.Context(); node = ctx.node(root=%r); op = node.swap('/nothing'); op.set_done(print); ctx.dispatch()" % root)
+    code = "import k3sup; ctx = k3sup.Context(); node = ctx.node(root=%r); op = node.swap('/nothing'); op.set_done(print); ctx.dispatch()"
+    code %= root
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     done = subprocess.run([sys.executable, "-c", code], env=env, timeout=30, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TOP
 
 import k3sup
 from k3sup import _ffi, constants
 
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 LAYOUT = """
 #include <k3sup.h>
 #include <stddef.h>
@@ -101,7 +101,8 @@ def test_names_and_sentences_come_from_the_library():
 
 def load(path, **environment):
     env = dict(os.environ, PYTHONPATH=os.path.join(TOP, "bindings", "python"), K3SUP_LIBRARY=path, **environment)
-    done = subprocess.run([sys.executable, "-c", "import k3sup; print(k3sup.version())"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", "import k3sup; print(k3sup.version())"]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return done.returncode, (done.stdout + done.stderr).decode()
 
 

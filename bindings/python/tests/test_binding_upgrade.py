@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HERE
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces")
 
 
