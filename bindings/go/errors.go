@@ -58,7 +58,8 @@ func (c Code) Error() string { return C.GoString(C.k3sup_strerror(C.int(c))) }
 // Name is "K3SUP_E_BUSY", "ENOENT", or "UNKNOWN".
 func (c Code) Name() string { return C.GoString(C.k3sup_error_name(C.int(c))) }
 
-// Error is why something failed. errors.Is finds its code, the syscall.Errno of an -errno (hence fs.ErrNotExist and the like), and its cause.
+// Error is why something failed. errors.Is finds its code, the syscall.Errno of an -errno (hence fs.ErrNotExist and the like),
+// and its cause.
 type Error struct {
 	Verb     string // "upgrade", "node_lock"
 	Code     Code

@@ -11,8 +11,8 @@
 //	result, err := op.Wait(context.Background())
 //
 // What a verb means, when it stops and what it needs is said in the comments of the C headers; only what is different in Go is said here.
-// All methods may be called by any goroutine. Callbacks run inside Wait, Dispatch or the last Close and must not call methods of the context they
-// belong to, its nodes and its operations, except Op.Cancel, Op.Status and Op.Done.
+// All methods may be called by any goroutine. Callbacks run inside Wait, Dispatch or the last Close and must not call methods of the context
+// they belong to, its nodes and its operations, except Op.Cancel, Op.Status and Op.Done.
 package k3sup
 
 /*
@@ -41,7 +41,8 @@ func Version() string { return C.GoString(C.k3sup_version()) }
 func checkVersion(version string) error {
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d.", &major, &minor); err != nil || major != C.K3SUP_VERSION_MAJOR || minor < C.K3SUP_VERSION_MINOR {
-		return fmt.Errorf("k3sup: the library is version %s, this program was built for %d.%d", version, C.K3SUP_VERSION_MAJOR, C.K3SUP_VERSION_MINOR)
+		return fmt.Errorf("k3sup: the library is version %s, this program was built for %d.%d", version,
+			C.K3SUP_VERSION_MAJOR, C.K3SUP_VERSION_MINOR)
 	}
 	return nil
 }

@@ -148,8 +148,8 @@ type WaitRunningOptions struct {
 func (n *Node) WaitRunning(o WaitRunningOptions) (*Op, error) {
 	var text texts
 	defer text.free()
-	opts := C.struct_k3sup_wait_running_opts{struct_size: C.sizeof_struct_k3sup_wait_running_opts, timeout_ms: ms(o.Timeout), stable_ms: ms(o.Stable),
-		asset_hash: text.add(o.AssetHash)}
+	opts := C.struct_k3sup_wait_running_opts{struct_size: C.sizeof_struct_k3sup_wait_running_opts, timeout_ms: ms(o.Timeout),
+		stable_ms: ms(o.Stable), asset_hash: text.add(o.AssetHash)}
 	if o.Previous != nil {
 		c, release, err := o.Previous.hold()
 		if err != nil {
@@ -190,7 +190,8 @@ const (
 	RestartNone   Restart = C.K3SUP_RESTART_NONE
 )
 
-// UpgradeOptions say what is to run: the build in the file at a path, or in an open one, which may be closed as soon as Upgrade has returned.
+// UpgradeOptions say what is to run: the build in the file at a path, or in an open one, which may be closed as soon as Upgrade has
+// returned.
 type UpgradeOptions struct {
 	Payload     string
 	PayloadFile *os.File
@@ -205,8 +206,8 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 	var text texts
 	defer text.free()
 	defer runtime.KeepAlive(o.PayloadFile)
-	opts := C.struct_k3sup_upgrade_opts{struct_size: C.sizeof_struct_k3sup_upgrade_opts, timeout_ms: ms(o.Timeout), wait_lock_ms: ms(o.WaitLock),
-		stable_ms: ms(o.Stable), payload: text.add(o.Payload), restart: C.uint32_t(o.Restart)}
+	opts := C.struct_k3sup_upgrade_opts{struct_size: C.sizeof_struct_k3sup_upgrade_opts, timeout_ms: ms(o.Timeout),
+		wait_lock_ms: ms(o.WaitLock), stable_ms: ms(o.Stable), payload: text.add(o.Payload), restart: C.uint32_t(o.Restart)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}

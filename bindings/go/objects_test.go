@@ -167,7 +167,8 @@ func TestErrors(t *testing.T) {
 		}
 	})
 	err := error(&Error{Code: -Code(syscall.ENOENT)})
-	if !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, syscall.ENOENT) || !errors.Is(err, -Code(syscall.ENOENT)) || errors.Is(err, ErrGone) {
+	if !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, syscall.ENOENT) || !errors.Is(err, -Code(syscall.ENOENT)) ||
+		errors.Is(err, ErrGone) {
 		t.Error(err)
 	}
 }
@@ -466,7 +467,10 @@ func TestAnErrorInProgressStopsTheOperation(t *testing.T) {
 	mine := errors.New("mine")
 	both(t, func(t *testing.T, ctx *Context) {
 		n, _ := node(t, ctx)
-		for name, fn := range map[string]func(Progress) error{"error": func(Progress) error { return mine }, "panic": func(Progress) error { panic("lost") }} {
+		for name, fn := range map[string]func(Progress) error{
+			"error": func(Progress) error { return mine },
+			"panic": func(Progress) error { panic("lost") },
+		} {
 			op, err := n.Swap(SwapOptions{Payload: "/nothing"})
 			must(t, err)
 			must(t, op.OnProgress(fn))

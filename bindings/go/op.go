@@ -15,7 +15,8 @@ import (
 	"syscall"
 )
 
-// opState is a C operation and who uses it: the Op, and those who wait. C finds it by its handle, which lives until C cannot call back any more.
+// opState is a C operation and who uses it: the Op, and those who wait. C finds it by its handle, which lives until C cannot call back
+// any more.
 type opState struct {
 	core     *core
 	verb     string
@@ -127,8 +128,8 @@ func (o *Op) OnProgress(fn func(Progress) error) error {
 
 // Wait drives the context until the operation has ended. Several goroutines may wait, for the same or for other operations.
 //
-// When ctx is done the operation is cancelled, and Wait returns when it has come to its next safe point; the error is then ErrCancelled and ctx.Err().
-// Past its point of no return the operation ends as it would have, and that is what Wait returns. The result of failures is returned, too.
+// When ctx is done the operation is cancelled, and Wait returns when it has come to its next safe point; the error is then ErrCancelled and
+// ctx.Err(). Past its point of no return the operation ends as it would have, and that is what Wait returns. The result of failures is returned, too.
 func (o *Op) Wait(ctx context.Context) (*Document, error) {
 	s := o.s
 	s.core.mu.Lock()
@@ -169,7 +170,7 @@ func (o *Op) Wait(ctx context.Context) (*Document, error) {
 	}
 }
 
-// drive dispatches once and polls once. The descriptor is polled without the mutex, and not for ever: somebody else's Dispatch may have ended
+// drive dispatches once and polls once. The descriptor is polled without the mutex, and not for ever: another one's Dispatch may have ended
 // this operation meanwhile.
 func (s *opState) drive() error {
 	s.core.mu.Lock()

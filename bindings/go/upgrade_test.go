@@ -30,7 +30,8 @@ func buildDir() string {
 func standin(t *testing.T, version string) string {
 	t.Helper()
 	out := filepath.Join(buildDir(), "bindings-test-go", version, "k3s")
-	text, err := exec.Command("sh", "../../tests/standin/build.sh", "--version", version, "--era", "2024", "--size", "small", "-o", out).CombinedOutput()
+	build := exec.Command("sh", "../../tests/standin/build.sh", "--version", version, "--era", "2024", "--size", "small", "-o", out)
+	text, err := build.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -52,8 +53,8 @@ func sandbox(t *testing.T) *host {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for namespaces")
 	}
-	command := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", os.Args[0], "-test.v", "-test.timeout=120s",
-		"-test.run=^"+t.Name()+"$")
+	command := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", os.Args[0], "-test.v",
+		"-test.timeout=120s", "-test.run=^"+t.Name()+"$")
 	command.Env = append(os.Environ(), "K3SUP_TEST_INSIDE="+t.Name(), "K3SUP_TEST_OLD="+standin(t, "v1.30.4+k3s1"),
 		"K3SUP_TEST_NEW="+standin(t, "v1.31.2+k3s1"), "K3SUP_TEST_ROOT="+t.TempDir())
 	text, err := command.CombinedOutput()
@@ -79,7 +80,8 @@ func newHost(t *testing.T) *host {
 			atomic.AddInt32(&h.starts, 1)
 			k3s := exec.Command(h.k3s, "server", "--data-dir", h.root+"/var/lib/rancher/k3s", "--https-listen-port", "0",
 				"--write-kubeconfig", h.root+"/etc/k3s.yaml")
-			k3s.Env = []string{"PATH=/usr/bin:/bin", "K3S_STANDIN_CONF=" + h.root + "/etc/standin.conf", "K3S_CONFIG_FILE=" + h.root + "/etc/none.yaml"}
+			k3s.Env = []string{"PATH=/usr/bin:/bin", "K3S_STANDIN_CONF=" + h.root + "/etc/standin.conf",
+				"K3S_CONFIG_FILE=" + h.root + "/etc/none.yaml"}
 			_ = k3s.Run() // how it ended is in the tests' hands
 		}
 	}()
