@@ -56,9 +56,9 @@ static int step_calls_past_return(k3sup_op *op, struct script *s)
 static void a_parent_past_return_shields_its_child(void **state)
 {
 	struct fixture *f = *state;
-	struct script leaf = {.step = step_sleep, .until = k3sup__now_ms() + 40}, top = {.step = step_calls_past_return, .inner = &leaf};
+	struct script leaf = {.step = step_sleep, .until = k3sup__now_ms() + 400}, top = {.step = step_calls_past_return, .inner = &leaf};
 
-	begin_as(&script_class, f->ctx, &top, k3sup__now_ms() + 20);
+	begin_as(&script_class, f->ctx, &top, k3sup__now_ms() + 300);
 	while (leaf.steps < 1)
 		turn_once(f->ctx);
 	k3sup_op_cancel(top.op);
@@ -131,7 +131,7 @@ static void a_class_that_concludes_is_stopped_once_and_may_look_around(void **st
 	assert_concluded(f, &s, K3SUP_E_CANCELLED);
 	inner = (struct script){.step = step_done, .number = -EIO};
 	s = (struct script){.step = step_concludes, .inner = &inner, .number = K3SUP_E_TIMEOUT};
-	begin_as(&concluding_class, f->ctx, &s, k3sup__now_ms() + 10);
+	begin_as(&concluding_class, f->ctx, &s, k3sup__now_ms() + 300);
 	while (s.steps < 2)
 		turn_once(f->ctx);
 	assert_concluded(f, &s, K3SUP_E_TIMEOUT);

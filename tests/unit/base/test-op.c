@@ -370,7 +370,7 @@ static void processes_are_handed_out_after_the_end(void **state)
 static void waiting_is_bounded_and_can_be_repeated(void **state)
 {
 	struct fixture *f = *state;
-	struct script s = {.step = step_sleep, .until = k3sup__now_ms() + 60}, other = {.step = step_sleep, .until = k3sup__now_ms() + 5};
+	struct script s = {.step = step_sleep, .until = k3sup__now_ms() + 400}, other = {.step = step_sleep, .until = k3sup__now_ms() + 5};
 	int64_t before = k3sup__now_ms();
 
 	begin(f->ctx, &s);
