@@ -234,7 +234,7 @@ static void *failing_malloc(size_t size)
 static k3sup__json *build(void)
 {
 	k3sup__json *o = k3sup__json_object(), *list = k3sup__json_array();
-	char key[8];
+	char key[16];
 
 	for (int i = 0; i < 20; i++)
 		k3sup__json_add(list, k3sup__json_str(i % 2 ? "even" : "o\xff"));
