@@ -50,6 +50,13 @@ const (
 	ErrNotRestarted     Code = C.K3SUP_E_NOT_RESTARTED
 	ErrWrongBuild       Code = C.K3SUP_E_WRONG_BUILD
 	ErrNotStable        Code = C.K3SUP_E_NOT_STABLE
+	ErrPolicyDowngrade  Code = C.K3SUP_E_POLICY_DOWNGRADE
+	ErrPolicyPrerelease Code = C.K3SUP_E_POLICY_PRERELEASE
+	ErrPolicyPackaging  Code = C.K3SUP_E_POLICY_PACKAGING
+	ErrPolicySkipMinor  Code = C.K3SUP_E_POLICY_SKIP_MINOR
+	ErrPolicyAgentFirst Code = C.K3SUP_E_POLICY_AGENT_FIRST
+	ErrPolicyFloor      Code = C.K3SUP_E_POLICY_FLOOR
+	ErrPolicyUnknown    Code = C.K3SUP_E_POLICY_UNKNOWN
 )
 
 // Error is one English sentence for the code, without a full stop.

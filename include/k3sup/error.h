@@ -53,6 +53,15 @@
 #define K3SUP_E_WRONG_BUILD (-10085)   /* the k3s that came back is not the wanted build */
 #define K3SUP_E_NOT_STABLE (-10086)    /* the wanted build starts, and ends again and again */
 
+/* about policy: which build may follow which */
+#define K3SUP_E_POLICY_DOWNGRADE (-10100)  /* the payload is older than the installed build */
+#define K3SUP_E_POLICY_PRERELEASE (-10101) /* the payload is a pre-release that came before the installed build */
+#define K3SUP_E_POLICY_PACKAGING (-10102)  /* the same Kubernetes version, but an older packaging (k3sN) */
+#define K3SUP_E_POLICY_SKIP_MINOR (-10103) /* a minor version would be skipped */
+#define K3SUP_E_POLICY_AGENT_FIRST (-10104) /* an agent would be newer than its server */
+#define K3SUP_E_POLICY_FLOOR (-10105)      /* the payload is older than the highest version that was installed here */
+#define K3SUP_E_POLICY_UNKNOWN (-10106)    /* a version that a policy needs to know is not known */
+
 K3SUP_BEGIN_DECLS
 
 /**

@@ -33,6 +33,24 @@ struct k3sup_build_read_opts {
 
 #define K3SUP_BUILD_READ_FD 1u /* fd counts, path is ignored */
 
+/* k3sup_policy_opts.flags */
+#define K3SUP_POLICY_ALLOW_DOWNGRADE 1u  /* older builds, pre-releases and packagings, also below the floor */
+#define K3SUP_POLICY_ALLOW_SKIP_MINOR 2u /* skipped minor versions */
+
+/* What is known. NULL or "" is unknown; a version that does not follow k3sup_version_compare()'s grammar is unknown, too. */
+struct k3sup_policy_opts {
+	uint32_t struct_size;
+	uint32_t flags;           /* K3SUP_POLICY_* */
+	const char *installed;    /* the version of the installed build */
+	const char *payload;      /* the version of the one that is to follow */
+	const char *floor;        /* the highest version installed here before; NULL: there is none */
+	const char *server;       /* the version of the server that this agent belongs to; NULL: nobody says */
+	const char *role;         /* "server" or "agent" */
+	const char *payload_kind; /* "wrapper" or "inner", as k3sup_build_read() says; anything else is not k3s */
+	const char *payload_arch; /* as k3sup_build_read() says */
+	const char *node_arch;    /* in the same words; NULL: this machine's */
+};
+
 struct k3sup_identify_opts {
 	uint32_t struct_size;
 	uint32_t flags; /* 0 */
@@ -83,6 +101,23 @@ K3SUP_API int k3sup_node_unlock(k3sup_node *node);
  * Errors: K3SUP_E_PAYLOAD_*. Since: 0.1
  */
 K3SUP_API int k3sup_build_read(k3sup_ctx *ctx, const struct k3sup_build_read_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_policy_check() - may this build follow that one?
+ * @opts: NULL: nothing is known, and all is refused.
+ * @ret_doc: {ok, changed: false, checks: [{name, decision, text, error}], error}: one check for each of the policies "k3s", "arch", "downgrade" (an older X.Y.Z),
+ *     "pre-release" (one that came before the installed build of the same X.Y.Z), "packaging" (an older k3sN of the same version), "skip-minor",
+ *     "agent-before-server", "floor". decision is "pass", "warn" (it cannot be told, and that is no reason to refuse), "allowed" (refused, but for a flag) or "refuse".
+ *     error is that of the first refusal: K3SUP_E_PAYLOAD_NOT_K3S, K3SUP_E_PAYLOAD_ARCH, K3SUP_E_POLICY_*. Owned by the caller.
+ *
+ * A pure function of what it is given, but for the machine's architecture. Unknown is never a pass where a policy needs to know: an unknown payload is refused
+ * (K3SUP_E_POLICY_UNKNOWN), as are a named server and a floor that are no versions. An unknown installed version is a warning only, since a torn file must be replaceable;
+ * the floor decides all the same.
+ *
+ * Blocking: no. Threads: any. On disk: nothing.
+ * Returns 0 whatever the decisions are, or -EINVAL (a role that is neither), -E2BIG, -ENOMEM. Since: 0.1
+ */
+K3SUP_API int k3sup_policy_check(const struct k3sup_policy_opts *opts, k3sup_doc **ret_doc) K3SUP_MUST_CHECK;
 
 /**
  * k3sup_identify() - which processes are this node's k3s?

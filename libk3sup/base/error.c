@@ -49,6 +49,13 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_NOT_RESTARTED, "nothing started k3s again in time"),
 	CODE(K3SUP_E_WRONG_BUILD, "the k3s that runs is not the wanted build"),
 	CODE(K3SUP_E_NOT_STABLE, "k3s starts and ends again and again"),
+	CODE(K3SUP_E_POLICY_DOWNGRADE, "the payload is older than the installed build"),
+	CODE(K3SUP_E_POLICY_PRERELEASE, "the payload is a pre-release that came before the installed build"),
+	CODE(K3SUP_E_POLICY_PACKAGING, "the payload is an older packaging of the installed version"),
+	CODE(K3SUP_E_POLICY_SKIP_MINOR, "a minor version would be skipped"),
+	CODE(K3SUP_E_POLICY_AGENT_FIRST, "an agent would be newer than its server"),
+	CODE(K3SUP_E_POLICY_FLOOR, "the payload is older than what was installed here before"),
+	CODE(K3SUP_E_POLICY_UNKNOWN, "a version that a policy needs to know is not known"),
 };
 
 /*

@@ -61,7 +61,7 @@ static const char *kernel_arch(const char *machine)
 }
 
 /* The kernel's own machine, or the one this program is for: a 32-bit userland on a 64-bit kernel runs both. */
-static bool runs_here(const char *arch)
+bool k3sup__build_runs_here(const char *arch)
 {
 	struct utsname name;
 
@@ -141,7 +141,7 @@ static int verdict(k3sup_op *op, const char *shown, unsigned flags, const struct
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_NOT_K3S, "%s names more than one embedded archive, which no k3s does", shown);
 	if (!build->wrapper && !build->inner)
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_NOT_K3S, "%s is a program, but nothing in it says that it is k3s", shown);
-	if ((flags & K3SUP__BUILD_HOST_ARCH) && !runs_here(build->arch))
+	if ((flags & K3SUP__BUILD_HOST_ARCH) && !k3sup__build_runs_here(build->arch))
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_ARCH, "%s is for %s, which does not run on this machine", shown,
 			build->arch[0] != '\0' ? build->arch : "an unknown architecture");
 	return 0;

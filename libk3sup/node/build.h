@@ -38,6 +38,8 @@ struct k3sup__build {
 int k3sup__build_read_fd(k3sup_op *op, int fd, const char *shown, unsigned flags, struct k3sup__build *ret) _must_check_;
 /* Opens a path of the caller as a payload: regular, readable; with trust check of every component (from "/", links followed). Errors as above and K3SUP_E_PAYLOAD_MISSING, K3SUP_E_UNTRUSTED. */
 int k3sup__payload_open(k3sup_op *op, const char *path, unsigned trust_flags, int *ret_fd) _must_check_;
+/* Can this machine, or this very program, execute programs of an architecture in Go's words? */
+bool k3sup__build_runs_here(const char *arch);
 /* {size, sha256, arch, kind, version, commit, go, asset_hash}: only what is known. */
 k3sup__json *k3sup__build_json(const struct k3sup__build *build);
 

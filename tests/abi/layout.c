@@ -42,6 +42,18 @@ AT(k3sup_build_read_opts, fd, 24, 16);
 AT(k3sup_build_read_opts, reserved2, 28, 20);
 END(k3sup_build_read_opts, reserved2, 32, 24);
 
+AT(k3sup_policy_opts, struct_size, 0, 0);
+AT(k3sup_policy_opts, flags, 4, 4);
+AT(k3sup_policy_opts, installed, 8, 8);
+AT(k3sup_policy_opts, payload, 16, 12);
+AT(k3sup_policy_opts, floor, 24, 16);
+AT(k3sup_policy_opts, server, 32, 20);
+AT(k3sup_policy_opts, role, 40, 24);
+AT(k3sup_policy_opts, payload_kind, 48, 28);
+AT(k3sup_policy_opts, payload_arch, 56, 32);
+AT(k3sup_policy_opts, node_arch, 64, 36);
+END(k3sup_policy_opts, node_arch, 72, 40);
+
 AT(k3sup_identify_opts, struct_size, 0, 0);
 AT(k3sup_identify_opts, flags, 4, 4);
 END(k3sup_identify_opts, flags, 8, 8);

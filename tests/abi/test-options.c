@@ -39,6 +39,15 @@ static int node_new(const void *opts)
 	return r;
 }
 
+static int policy_check(const void *opts)
+{
+	k3sup_doc *doc = NULL;
+	int r = k3sup_policy_check(opts, &doc);
+
+	k3sup_doc_unref(doc);
+	return r;
+}
+
 /* No step of an operation runs before its context is driven, so a verb may be called on this machine's own node. */
 #define VERB(name, subject) \
 	static int call_##name(const void *opts) \
@@ -67,6 +76,7 @@ static const struct kind {
 	{"k3sup_ctx_opts", sizeof(struct k3sup_ctx_opts), ctx_new},
 	{"k3sup_node_opts", sizeof(struct k3sup_node_opts), node_new},
 	{"k3sup_build_read_opts", sizeof(struct k3sup_build_read_opts), call_build_read},
+	{"k3sup_policy_opts", sizeof(struct k3sup_policy_opts), policy_check},
 	{"k3sup_identify_opts", sizeof(struct k3sup_identify_opts), call_identify},
 	{"k3sup_signal_opts", sizeof(struct k3sup_signal_opts), call_signal},
 	{"k3sup_wait_exit_opts", sizeof(struct k3sup_wait_exit_opts), call_wait_exit},

@@ -17,10 +17,11 @@ from .context import Context
 from .document import Document
 from .node import Node
 from .op import Op, Progress
+from .policy import policy_check
 from .process import Process
 
 __all__ = ["Code", "Context", "Document", "K3supError", "K3supOSError", "LogLevel", "Node", "Op", "Process", "Progress", "Restart",
-           "error_name", "strerror", "version", "version_compare"]
+           "error_name", "policy_check", "strerror", "version", "version_compare"]
 
 
 def version() -> str:

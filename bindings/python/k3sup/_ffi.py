@@ -43,6 +43,11 @@ class BuildReadOpts(Sized):
     _fields_ = _struct(("path", c_char_p), ("reserved", c_char_p), ("fd", c_int32), ("reserved2", c_uint32))
 
 
+class PolicyOpts(Sized):
+    _fields_ = _struct(("installed", c_char_p), ("payload", c_char_p), ("floor", c_char_p), ("server", c_char_p), ("role", c_char_p),
+                       ("payload_kind", c_char_p), ("payload_arch", c_char_p), ("node_arch", c_char_p))
+
+
 class IdentifyOpts(Sized):
     _fields_ = _struct()
 
@@ -82,6 +87,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "k3sup_ctx_opts": CtxOpts,
     "k3sup_node_opts": NodeOpts,
     "k3sup_build_read_opts": BuildReadOpts,
+    "k3sup_policy_opts": PolicyOpts,
     "k3sup_identify_opts": IdentifyOpts,
     "k3sup_signal_opts": SignalOpts,
     "k3sup_wait_exit_opts": WaitExitOpts,
@@ -122,6 +128,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_node_lock": (c_int, [ptr], check),
     "k3sup_node_unlock": (c_int, [ptr], check),
     "k3sup_build_read": (c_int, [ptr, POINTER(BuildReadOpts), POINTER(ptr)], check),
+    "k3sup_policy_check": (c_int, [POINTER(PolicyOpts), POINTER(ptr)], check),
     "k3sup_identify": (c_int, [ptr, POINTER(IdentifyOpts), POINTER(ptr)], check),
     "k3sup_signal": (c_int, [ptr, POINTER(SignalOpts), POINTER(ptr)], check),
     "k3sup_wait_exit": (c_int, [ptr, POINTER(WaitExitOpts), POINTER(ptr)], check),
