@@ -20,10 +20,18 @@
 #define BIN2 DATA_DIR "/data/" HASH2 "/bin"
 #define INSTALLED "/usr/local/bin/k3s"
 
-/* Says on descriptor 3 that it runs. FAKE_CHILD: the argv[0] of a child that it starts as itself, as k3s does for --log; FAKE_CWD: where that child works. */
-static const char fake_source[] = "#include <stdlib.h>\n#include <unistd.h>\n"
-				  "int main(void) {\n"
-				  "	char *child = getenv(\"FAKE_CHILD\"), *cwd = getenv(\"FAKE_CWD\");\n"
+/*
+ * Says on descriptor 3 that it runs. FAKE_CHILD: the argv[0] of a child that it starts as itself, as k3s does for --log; FAKE_CWD: where that child works.
+ * FAKE_THEN: what it executes when SIGUSR1 comes, as the wrapper does when it has unpacked.
+ */
+static const char fake_source[] = "#include <signal.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
+				  "int main(int argc, char **argv) {\n"
+				  "	char *child = getenv(\"FAKE_CHILD\"), *cwd = getenv(\"FAKE_CWD\"), *then = getenv(\"FAKE_THEN\");\n"
+				  "	sigset_t set;\n"
+				  "	int n = argc;\n"
+				  "	sigemptyset(&set);\n"
+				  "	sigaddset(&set, SIGUSR1);\n"
+				  "	if (then) sigprocmask(SIG_BLOCK, &set, NULL);\n"
 				  "	if (child) {\n"
 				  "		unsetenv(\"FAKE_CHILD\");\n"
 				  "		if (fork() == 0) {\n"
@@ -33,6 +41,12 @@ static const char fake_source[] = "#include <stdlib.h>\n#include <unistd.h>\n"
 				  "		}\n"
 				  "	}\n"
 				  "	if (write(3, \"x\", 1) != 1) return 1;\n"
+				  "	if (then) {\n"
+				  "		sigwait(&set, &n);\n"
+				  "		unsetenv(\"FAKE_THEN\");\n"
+				  "		execv(then, argv);\n"
+				  "		return 1;\n"
+				  "	}\n"
 				  "	close(3);\n"
 				  "	for (;;) pause();\n"
 				  "}\n";
@@ -43,6 +57,7 @@ struct fake_spec {
 	const char *args[6];
 	const char *child; /* the argv[0] of a child */
 	const char *child_cwd;
+	const char *then; /* inside root: what it becomes on SIGUSR1 */
 	const char *cwd;
 	const char *root; /* the directory file is in; "" for "/" */
 	bool chroot_there;
@@ -91,10 +106,10 @@ static inline void make_dirs(const char *path)
 	}
 }
 
-/* Copies the program to root + path, with this text behind its end, and makes links to it beside. */
-static inline void fake_install(const char *root, const char *path, const char *tail, const char *const *links)
+/* Copies a compiled program to root + path, with this text behind its end, and makes links to it beside. */
+static inline void install_program(const char *program, const char *root, const char *path, const char *tail, const char *const *links)
 {
-	_free_ char *whole = k3sup__fmt("%s%s", root, path), *dir = strdup(whole), *from = k3sup__fmt("%s/fake", fake_program), *text = NULL;
+	_free_ char *whole = k3sup__fmt("%s%s", root, path), *dir = strdup(whole), *from = k3sup__fmt("%s/%s", fake_program, program), *text = NULL;
 	size_t len;
 	int fd;
 
@@ -115,6 +130,11 @@ static inline void fake_install(const char *root, const char *path, const char *
 	}
 }
 
+static inline void fake_install(const char *root, const char *path, const char *tail, const char *const *links)
+{
+	install_program("fake", root, path, tail, links);
+}
+
 /* data/<H>/bin as releases since 2022 have it. */
 static inline void fake_install_data(const char *root, const char *bin)
 {
@@ -131,7 +151,8 @@ static inline void fake_exec(const struct fake_spec *spec, int ready)
 	const char *argv[8] = {spec->title};
 	_free_ char *child = spec->child != NULL ? k3sup__fmt("FAKE_CHILD=%s", spec->child) : NULL;
 	_free_ char *cwd = spec->child_cwd != NULL ? k3sup__fmt("FAKE_CWD=%s", spec->child_cwd) : NULL;
-	char *env[3] = {NULL};
+	_free_ char *then = spec->then != NULL ? k3sup__fmt("FAKE_THEN=%s%s", spec->root, spec->then) : NULL;
+	char *env[4] = {NULL};
 	size_t n = 0;
 
 	(void)setpgid(0, 0);
@@ -152,6 +173,8 @@ static inline void fake_exec(const struct fake_spec *spec, int ready)
 		env[n++] = child;
 	if (cwd != NULL)
 		env[n++] = cwd;
+	if (then != NULL)
+		env[n++] = then;
 	execve(file, (char *const *)(uintptr_t)argv, env);
 	_exit(6);
 }
