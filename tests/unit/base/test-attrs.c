@@ -198,7 +198,7 @@ static void a_file_system_without_attributes_is_fine(void **state)
 static int own_mounts(void **state)
 {
 	(void)state;
-	if (geteuid() == 0 && (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0))
+	if (geteuid() == 0 && (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0))
 		print_message("no mount namespace of our own\n");
 	return 0;
 }

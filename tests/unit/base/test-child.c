@@ -550,9 +550,7 @@ int main(void)
 		scratch_test(the_fallback_keeps_sigchld_away),
 	};
 
-	if (getenv("K3SUP_TEST_VALGRIND")) {
-		print_message("[  SKIPPED ] test-child: valgrind 3.19 has no clone3 and no pidfd\n");
+	if (under_valgrind())
 		return 77;
-	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,8 @@ static void short_of_descriptors_it_is_refused_and_the_process_lives(void **stat
 	size_t refused = 0, made = 0;
 
 	(void)state;
+	if (under_valgrind())
+		skip();
 	for (rlim_t limit = count_fds() - 3; limit < 64 && made < 3; limit++) {
 		pid_t pid = fork();
 		int status;
@@ -156,6 +158,8 @@ static void a_thread_that_cannot_be_made_fails_the_operation_alone(void **state)
 	struct script deadline = s;
 	pthread_attr_t before, huge;
 
+	if (under_valgrind())
+		skip();
 	assert_int_equal(pthread_getattr_default_np(&before), 0);
 	assert_int_equal(pthread_attr_init(&huge), 0);
 	assert_int_equal(pthread_attr_setstacksize(&huge, (size_t)1 << (sizeof(size_t) * 8 - 2)), 0);

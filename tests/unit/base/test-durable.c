@@ -750,11 +750,15 @@ static void cut_anywhere(struct scratch *s, int link_error)
 
 static void a_run_may_be_cut_at_any_call(void **state)
 {
+	if (under_valgrind())
+		skip();
 	cut_anywhere(*state, 0);
 }
 
 static void a_run_may_be_cut_at_any_call_where_links_are_refused(void **state)
 {
+	if (under_valgrind())
+		skip();
 	cut_anywhere(*state, EPERM);
 }
 
