@@ -11,7 +11,7 @@
 /* What a progress callback is told. Text is valid during the call. */
 struct k3sup_progress {
 	uint32_t struct_size; /* what the running library fills in; later fields may be there */
-	uint32_t percent;     /* of the whole operation, 0..100, never falling */
+	uint32_t percent;     /* of the whole operation, 0..100, never falling; 100 when it ends well */
 	int64_t done;         /* of this step, in bytes or in milliseconds; -1 if it cannot be counted */
 	int64_t total;        /* likewise */
 	int64_t downtime_ms;  /* how long k3s has been down in this operation, -1 if it has not been */
@@ -39,7 +39,8 @@ K3SUP_API k3sup_op *k3sup_op_ref(k3sup_op *op);
  * k3sup_op_unref() - give a reference back; always returns NULL.
  *
  * Giving back the last reference of a running operation cancels and detaches it: no callback comes any more, and the operation goes to its
- * next safe point on its own while the context is driven, or when the context goes away. Past its point of no return it is finished.
+ * next safe point on its own while the context is driven, or when the context goes away. Past its point of no return it is finished as
+ * long as somebody drives the context; k3sup_ctx_unref() waits only for the piece of work that runs, and leaves the rest to the next run.
  * Since: 0.1
  */
 K3SUP_API k3sup_op *k3sup_op_unref(k3sup_op *op);

@@ -88,6 +88,15 @@ void k3sup__progress_call(k3sup_op *op, const struct k3sup_progress *progress)
 		k3sup__ctx_ask_stop(op->ctx);
 }
 
+void k3sup__progress_complete(k3sup_op *op)
+{
+	if (op->n_steps == 0 || op->parent || op->percent == 100)
+		return;
+	op->past_return = true; /* the answer does not count any more */
+	op->percent = 100;
+	emit(op, -1, -1, true);
+}
+
 void k3sup__progress_end(k3sup_op *op)
 {
 	k3sup__json *steps, *one;

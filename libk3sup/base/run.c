@@ -130,6 +130,8 @@ static void op_end(k3sup_op *op, int status)
 		(void)k3sup__fail(op, status, "%s", k3sup_strerror(status));
 	if (status < 0 && !parent)
 		k3sup__log(op, K3SUP_LOG_ERR, "%s: %s", k3sup_error_name(status), op->message ? op->message : k3sup_strerror(status));
+	if (status >= 0)
+		k3sup__progress_complete(op);
 	k3sup__progress_end(op);
 	k3sup__outcome_freeze(op);
 	if (op->class->clear)

@@ -99,6 +99,29 @@ static void percent_is_weighed_and_never_falls(void **state)
 	k3sup_op_unref(s.op);
 }
 
+static int work_first_step_only(k3sup_op *op, struct script *s)
+{
+	k3sup__op_begin(op, "stage", "a");
+	return s->number;
+}
+
+/* Steps with nothing to do are not left for the reader to wonder about; a failure stays where it was. */
+static void a_good_end_is_a_hundred_percent(void **state)
+{
+	struct fixture *f = *state;
+	struct script good = {.step = step_plan, .work = work_first_step_only}, bad = {.step = step_plan, .work = work_first_step_only, .number = -EIO};
+	struct ear ear = {0}, other = {0};
+
+	listen_to(begin(f->ctx, &good), &ear);
+	assert_int_equal(finish(good.op), 0);
+	k3sup_op_unref(good.op);
+	listen_to(begin(f->ctx, &bad), &other);
+	assert_int_equal(finish(bad.op), -EIO);
+	k3sup_op_unref(bad.op);
+	assert_heard(&ear, "stage:0:a stage:100:a ");
+	assert_heard(&other, "stage:0:a ");
+}
+
 static int work_inner(k3sup_op *op, struct script *s)
 {
 	(void)s;
@@ -396,6 +419,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		in_both(percent_is_weighed_and_never_falls),
+		in_both(a_good_end_is_a_hundred_percent),
 		in_both(a_child_fills_the_span_of_its_parents_step),
 		in_both(progress_within_a_step_is_limited_in_rate),
 		in_both(the_callback_can_stop_it),
