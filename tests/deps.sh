@@ -16,6 +16,9 @@ packages() {
 		echo g++ clang-14 libclang-rt-14-dev binutils libcmocka-dev abigail-tools valgrind strace iproute2 util-linux \
 			python3 python3-pytest python3-jsonschema
 		go_is_there || echo golang-go
+		# The power cuts. Debian has user-mode Linux for PCs only; of busybox any kind will do, and the two exclude each other.
+		case $(dpkg --print-architecture 2>/dev/null) in amd64 | i386) echo user-mode-linux xfsprogs btrfs-progs e2fsprogs ;; esac
+		[ -x /bin/busybox ] || echo busybox-static
 		;;
 	demo)
 		echo strace util-linux mount python3

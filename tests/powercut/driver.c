@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker of powercut.py: replaces the k3s file again and again, and prints "ACK n" when number n is promised to be durable.
+ *
+ *   driver HOW ROOT TEMPLATE BLOCKS FIRST COUNT     COUNT 0: for ever, beside a neighbour that writes and syncs
+ *   driver state ROOT - 0 0 0                       prints what k3sup_state() says
+ *
+ * HOW is swap or upgrade (the library's verbs), or a way that must be caught: cp (over the live file), lazy (temp, fsync, rename, but no fsync of the
+ * directory). Payload number n is TEMPLATE, then BLOCKS pages in which every 8 bytes are n, so the number and the wholeness of a file can be read from it.
+ */
+#include <k3sup.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define K3S "/usr/local/bin/k3s"
+#define PAGE 4096
+
+struct worker {
+	const char *how;
+	const char *root;
+	char file[512];
+	char temp[520];
+	char *template;
+	size_t template_len;
+	int blocks;
+	k3sup_node *node;
+};
+
+static int put(const struct worker *w, int fd, uint64_t n)
+{
+	uint64_t page[PAGE / sizeof(n)];
+
+	for (size_t i = 0; i < sizeof(page) / sizeof(*page); i++)
+		page[i] = n;
+	if (write(fd, w->template, w->template_len) != (ssize_t)w->template_len)
+		return -1;
+	for (int i = 0; i < w->blocks; i++)
+		if (write(fd, page, sizeof(page)) != (ssize_t)sizeof(page))
+			return -1;
+	return 0;
+}
+
+static int by_library(const struct worker *w, uint64_t n)
+{
+	int fd = memfd_create("payload", MFD_CLOEXEC), r = fd < 0 ? -errno : put(w, fd, n);
+	struct k3sup_swap_opts swap = {.struct_size = sizeof(swap), .flags = K3SUP_SWAP_PAYLOAD_FD, .payload_fd = fd};
+	struct k3sup_upgrade_opts upgrade = {
+		.struct_size = sizeof(upgrade), .flags = K3SUP_UPGRADE_PAYLOAD_FD, .payload_fd = fd, .restart = K3SUP_RESTART_NONE};
+	k3sup_op *op = NULL;
+
+	if (r == 0)
+		r = strcmp(w->how, "swap") == 0 ? k3sup_swap(w->node, &swap, &op) : k3sup_upgrade(w->node, &upgrade, &op);
+	close(fd);
+	if (r == 0)
+		r = k3sup_op_wait(op, -1);
+	if (r != 1)
+		printf("%s %llu: %d %s\n", w->how, (unsigned long long)n, r, op && k3sup_op_error(op) ? k3sup_doc_json(k3sup_op_error(op)) : "");
+	k3sup_op_unref(op);
+	return r == 1 ? 0 : -1;
+}
+
+static int by_hand(const struct worker *w, uint64_t n)
+{
+	int copy = strcmp(w->how, "cp") == 0;
+	int fd = copy ? open(w->file, O_WRONLY | O_TRUNC | O_CLOEXEC) : open(w->temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	int r = fd < 0 ? -1 : put(w, fd, n);
+
+	if (r == 0 && !copy)
+		r = fsync(fd);
+	if (fd >= 0)
+		close(fd);
+	return r == 0 && !copy ? rename(w->temp, w->file) : r;
+}
+
+/* As a datastore would: without it, nothing but the worker makes the file system commit. */
+static void neighbour(const struct worker *w)
+{
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/neighbour", w->root);
+	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	for (int i = 0;; i++) {
+		if (pwrite(fd, &i, sizeof(i), (i % 64) * 512) < 0 || fsync(fd) < 0)
+			_exit(1);
+		usleep(20000);
+	}
+}
+
+static int print_state(const struct worker *w)
+{
+	k3sup_op *op = NULL;
+	int r = k3sup_state(w->node, NULL, &op);
+
+	if (r == 0)
+		r = k3sup_op_wait(op, -1);
+	puts(op ? k3sup_doc_json(k3sup_op_result(op)) : "");
+	k3sup_op_unref(op);
+	return r < 0 ? 1 : 0;
+}
+
+static int run(const struct worker *w, uint64_t first, uint64_t count)
+{
+	for (uint64_t n = first; count == 0 || n < first + count; n++) {
+		if ((w->node ? by_library(w, n) : by_hand(w, n)) < 0) {
+			perror(w->how);
+			return 1;
+		}
+		printf("ACK %llu\n", (unsigned long long)n);
+		fflush(stdout);
+	}
+	return 0;
+}
+
+static int read_template(struct worker *w, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -1;
+	w->template_len = (size_t)st.st_size;
+	w->template = malloc(w->template_len);
+	return w->template && read(fd, w->template, w->template_len) == st.st_size ? close(fd) : -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
+	struct k3sup_node_opts where = {.struct_size = sizeof(where), .k3s = K3S};
+	struct worker w = {0};
+	k3sup_ctx *ctx = NULL;
+	int r = 0, state;
+
+	if (argc != 7)
+		return 2;
+	w.how = argv[1];
+	where.root = w.root = argv[2];
+	w.blocks = atoi(argv[4]);
+	state = strcmp(w.how, "state") == 0;
+	snprintf(w.file, sizeof(w.file), "%s" K3S, w.root);
+	snprintf(w.temp, sizeof(w.temp), "%s.new", w.file);
+	if (!state && read_template(&w, argv[3]) < 0)
+		return 2;
+	if (atoi(argv[6]) == 0 && !state && fork() == 0)
+		neighbour(&w);
+	if (strcmp(w.how, "cp") != 0 && strcmp(w.how, "lazy") != 0) {
+		r = k3sup_ctx_new(&inside, &ctx);
+		if (r == 0)
+			r = k3sup_node_new(ctx, &where, &w.node);
+		if (r < 0)
+			printf("%s: %s\n", w.how, k3sup_strerror(r));
+	}
+	if (r == 0)
+		r = state ? print_state(&w) : run(&w, strtoull(argv[5], NULL, 10), strtoull(argv[6], NULL, 10));
+	k3sup_node_unref(w.node);
+	k3sup_ctx_unref(ctx);
+	free(w.template);
+	return r == 0 ? 0 : 1;
+}

@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Cuts the power of a machine while it replaces its k3s file, many times, and looks at the disk afterwards.
+
+    powercut.py [--build-dir DIR] [--full] [--fs WORD] [--how WORD] [--cuts N] [--machines N] [-v]
+
+The machine is user-mode Linux. Its root is this host's root (hostfs, read-only); the disk under test is a file, mounted at /mnt inside, where the worker
+(driver.c) swaps in payload 1, 2, 3, ... and says so for each one that the library promised to be durable. The cut is SIGKILL to the machine's whole process
+group at a random instant: what its kernel had not written is gone. Then the disk is mounted here, which replays its journal, and looked at:
+
+torn, missing   the k3s file is not one whole payload, or not there
+lost            it is older than the last one acknowledged
+backup          there is no whole file of the version before it (or its own: the cut came between the link and the rename)
+unreadable      k3sup_state() cannot say what the node is in
+stuck           one more run does not reach the goal, or leaves litter
+dead            the machine did not boot, or its disk cannot be mounted
+
+Every cut is one machine; some run side by side. Controls in the same run: cp over the live file must be torn on each file system; with --full, a rename
+without a sync of the directory must lose what was acknowledged. Models a disk without a volatile cache: what the machine's kernel wrote counts as written.
+Exit status: 0 passed, 1 something is wrong, 2 cannot run here.
+"""
+import argparse
+import collections
+import concurrent.futures
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+# Small disks: they are copied for each cut. 300 MB is the least that mkfs.xfs makes, 109 MiB the least of mkfs.btrfs.
+DISKS = {"ext4": (96, ["mkfs.ext4", "-q", "-F"], "loop"), "xfs": (320, ["mkfs.xfs", "-q"], "loop,nouuid"), "btrfs": (160, ["mkfs.btrfs", "-q"], "loop")}
+BLOCKS = 700
+PAGE = 4096
+LONGEST_RUN = 1.0
+BOOT = 90
+BIN = "usr/local/bin"
+VERBS = ("swap", "upgrade")
+CONTROLS = {"cp": {"torn"}, "lazy": {"lost"}}
+Cut = collections.namedtuple("Cut", "fs how verdict acks note")
+
+
+def cannot_run():
+    if os.geteuid() != 0:
+        return "needs root for loop mounts"
+    lacking = [p for p in ("linux.uml", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "btrfs", "unshare", "losetup", "cc", "pkg-config") if not shutil.which(p)]
+    if lacking:
+        return "needs " + ", ".join(lacking)
+    if not os.path.exists("/bin/busybox"):
+        return "needs /bin/busybox"
+    if not os.path.exists("/dev/loop-control"):
+        return "needs loop devices"
+    with open("/proc/filesystems") as f:
+        known = f.read().split()
+    lacking = [fs for fs in DISKS if fs not in known and subprocess.call(["modprobe", "-q", fs], stderr=subprocess.DEVNULL) != 0]
+    return "this kernel cannot mount " + ", ".join(lacking) if lacking else None
+
+
+def compile_programs(build, into):
+    env = dict(os.environ, PKG_CONFIG_PATH=os.path.join(build, "pkgconfig"))
+    flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "libk3sup"], env=env).decode().split()
+    cc = [os.environ.get("CC", "cc"), "-std=c17", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.check_call(cc + ["-o", os.path.join(into, "driver"), os.path.join(HERE, "driver.c")] + flags + ["-Wl,-rpath," + build])
+    subprocess.check_call(cc + ["-shared", "-fPIC", "-o", os.path.join(into, "uml-ptrace.so"), os.path.join(HERE, "uml-ptrace.c"), "-ldl"])
+
+
+def make_template(path):
+    """What passes for a k3s: a program that names an embedded archive."""
+    with open("/bin/true", "rb") as f:
+        data = f.read() + ("\0embed/%s.tar.zst\0" % hashlib.sha256(b"power").hexdigest()).encode()
+    with open(path, "wb") as f:
+        f.write(data + b"\0" * (-len(data) % PAGE))
+
+
+def payload(template, n):
+    return template + n.to_bytes(8, sys.byteorder) * (PAGE // 8 * BLOCKS)
+
+
+def number_of(path, template):
+    """Which payload a file is, or None if it is not one."""
+    with open(path, "rb") as f:
+        data = f.read()
+    n = int.from_bytes(data[-8:], sys.byteorder)
+    return n if data == payload(template, n) else None
+
+
+# ---- in a mount namespace of its own: nothing stays mounted, whatever happens ----
+
+def inside(action, *args):
+    argv = ["unshare", "--mount", "--propagation", "private", sys.executable, os.path.abspath(__file__), "--inside", action] + [str(a) for a in args]
+    p = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    if p.returncode != 0:
+        return ["dead", p.stdout.decode(errors="replace")[-600:]]
+    return json.loads(p.stdout.decode().splitlines()[-1])
+
+
+def mount(fs, image, mnt):
+    os.makedirs(mnt, exist_ok=True)
+    if fs == "btrfs":
+        # All copies say that they are the same file system, and the kernel remembers the last one.
+        subprocess.run(["btrfs", "device", "scan", "--forget"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.check_call(["mount", "-t", fs, "-o", DISKS[fs][2], image, mnt])
+
+
+def format_disk(fs, image, programs):
+    size, mkfs, _ = DISKS[fs]
+    with open(image, "wb") as f:
+        f.truncate(size << 20)
+    subprocess.check_call(mkfs + [image], stdout=subprocess.DEVNULL)
+    mnt = image + ".mnt"
+    mount(fs, image, mnt)
+    os.makedirs(os.path.join(mnt, BIN))
+    with open(os.path.join(programs, "template"), "rb") as f:
+        first = payload(f.read(), 0)
+    path = os.path.join(mnt, BIN, "k3s")
+    with open(path, "wb") as f:
+        f.write(first)
+    os.chmod(path, 0o755)
+    subprocess.check_call(["umount", mnt])
+    return ["made", ""]
+
+
+def look_at(how, mnt, last, programs):
+    with open(os.path.join(programs, "template"), "rb") as f:
+        template = f.read()
+    path = os.path.join(mnt, BIN, "k3s")
+    backup = path + ".k3sup-backup"
+    if not os.path.exists(path):
+        return ["missing", str(os.listdir(os.path.join(mnt, BIN)))]
+    n = number_of(path, template)
+    if n is None:
+        return ["torn", "%d bytes" % os.path.getsize(path)]
+    if n < last:
+        return ["lost", "%d, acknowledged %d" % (n, last)]
+    if how in CONTROLS:
+        return ["ok", str(n)]
+    if os.path.exists(backup):
+        kept = number_of(backup, template)
+        if kept not in (n - 1, n) or (kept == n) != os.path.samefile(path, backup):
+            return ["backup", "%s beside %d" % (kept, n)]
+    elif n > 0:
+        return ["backup", "none beside %d" % n]
+    return finish(how, mnt, n, template, programs)
+
+
+def finish(how, mnt, n, template, programs):
+    driver = [os.path.join(programs, "driver")]
+    p = subprocess.run(driver + ["state", mnt, "-", "0", "0", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = p.stdout.decode(errors="replace")
+    state = json.loads(said) if p.returncode == 0 else {}
+    if p.returncode != 0 or "journal-damaged" in state.get("flags", []) or "journal" in json.dumps(state.get("warnings", [])):
+        return ["unreadable", said[-600:]]
+    goal = n + 1000
+    p = subprocess.run(driver + [how, mnt, os.path.join(programs, "template"), str(BLOCKS), str(goal), "1"], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT)
+    there = {name: number_of(os.path.join(mnt, BIN, name), template) for name in os.listdir(os.path.join(mnt, BIN))}
+    if p.returncode != 0 or there != {"k3s": goal, "k3s.k3sup-backup": n}:
+        return ["stuck", "%s %s" % (there, p.stdout.decode(errors="replace")[-600:])]
+    return ["ok", "%d, state %s" % (n, state.get("state"))]
+
+
+def look(fs, image, how, last, programs):
+    mnt = image + ".mnt"
+    with open(os.path.join(programs, "lock"), "w") as lock:
+        if fs == "btrfs":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        mount(fs, image, mnt)
+        try:
+            return look_at(how, mnt, int(last), programs)
+        finally:
+            subprocess.check_call(["umount", mnt])
+
+
+# ---- machines ----
+
+def reap(group):
+    """Until nothing of it lives: what does may still write the disk. We are its subreaper, so all of it ends as our child."""
+    while True:
+        try:
+            os.waitpid(-group, 0)
+        except ChildProcessError:
+            break
+    for _ in range(3000):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+    raise RuntimeError("processes of a machine do not end")
+
+
+def boot_and_cut(fs, how, image, programs):
+    """Text that the machine said, or None if it did not boot."""
+    log = image + ".log"
+    argv = ["linux.uml", "mem=192M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "ubda=" + image, "init=" + os.path.join(HERE, "init.sh"),
+            "con=null", "con0=null,fd:1", "quiet", "k3sup_fs=" + fs, "k3sup_how=" + how, "k3sup_blocks=%d" % BLOCKS,
+            "k3sup_driver=" + os.path.join(programs, "driver"), "k3sup_template=" + os.path.join(programs, "template")]
+    env = dict(os.environ, LD_PRELOAD=os.path.join(programs, "uml-ptrace.so"), HOME=programs)
+    with open(log, "wb") as out:
+        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+    deadline, booted = time.monotonic() + BOOT, False
+    while time.monotonic() < deadline and not booted and b"MOUNTFAIL" not in said(log) and b"Kernel panic" not in said(log):
+        booted = b"READY" in said(log)
+        time.sleep(0.02)
+    if booted:
+        time.sleep(random.uniform(0.05, LONGEST_RUN))
+    try:
+        os.killpg(p.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    reap(p.pid)
+    p.returncode = -9
+    return said(log).decode(errors="replace").replace("\r", "") if booted else None
+
+
+def said(log):
+    with open(log, "rb") as f:
+        return f.read()
+
+
+def one_cut(fs, how, base, programs):
+    with tempfile.TemporaryDirectory(prefix="cut-", dir=programs) as work:
+        image = os.path.join(work, "disk")
+        subprocess.check_call(["cp", "--sparse=always", "--reflink=auto", base, image])
+        text = boot_and_cut(fs, how, image, programs)
+        if text is None:
+            return Cut(fs, how, "dead", 0, said(image + ".log").decode(errors="replace")[-600:])
+        acks = [int(n) for n in re.findall(r"^ACK (\d+)$", text, re.M)]
+        if "WORKER ENDED" in text:
+            return Cut(fs, how, "dead", 0, text[-600:])
+        verdict, note = inside("look", fs, image, how, acks[-1] if acks else 0, programs)
+        return Cut(fs, how, verdict, len(acks), note)
+
+
+def plan(full, cuts):
+    """[(fs, how)]: half of the cuts in each verb, and the controls."""
+    todo = [(fs, VERBS[i % 2]) for i in range(cuts or (300 if full else 20)) for fs in DISKS]
+    todo += [(fs, "cp") for fs in DISKS for _ in range(3)]
+    if full:
+        todo += [(fs, "lazy") for fs in DISKS for _ in range(20)]
+    return todo
+
+
+def run(build, todo, machines=3, verbose=False):
+    """The cuts made. Interrupted or not, nothing is left behind."""
+    ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    made = []
+    with tempfile.TemporaryDirectory(prefix="k3sup-power-") as programs:
+        os.chmod(programs, 0o755)
+        compile_programs(build, programs)
+        make_template(os.path.join(programs, "template"))
+        bases = {fs: os.path.join(programs, fs) for fs in sorted({fs for fs, _ in todo})}
+        for fs, base in bases.items():
+            word, note = inside("format", fs, base, programs)
+            if word != "made":
+                raise RuntimeError("cannot make a disk with %s: %s" % (fs, note))
+        with concurrent.futures.ThreadPoolExecutor(machines) as pool:
+            for cut in pool.map(lambda c: one_cut(c[0], c[1], bases[c[0]], programs), todo):
+                made.append(cut)
+                if verbose or cut.verdict not in CONTROLS.get(cut.how, set()) | {"ok"}:
+                    print(*cut, flush=True)
+    return made
+
+
+def judge(made):
+    """(lines to print, what is wrong)"""
+    lines, wrong = [], []
+    for fs, how in sorted({(c.fs, c.how) for c in made}):
+        cuts = [c for c in made if (c.fs, c.how) == (fs, how)]
+        words = collections.Counter(c.verdict for c in cuts)
+        acks = sum(c.acks for c in cuts)
+        lines.append("%-6s %-8s %4d cuts, %5d acknowledged: %s" % (fs, how, len(cuts), acks, ", ".join("%d %s" % (n, w) for w, n in sorted(words.items()))))
+        if how in VERBS:
+            wrong += ["%s %s: %s" % (fs, how, w) for w in words if w != "ok"]
+            wrong += ["%s %s: nothing was ever acknowledged" % (fs, how)] if acks == 0 else []
+        elif "dead" in words:
+            wrong.append("%s %s: dead" % (fs, how))
+        elif how == "cp" and not CONTROLS[how] & set(words):
+            wrong.append("%s %s: not caught, so the rest proves nothing" % (fs, how))
+    lazy = {c.verdict for c in made if c.how == "lazy"}
+    if lazy and "lost" not in lazy:
+        wrong.append("lazy: not caught, so the rest proves nothing")
+    return lines, wrong
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--build-dir", default=os.environ.get("K3SUP_BUILD_DIR") or os.path.join(TOP, "build", "dev"))
+    p.add_argument("--full", action="store_true", default=bool(os.environ.get("K3SUP_TEST_FULL")), help="300 cuts each, and one more control")
+    p.add_argument("--fs", choices=sorted(DISKS), help="only this one")
+    p.add_argument("--how", choices=VERBS + tuple(CONTROLS), help="only this one")
+    p.add_argument("--cuts", type=int, help="on each file system")
+    p.add_argument("--machines", type=int, default=3, help="side by side")
+    p.add_argument("-v", action="store_true", help="tell each cut")
+    p.add_argument("--inside", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    a = p.parse_args()
+    if a.inside:
+        print(json.dumps((look if a.inside[0] == "look" else format_disk)(*a.inside[1:])))
+        return 0
+    reason = cannot_run()
+    if reason:
+        print("powercut.py: " + reason, file=sys.stderr)
+        return 2
+    todo = [(fs, a.how or how) for fs, how in plan(a.full, a.cuts) if a.fs in (None, fs)]
+    if a.how:
+        todo = todo[:(a.cuts or 20) * (1 if a.fs else 3)]
+    began = time.monotonic()
+    lines, wrong = judge(run(os.path.abspath(a.build_dir), todo, a.machines, a.v))
+    print(*lines, sep="\n")
+    print("powercut.py: %s, %d s" % ("; ".join(wrong) or "passed", time.monotonic() - began))
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The swap and the upgrade, with the power cut at random instants. What is checked, and how, is in powercut.py."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import powercut  # noqa: E402
+
+BUILD = os.path.abspath(os.environ.get("K3SUP_BUILD_DIR") or os.path.join(powercut.TOP, "build", "dev"))
+
+pytestmark = pytest.mark.skipif(powercut.cannot_run() is not None, reason=str(powercut.cannot_run()))
+
+
+def test_power_cuts():
+    if not os.path.exists(os.path.join(BUILD, "libk3sup.so.0")):
+        pytest.skip("there is no library in %s: build first" % BUILD)
+    p = subprocess.run([sys.executable, powercut.__file__, "--build-dir", BUILD], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    print(p.stdout.decode(errors="replace"))
+    assert p.returncode == 0
+
+
+CUTS = [("ext4", "swap", "ok"), ("ext4", "cp", "torn")]
+
+
+@pytest.mark.parametrize("bad", ["torn", "missing", "lost", "backup", "unreadable", "stuck", "dead"])
+def test_one_bad_cut_is_enough(bad):
+    made = [powercut.Cut(fs, how, verdict, 9, "") for fs, how, verdict in CUTS]
+    assert powercut.judge(made)[1] == []
+    assert powercut.judge(made + [powercut.Cut("ext4", "swap", bad, 9, "")])[1] == ["ext4 swap: " + bad]
+
+
+def test_a_control_that_survives_is_wrong():
+    made = [powercut.Cut("ext4", "swap", "ok", 9, ""), powercut.Cut("ext4", "cp", "ok", 9, "")]
+    assert len(powercut.judge(made)[1]) == 1
