@@ -118,10 +118,10 @@ valgrind_tests() {
 	[ -s "$logs/programs" ] || return 5
 	rm -rf "$logs/valgrind" && mkdir "$logs/valgrind"
 	# shellcheck disable=SC2016
-	xargs -P "$jobs" -I '{}' timeout 300 sh -c '
+	xargs -P "$jobs" -I '{}' sh -c '
 		name=$(basename "$1")
-		valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --trace-children=no --child-silent-after-fork=yes \
-			"$1" >"$2/$name" 2>&1 || [ $? = 77 ] || mv "$2/$name" "$2/FAILED-$name"' - '{}' "$logs/valgrind" <"$logs/programs"
+		timeout 300 valgrind -q --error-exitcode=99 --suppressions="$3" --leak-check=full --errors-for-leak-kinds=definite --trace-children=no \
+			--child-silent-after-fork=yes "$1" >"$2/$name" 2>&1 || [ $? = 77 ] || mv "$2/$name" "$2/FAILED-$name"' - '{}' "$logs/valgrind" tests/valgrind.supp <"$logs/programs"
 	total=$(wc -l <"$logs/programs")
 	failed=$(find "$logs/valgrind" -name 'FAILED-*' | wc -l)
 	for log in "$logs/valgrind"/FAILED-*; do
