@@ -55,8 +55,8 @@ class Standins:
 
 
 @pytest.fixture(scope="session")
-def standin(tmp_path_factory):
-    return Standins(str(tmp_path_factory.mktemp("standins")))
+def standin():
+    return Standins(os.path.join(BUILD, "scenario-standins"))
 
 
 @pytest.fixture(scope="session")

@@ -260,7 +260,7 @@ def assert_refused_late(node, old, args, name, words):
 def test_target_is_immutable(make, old, new, what):
     """B18: chattr +i on the installed file or its directory, for hardening: cp fails, after the node was cordoned.
 
-    k3sup-upgrade FILE: 3, K3SUP_E_TARGET_READONLY. Made mutable again: 0.
+    k3sup-upgrade FILE: 3, K3SUP_E_TARGET_IMMUTABLE. Made mutable again: 0.
     """
     node = make()
     done = node.sb.run(["sh", "-c", "truncate -s 64M /mnt/disk && mkfs.ext4 -q -F /mnt/disk && mount -o loop /mnt/disk /usr/local/bin"])
@@ -275,7 +275,7 @@ def test_target_is_immutable(make, old, new, what):
         done = node.sb.run(["chattr", "+i", path])
         assert done.status == 0, done.err
 
-        assert_refused_late(node, old, [PAYLOAD], "K3SUP_E_TARGET_READONLY", [K3S])
+        assert_refused_late(node, old, [PAYLOAD], "K3SUP_E_TARGET_IMMUTABLE", [K3S])
 
         assert node.sb.run(["chattr", "-i", path]).status == 0
         node.assert_upgraded(node.upgrade(PAYLOAD), old, new, node.process)
@@ -286,12 +286,12 @@ def test_target_is_immutable(make, old, new, what):
 def test_target_is_a_mount(make, old, new):
     """The installed file is a mount of its own (a container's volume): no other file can take its name.
 
-    k3sup-upgrade FILE: 3, K3SUP_E_TARGET_READONLY, nothing changed, k3s runs on.
+    k3sup-upgrade FILE: 3, K3SUP_E_TARGET_MOUNTED, nothing changed, k3s runs on.
     """
     node = a_node(make, old)
     node.payload(new)
     node.sb.ask("mount", source=K3S, target=K3S, flags=4096)
-    assert_refused_late(node, old, [PAYLOAD], "K3SUP_E_TARGET_READONLY", [K3S, "mount"])
+    assert_refused_late(node, old, [PAYLOAD], "K3SUP_E_TARGET_MOUNTED", [K3S, "mount"])
 
 
 def test_a_groups_directory_is_allowed(make, old, new):
@@ -375,11 +375,11 @@ def test_two_installed_files(make, old, new, other, strace):
     assert node.sb.describe(K3S) == stale, "the stale copy was touched"
     assert node.upgrade(PAYLOAD)["changed"] is False
     # Between swap and restart neither file is the one that runs: the journal tells which one it was.
-    again = node.begin("k3sup-upgrade", "--json", node.payload(old), prefix=["strace", "-f", "-o", "/mnt/out/strace", "-e", "trace=pidfd_send_signal",
+    again = node.begin("k3sup-upgrade", "--json", "--allow-downgrade", node.payload(old), prefix=["strace", "-f", "-o", "/mnt/out/strace", "-e", "trace=pidfd_send_signal",
                        "-e", "inject=pidfd_send_signal:error=EPERM:signal=KILL"])
     node.sb.wait(again)
     assert node.status()["state"] == "restart-pending"
-    answer = node.upgrade(PAYLOAD)
+    answer = node.upgrade("--allow-downgrade", PAYLOAD)
     assert answer.exit == 0 and answer["resumed"] is True and node.content("/opt/bin/k3s") == content_of(old), answer
     node.assert_runs(old)
 
