@@ -24,7 +24,7 @@
  * Says on descriptor 3 that it runs. FAKE_CHILD: the argv[0] of a child that it starts as itself, as k3s does for --log; FAKE_CWD: where that child works.
  * FAKE_THEN: what it executes when SIGUSR1 comes, as the wrapper does when it has unpacked.
  */
-static const char fake_source[] = "#include <signal.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
+static const char fake_source[] = "#include <fcntl.h>\n#include <signal.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
 				  "int main(int argc, char **argv) {\n"
 				  "	char *child = getenv(\"FAKE_CHILD\"), *cwd = getenv(\"FAKE_CWD\"), *then = getenv(\"FAKE_THEN\");\n"
 				  "	sigset_t set;\n"
@@ -44,7 +44,7 @@ static const char fake_source[] = "#include <signal.h>\n#include <stdlib.h>\n#in
 				  "	if (then) {\n"
 				  "		sigwait(&set, &n);\n"
 				  "		unsetenv(\"FAKE_THEN\");\n"
-				  "		execv(then, argv);\n"
+				  "		if (dup2(open(\"/dev/null\", O_WRONLY), 3) == 3) execv(then, argv);\n"
 				  "		return 1;\n"
 				  "	}\n"
 				  "	close(3);\n"
