@@ -429,6 +429,8 @@ static void random_forests_look_as_they_do_to_a_chrooted_process(void **state)
 	struct scratch *s = *state;
 	unsigned found = 0;
 
+	if (under_valgrind())
+		skip();
 	need_root();
 	srand(20240607);
 	for (int i = 0; i < FORESTS; i++) {
@@ -483,6 +485,8 @@ static void nothing_outside_is_reached_while_directories_are_swapped(void **stat
 	pthread_t thread;
 	ino_t canary;
 
+	if (under_valgrind())
+		skip();
 	for (const char *const *d = (const char *const[]){"root", "outside", "root/d", "root/m", "root/m/sub", "root/m/sub/deep", NULL}; *d; d++)
 		assert_int_equal(mkdirat(s->fd, *d, 0755), 0);
 	put_file(s->fd, "outside/canary", "", 0644);
