@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The library has the frozen ABI, and the comparison would see if it had not."""
 import pytest
-from abi_tools import LIBRARY, TOP, copy_tree, opaque_structs, replace, stub_library
+from abi_tools import LIBRARY, TOP, copy_tree, opaque_structs, replace, run, stub_library
 from baseline import ABI, OPAQUE, differences, dump, suppressed
 
 
@@ -54,6 +54,13 @@ def test_control_finds(what, tmp_path):
     for file, old, new in BREAKAGES[what]:
         replace(tree / file, old, new)
     assert differences(tree / ABI, stub_library(tree, tmp_path), tree) != ""
+
+
+def test_control_finds_a_library_without_debug_information(tmp_path):
+    tree = frozen(tmp_path)
+    library = stub_library(tree, tmp_path)
+    assert run("strip", "--strip-debug", library).returncode == 0
+    assert differences(tree / ABI, library, tree) != ""
 
 
 def test_control_lets_opaque_structs_change(tmp_path):
