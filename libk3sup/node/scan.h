@@ -24,7 +24,8 @@ struct k3sup__scan {
 	bool many_versions; /* more than fit */
 };
 
-#define K3SUP__SCAN_BUFFER (1024 * 1024 + 256)
+/* Small enough to stay in a processor's cache between the read and the search. */
+#define K3SUP__SCAN_BUFFER (256 * 1024 + 256)
 
 /* Reads from offset 0 to the end, but no further than limit. buffer: K3SUP__SCAN_BUFFER bytes. 0, -errno, K3SUP_E_CANCELLED and its like. */
 int k3sup__scan(k3sup_op *op, int fd, uint64_t limit, unsigned char *buffer, struct k3sup__scan *scan) _must_check_;
