@@ -35,6 +35,12 @@ const (
 	ErrPayloadArch      Code = C.K3SUP_E_PAYLOAD_ARCH
 	ErrPayloadTruncated Code = C.K3SUP_E_PAYLOAD_TRUNCATED
 	ErrPayloadChanged   Code = C.K3SUP_E_PAYLOAD_CHANGED
+	ErrDigestMismatch   Code = C.K3SUP_E_DIGEST_MISMATCH
+	ErrSums             Code = C.K3SUP_E_SUMS
+	ErrSignature        Code = C.K3SUP_E_SIGNATURE
+	ErrKey              Code = C.K3SUP_E_KEY
+	ErrVersionMismatch  Code = C.K3SUP_E_VERSION_MISMATCH
+	ErrGzip             Code = C.K3SUP_E_GZIP
 	ErrTargetMissing    Code = C.K3SUP_E_TARGET_MISSING
 	ErrTargetDangling   Code = C.K3SUP_E_TARGET_DANGLING
 	ErrTargetLoop       Code = C.K3SUP_E_TARGET_LOOP

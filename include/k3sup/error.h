@@ -33,6 +33,12 @@
 #define K3SUP_E_PAYLOAD_ARCH (-10044)      /* for another architecture */
 #define K3SUP_E_PAYLOAD_TRUNCATED (-10045) /* its own headers promise more bytes than there are */
 #define K3SUP_E_PAYLOAD_CHANGED (-10046)   /* it changed while it was read */
+#define K3SUP_E_DIGEST_MISMATCH (-10047)   /* its SHA-256 is not the expected one, or two expectations disagree */
+#define K3SUP_E_SUMS (-10048)              /* a list of digests that cannot be believed, or does not name the artifact exactly once */
+#define K3SUP_E_SIGNATURE (-10049)         /* it is not signed by the given key, or the signature cannot be read */
+#define K3SUP_E_KEY (-10050)               /* no public key, or none that is strong enough */
+#define K3SUP_E_VERSION_MISMATCH (-10051)  /* it is another version than the expected one */
+#define K3SUP_E_GZIP (-10052)              /* a damaged gzip file, one with something behind its end, or one that unpacks to far too much */
 
 /* about the target, the installed k3s file */
 #define K3SUP_E_TARGET_MISSING (-10060)  /* there is no such file (and none of the usual places has one) */

@@ -165,6 +165,17 @@ void k3sup__hex(const void *bytes, size_t len, char *ret)
 	ret[2 * len] = '\0';
 }
 
+void k3sup__unhex(const char *hex, void *ret, size_t len)
+{
+	unsigned char *b = ret;
+
+	for (size_t i = 0; i < 2 * len; i++) {
+		int value = hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10;
+
+		b[i / 2] = (unsigned char)(i % 2 == 0 ? value << 4 : b[i / 2] | value);
+	}
+}
+
 bool k3sup__is_hex(const char *text, size_t digits)
 {
 	for (size_t i = 0; i < digits; i++)

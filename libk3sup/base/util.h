@@ -67,6 +67,8 @@ int k3sup__read_file(int dirfd, const char *path, size_t max, char **ret_text, s
 
 /* Lowercase hex of bytes; ret has 2 * len + 1 bytes. */
 void k3sup__hex(const void *bytes, size_t len, char *ret);
+/* The other way round; hex is known to be 2 * len lowercase digits. */
+void k3sup__unhex(const char *hex, void *ret, size_t len);
 /* Exactly `digits` lowercase hex digits (the caller knows that so many bytes are there)? */
 bool k3sup__is_hex(const char *text, size_t digits);
 
