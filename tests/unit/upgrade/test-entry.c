@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "../rooms.h"
+
+#include "base/journal.h"
+#include "base/lock.h"
+#include "upgrade/entry.h"
+
+static const struct k3sup__payload one = {.build = {.size = 100, .asset_hash = HASH1, .version = V1, .wrapper = true}};
+static const struct k3sup__payload two = {.build = {.size = 100, .asset_hash = HASH2, .version = V2, .wrapper = true}};
+static const struct k3sup__payload image = {.build = {.size = 100, .version = V1, .inner = true}};
+static const struct k3sup__payload newer_image = {.build = {.size = 100, .version = V2, .inner = true}};
+
+static k3sup__json *read_records(struct scratch *s, k3sup_node *node)
+{
+	k3sup__json *records = NULL;
+	unsigned damaged;
+	int dirfd = -1;
+
+	assert_int_equal(k3sup__state_dir_open(s->op, &node->root, node->state_dir, true, node->trust_flags, &dirfd), 0);
+	assert_int_equal(k3sup__journal_read(s->op, dirfd, &records, &damaged), 0);
+	assert_int_equal(damaged, 0);
+	close(dirfd);
+	return records;
+}
+
+/* What the next run finds. */
+static struct k3sup__entry take_over(struct scratch *s, k3sup_node *node, const struct k3sup__payload *payload)
+{
+	struct k3sup__view view = {.records = read_records(s, node)};
+	struct k3sup__entry entry = {0};
+
+	view.open_entry = k3sup__journal_open_entry(view.records);
+	k3sup__entry_take_over(s->op, &view, payload, &entry);
+	k3sup__json_unref(view.records);
+	return entry;
+}
+
+static void open_entry(struct scratch *s, k3sup_node *node, const struct k3sup__payload *payload, bool prove, struct k3sup__entry *entry)
+{
+	char path[] = INSTALLED;
+	struct k3sup__view view = {.installed.path = path, .build = one.build};
+
+	assert_int_equal(k3sup__entry_open(s->op, node, &view, payload, prove, entry), 0);
+}
+
+static size_t warnings(struct scratch *s)
+{
+	return k3sup__json_len(k3sup__json_member(k3sup__op_facts(s->op), "warnings"));
+}
+
+static int collect_key(const char *key, k3sup__json *value, void *arg)
+{
+	static const char *const known[] = {"op", "event", "verb", "payload", "before", "target", "prove", "reason", "at", "boot_id"};
+
+	(void)value;
+	(void)arg;
+	for (size_t i = 0; i < ELEMENTSOF(known); i++)
+		if (k3sup__streq(key, known[i]))
+			return 0;
+	return 1;
+}
+
+/* No title, no arguments, no environment, no path of the caller: a journal may be shown to others. */
+static void a_record_says_what_and_where_and_nothing_else(void **state)
+{
+	struct scratch *s = *state;
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup__payload from = two;
+	struct k3sup__entry entry = {0};
+	k3sup__json *records, *record;
+	char *text;
+
+	from.shown = "/home/admin/secret-name/k3s";
+	open_entry(s, node, &from, true, &entry);
+	assert_int_equal(strlen(entry.id), 16);
+	assert_int_equal(k3sup__entry_close(s->op, node, K3SUP_E_TIMEOUT, &entry), 0);
+	assert_string_equal(entry.id, "");
+	records = read_records(s, node);
+	assert_int_equal(k3sup__json_len(records), 2);
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(k3sup__json_each(k3sup__json_element(records, i), collect_key, NULL), 0);
+	record = k3sup__json_element(records, 0);
+	assert_string_equal(k3sup__json_text(record, "target"), INSTALLED);
+	assert_string_equal(k3sup__json_text(k3sup__json_member(record, "payload"), "asset_hash"), HASH2);
+	assert_string_equal(k3sup__json_text(k3sup__json_member(record, "before"), "asset_hash"), HASH1);
+	assert_string_equal(k3sup__json_text(k3sup__json_element(records, 1), "reason"), "K3SUP_E_TIMEOUT");
+	text = k3sup__json_dump(records);
+	assert_null(strstr(text, "secret"));
+	free(text);
+	k3sup__json_unref(records);
+	k3sup_node_unref(node);
+}
+
+static void it_is_opened_once_and_closed_once(void **state)
+{
+	struct scratch *s = *state;
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup__entry entry = {0};
+	k3sup__json *records;
+
+	assert_int_equal(k3sup__entry_close(s->op, node, 1, &entry), 0); /* nothing to close, nothing written */
+	open_entry(s, node, &two, true, &entry);
+	open_entry(s, node, &two, true, &entry);
+	assert_int_equal(k3sup__entry_close(s->op, node, 1, &entry), 0);
+	assert_int_equal(k3sup__entry_close(s->op, node, 1, &entry), 0);
+	records = read_records(s, node);
+	assert_int_equal(k3sup__json_len(records), 2);
+	assert_string_equal(k3sup__json_text(k3sup__json_element(records, 1), "reason"), "done");
+	assert_null(k3sup__journal_open_entry(records));
+	k3sup__json_unref(records);
+	k3sup_node_unref(node);
+}
+
+static void the_same_payload_goes_on(void **state)
+{
+	struct scratch *s = *state;
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup__entry entry = {0}, next = take_over(s, node, &two);
+
+	assert_false(next.resumed || next.older);
+	open_entry(s, node, &two, true, &entry);
+	next = take_over(s, node, &two);
+	assert_true(next.resumed && next.older && next.prove);
+	assert_string_equal(next.id, entry.id);
+	assert_int_equal(warnings(s), 0);
+	assert_int_equal(k3sup__entry_close(s->op, node, 1, &next), 0);
+	entry = (struct k3sup__entry){0};
+	open_entry(s, node, &image, false, &entry); /* one without an archive is known by size and version */
+	next = take_over(s, node, &newer_image);
+	assert_false(next.resumed);
+	next = take_over(s, node, &one);
+	assert_false(next.resumed);
+	next = take_over(s, node, &image);
+	assert_true(next.resumed && !next.prove);
+	k3sup_node_unref(node);
+}
+
+static void another_payload_is_told_and_its_success_closes_all(void **state)
+{
+	struct scratch *s = *state;
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup__entry first = {0}, next, last;
+	k3sup__json *records;
+
+	open_entry(s, node, &two, true, &first);
+	next = take_over(s, node, &one);
+	assert_true(next.older && !next.resumed && !next.id[0]);
+	assert_int_equal(warnings(s), 1);
+	/* What fails without having touched anything leaves the earlier one as it was. */
+	open_entry(s, node, &one, true, &next);
+	assert_int_equal(k3sup__entry_close(s->op, node, -ENOSPC, &next), 0);
+	last = take_over(s, node, &two);
+	assert_true(last.resumed);
+	assert_string_equal(last.id, first.id);
+	/* What succeeds closes it. */
+	next = take_over(s, node, &one);
+	open_entry(s, node, &one, true, &next);
+	assert_int_equal(k3sup__entry_close(s->op, node, 0, &next), 0);
+	records = read_records(s, node);
+	assert_null(k3sup__journal_open_entry(records));
+	assert_int_equal(k3sup__json_len(records), 6);
+	assert_string_equal(k3sup__json_text(k3sup__json_element(records, 5), "reason"), "superseded");
+	assert_string_equal(k3sup__json_text(k3sup__json_element(records, 5), "op"), first.id);
+	k3sup__json_unref(records);
+	k3sup_node_unref(node);
+}
+
+static void a_journal_that_cannot_be_written_is_an_error(void **state)
+{
+	struct scratch *s = *state;
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup__entry entry = {0};
+	char path[] = INSTALLED;
+	struct k3sup__view view = {.installed.path = path};
+
+	k3sup__json_unref(read_records(s, node));
+	assert_int_equal(symlinkat("/etc/passwd", s->fd, "var/lib/k3sup/journal"), 0);
+	assert_int_equal(k3sup__entry_open(s->op, node, &view, &two, true, &entry), K3SUP_E_STATE_DIR);
+	assert_string_equal(entry.id, "");
+	k3sup_node_unref(node);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		scratch_test(a_record_says_what_and_where_and_nothing_else),
+		scratch_test(it_is_opened_once_and_closed_once),
+		scratch_test(the_same_payload_goes_on),
+		scratch_test(another_payload_is_told_and_its_success_closes_all),
+		scratch_test(a_journal_that_cannot_be_written_is_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
