@@ -6,12 +6,19 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *restart = "auto";
+static const char *sha256, *sums, *signature, *key, *expect_version;
 static int64_t stable_ms = 20000, wait_lock_ms;
 
 static const struct cli_option options[] = {
+	{"sha256", CLI_TEXT, &sha256, "HEX", "the SHA-256 that FILE must have (of what comes out of it, if it is a gzip file)"},
+	{"sums", CLI_TEXT, &sums, "FILE", "a list as k3s publishes them (sha256sum-amd64.txt); it has to name k3s for this architecture once"},
+	{"signature", CLI_TEXT, &signature, "FILE", "a signature of the list, or without a list of FILE (Ed25519: of its 32-byte SHA-256)"},
+	{"key", CLI_TEXT, &key, "PEM", "the public key for it: Ed25519, ECDSA or RSA"},
+	{"expect-version", CLI_TEXT, &expect_version, "VERSION", "the version that FILE must be, v1.30.4+k3s1 or v1.30.4-k3s1"},
 	{"restart", CLI_TEXT, &restart, "auto|signal|none", "how k3s is restarted; none: only the file is replaced (default auto)"},
 	{"stable", CLI_SECONDS, &stable_ms, "SECONDS", "how long the new k3s must have stayed to count as proven (default 20)"},
 	{"wait-lock", CLI_SECONDS, &wait_lock_ms, "SECONDS", "how long to wait while another run holds the lock (default 0: exit 5)"},
@@ -35,6 +42,21 @@ static int64_t explicit_ms(int64_t ms)
 	return ms == 0 ? -1 : ms;
 }
 
+/* What the library would refuse with -EINVAL; the program ends here then. */
+static void check_terms(struct cli *cli)
+{
+	int32_t order;
+
+	if (!signature != !key)
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, signature ? "--signature needs --key" : "--key needs --signature"));
+	if (sha256 && (strlen(sha256) != 64 || strspn(sha256, "0123456789abcdefABCDEF") != 64))
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--sha256 is 64 hex digits, not '%s'", sha256));
+	if (expect_version && k3sup_version_compare(expect_version, expect_version, &order) < 0)
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--expect-version: '%s' is not a version", expect_version));
+	if ((sums && !*sums) || (signature && (!*signature || !*key)))
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--sums, --signature and --key name files; an empty text is none"));
+}
+
 static void print(k3sup_doc *doc)
 {
 	const char *version = cli_text(doc, "/wanted/version", "the payload's build");
@@ -49,6 +71,8 @@ static void print(k3sup_doc *doc)
 		printf("replaced: %s is %s\n", cli_text(doc, "/installed/path", "k3s"), version);
 	if (cli_text(doc, "/backup/path", NULL))
 		printf("backup: %s\n", cli_text(doc, "/backup/path", ""));
+	if (strcmp(cli_text(doc, "/authenticated", "none"), "none") != 0)
+		printf("authenticated by %s\n", cli_text(doc, "/authenticated", ""));
 }
 
 int main(int argc, char **argv)
@@ -61,6 +85,8 @@ int main(int argc, char **argv)
 			 "cuts it, one more run reaches the goal.",
 		.examples = "  k3sup-upgrade /opt/k3s\n"
 			    "  k3sup-upgrade --root /host --wait-lock 60 --json /opt/k3s\n"
+			    "  k3sup-upgrade --sums /opt/sha256sum-amd64.txt --expect-version v1.31.2+k3s1 /opt/k3s\n"
+			    "  k3sup-upgrade --sums sha256sum-amd64.txt --signature sha256sum-amd64.txt.sig --key /etc/k3s.pem k3s.gz\n"
 			    "  k3sup-upgrade --k3s /usr/local/bin/k3s --restart none ./k3s\n",
 		.options = options,
 		.n_options = sizeof(options) / sizeof(options[0]),
@@ -77,10 +103,16 @@ int main(int argc, char **argv)
 	opts.timeout_ms = cli.timeout_ms;
 	opts.stable_ms = explicit_ms(stable_ms);
 	opts.wait_lock_ms = wait_lock_ms;
+	opts.sha256 = sha256;
+	opts.sums = sums;
+	opts.signature = signature;
+	opts.key = key;
+	opts.expect_version = expect_version;
 	if (cli.timeout_ms == 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--timeout must be more than 0");
 	if (restart_of(restart, &opts.restart) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, signal or none, not '%s'", restart);
+	check_terms(&cli);
 	if (!*opts.payload)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "FILE is empty; see --help");
 

@@ -166,6 +166,12 @@ type SwapOptions struct {
 	Payload     string
 	PayloadFile *os.File
 	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: for ever
+
+	SHA256        string // of the payload (unpacked, if it is a gzip file), or ""
+	Sums          string // a list as k3s publishes them (sha256sum-amd64.txt), or ""
+	Signature     string // of the list, or without one of the payload, or ""
+	Key           string // the public key for it (PEM), or ""
+	ExpectVersion string // or ""
 }
 
 // Swap makes the installed k3s file be the payload. Nothing is restarted.
@@ -173,7 +179,9 @@ func (n *Node) Swap(o SwapOptions) (*Op, error) {
 	var text texts
 	defer text.free()
 	defer runtime.KeepAlive(o.PayloadFile)
-	opts := C.struct_k3sup_swap_opts{struct_size: C.sizeof_struct_k3sup_swap_opts, wait_lock_ms: ms(o.WaitLock), payload: text.add(o.Payload)}
+	opts := C.struct_k3sup_swap_opts{struct_size: C.sizeof_struct_k3sup_swap_opts, wait_lock_ms: ms(o.WaitLock), payload: text.add(o.Payload),
+		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
+		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_SWAP_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}
@@ -199,6 +207,12 @@ type UpgradeOptions struct {
 	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: as long as Timeout allows
 	Stable      time.Duration // how long the new k3s must have stayed; 0: 20 s, below 0: being there once is enough
 	Restart     Restart
+
+	SHA256        string // of the payload (unpacked, if it is a gzip file), or ""
+	Sums          string // a list as k3s publishes them (sha256sum-amd64.txt), or ""
+	Signature     string // of the list, or without one of the payload, or ""
+	Key           string // the public key for it (PEM), or ""
+	ExpectVersion string // or ""
 }
 
 // Upgrade makes the running k3s be the payload's build.
@@ -207,7 +221,9 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 	defer text.free()
 	defer runtime.KeepAlive(o.PayloadFile)
 	opts := C.struct_k3sup_upgrade_opts{struct_size: C.sizeof_struct_k3sup_upgrade_opts, timeout_ms: ms(o.Timeout),
-		wait_lock_ms: ms(o.WaitLock), stable_ms: ms(o.Stable), payload: text.add(o.Payload), restart: C.uint32_t(o.Restart)}
+		wait_lock_ms: ms(o.WaitLock), stable_ms: ms(o.Stable), payload: text.add(o.Payload), restart: C.uint32_t(o.Restart),
+		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
+		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}

@@ -246,6 +246,45 @@ func TestNullBytesDoNotShortenAPath(t *testing.T) {
 	})
 }
 
+func TestWhatAPayloadHasToBeReachesTheLibrary(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for the node's lock")
+	}
+	payload := standin(t, "v1.30.4+k3s1")
+	ctx, err := NewContext(ContextOptions{})
+	must(t, err)
+	defer ctx.Close()
+	n, err := ctx.Node(NodeOptions{Root: t.TempDir()})
+	must(t, err)
+	defer n.Close()
+	verbs := map[string]func(sha256, sums, signature, key, version string) (*Op, error){
+		"swap": func(sha256, sums, signature, key, version string) (*Op, error) {
+			return n.Swap(SwapOptions{Payload: payload, SHA256: sha256, Sums: sums, Signature: signature, Key: key, ExpectVersion: version})
+		},
+		"upgrade": func(sha256, sums, signature, key, version string) (*Op, error) {
+			return n.Upgrade(UpgradeOptions{Payload: payload, SHA256: sha256, Sums: sums, Signature: signature, Key: key, ExpectVersion: version})
+		},
+	}
+	for name, verb := range verbs {
+		for _, c := range []struct {
+			sums, signature, key, version string
+			want                          Code
+		}{{"", "", "", "v1.30.5-k3s1", ErrVersionMismatch}, {"/missing", "", "", "", ErrSums}, {"", "/missing", "/missing", "", ErrKey}} {
+			op, err := verb("", c.sums, c.signature, c.key, c.version)
+			must(t, err)
+			if _, err := op.Wait(context.Background()); !errors.Is(err, c.want) {
+				t.Error(name, c, err)
+			}
+			must(t, op.Close())
+		}
+		for _, c := range [][3]string{{"abc", "", ""}, {"", "/missing", ""}, {"", "", "/missing"}} {
+			if _, err := verb(c[0], "", c[1], c[2], ""); !errors.Is(err, syscall.EINVAL) {
+				t.Error(name, c, err)
+			}
+		}
+	}
+}
+
 func TestTheContextLivesAsLongAsItsOperations(t *testing.T) {
 	before := descriptors(t)
 	both(t, func(t *testing.T, ctx *Context) {

@@ -25,6 +25,12 @@ struct k3sup_upgrade_opts {
 	const char *reserved; /* NULL */
 	int32_t payload_fd;   /* an open regular file, read from its offset 0; stays the caller's */
 	uint32_t restart;     /* K3SUP_RESTART_* */
+	const char *sha256;         /* NULL, or the SHA-256 it must have: 64 hex digits */
+	const char *sums;           /* NULL, or a list as k3s publishes them (sha256sum-amd64.txt), a path of the caller; names it by its architecture */
+	const char *signature;      /* NULL, or a signature (raw or base64) of the list, or without a list of the payload; a path of the caller */
+	const char *key;            /* the public key for it (PEM); a path of the caller that nobody but root can change */
+	const char *expect_version; /* NULL, or the version it must be; "v1.30.4-k3s1", as image tags are written, will do */
+	const char *reserved2;      /* NULL */
 };
 
 struct k3sup_state_opts {
@@ -58,6 +64,7 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change. An upgrade that was cut, or that could not be proven, leaves
  * an open entry in the journal (the state's flag "open-operation"), until a run proves.
  *
+ * The payload is authenticated as in k3sup_swap(), also where it is installed already.
  * Points of no return: the rename (see k3sup_swap()), and the signal; after the signal the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor starts it, and it is told once.
  * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated. Status: 1 changed, 0 already so.

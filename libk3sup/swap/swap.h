@@ -7,9 +7,7 @@
 
 #include <k3sup/swap.h>
 
-#include "base/digest.h"
-#include "node/build.h"
-#include "node/node.h"
+#include "swap/authentic.h"
 
 #define K3SUP__BACKUP_SUFFIX ".k3sup-backup"
 
@@ -17,10 +15,11 @@
 struct k3sup__source {
 	char *path; /* NULL if fd is given */
 	int fd;     /* a duplicate of the caller's, or -1 */
+	struct k3sup__terms terms;
 };
 
-/* Copies what the caller gave. 0, -EINVAL (neither a path nor a descriptor), -EBADF, -ENOMEM. */
-int k3sup__source_take(const char *path, bool has_fd, int fd, struct k3sup__source *ret) _must_check_;
+/* Copies what the caller gave; terms may be NULL. 0, -EINVAL (neither a path nor a descriptor; terms that contradict each other), -EBADF, -ENOMEM. */
+int k3sup__source_take(const char *path, bool has_fd, int fd, const struct k3sup__given_terms *terms, struct k3sup__source *ret) _must_check_;
 void k3sup__source_clear(struct k3sup__source *source);
 
 /* A payload that was opened and looked at: a whole k3s binary for this machine. */
@@ -28,18 +27,26 @@ struct k3sup__payload {
 	int fd;
 	const char *shown; /* the path, or "the given descriptor"; borrowed from the source */
 	struct stat st;
-	struct k3sup__build build; /* without digest: that is counted over the bytes that are written */
+	struct k3sup__build build;      /* without digest: that is counted over the bytes that are written */
+	char sha256[K3SUP__SHA256_HEX]; /* of a private copy, "" for the file itself: that can change */
+	struct k3sup__proof *proof;     /* what the bytes have to be; NULL before it was loaded */
 };
 #define K3SUP__PAYLOAD_NONE ((struct k3sup__payload){.fd = -1})
 
-/* Reports what is known of it as "wanted", also of one that is refused. */
+/*
+ * Reports what is known of it as "wanted", also of one that is refused. What is packed, or is not trusted but bound by its terms, becomes a private copy, verified here.
+ * Anything else is verified by the bytes that count: those that are compared with the installed file, or those that are installed.
+ */
 int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *ret) _must_check_;
 /* Writes wanted into the facts. sha256: NULL if it was not counted. */
 void k3sup__wanted_report(k3sup_op *op, const struct k3sup__payload *payload, const char *sha256);
 void k3sup__payload_clear(struct k3sup__payload *payload);
 
-/* 1 if the file at target has the payload's bytes, 0 if not, or a negative code. */
-int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target) _must_check_;
+/* 1 if the file at target has the payload's bytes, 0 if not, or a negative code. sha256: of the bytes that were compared, if it is 1 and the terms ask for it; else "". */
+int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target,
+	char sha256[static K3SUP__SHA256_HEX]) _must_check_;
+/* Are these bytes what the terms demand? sha256 "": nothing was counted, since nothing is demanded. 0, K3SUP_E_DIGEST_MISMATCH, K3SUP_E_SIGNATURE. */
+int k3sup__payload_prove(k3sup_op *op, const struct k3sup__payload *payload, const char sha256[static K3SUP__SHA256_HEX]) _must_check_;
 
 /* The name of the backup, beside the target; owned text. */
 char *k3sup__swap_backup_name(const char *name);

@@ -23,19 +23,23 @@ static void report(k3sup_op *op, const struct k3sup__payload *payload, const str
 		k3sup__json_set_str(installed, "sha256", swapped->sha256);
 	k3sup__json_set_str(installed, "path", target->path);
 	k3sup__json_set(k3sup__op_facts(op), "installed", installed);
-	k3sup__json_set_str(k3sup__op_facts(op), "authenticated", "none");
+	k3sup__proof_report(op, payload->proof);
 	k3sup__swapped_report(op, payload, swapped);
 }
 
 static int swap_to(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target)
 {
 	struct k3sup__swapped swapped = {0};
-	int r = k3sup__swap_is_same(op, payload, target);
+	char same[K3SUP__SHA256_HEX];
+	int r = k3sup__swap_is_same(op, payload, target, same);
 
-	if (r > 0)
-		r = k3sup__swap_leftovers(op, target, true);
-	else if (r == 0)
+	if (r > 0) {
+		r = k3sup__payload_prove(op, payload, same);
+		if (r >= 0)
+			r = k3sup__swap_leftovers(op, target, true);
+	} else if (r == 0) {
 		r = k3sup__swap_run(op, payload, target, &swapped);
+	}
 	if (r >= 0 || swapped.renamed)
 		report(op, payload, target, &swapped);
 	k3sup__swapped_clear(&swapped);
@@ -105,15 +109,18 @@ static const struct k3sup__op_class class = {
 int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **ret_op)
 {
 	struct k3sup_swap_opts o;
+	struct k3sup__given_terms terms;
 	struct k3sup__source source;
 	struct swap_state *s;
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD) : -EINVAL;
 
-	if (r >= 0 && (o.reserved || o.reserved2))
+	if (r >= 0 && (o.reserved || o.reserved2 || o.reserved3))
 		r = -EINVAL;
-	if (r >= 0)
-		r = k3sup__source_take(o.payload, o.flags & K3SUP_SWAP_PAYLOAD_FD, o.payload_fd, &source);
+	if (r >= 0) {
+		terms = (struct k3sup__given_terms){o.sha256, o.sums, o.signature, o.key, o.expect_version};
+		r = k3sup__source_take(o.payload, o.flags & K3SUP_SWAP_PAYLOAD_FD, o.payload_fd, &terms, &source);
+	}
 	if (r < 0)
 		return r;
 	r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);

@@ -54,7 +54,7 @@ int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts, k3sup_op 
 	if (r >= 0 && o.reserved)
 		r = -EINVAL;
 	if (r >= 0 && o.payload)
-		r = k3sup__source_take(o.payload, false, -1, &source);
+		r = k3sup__source_take(o.payload, false, -1, NULL, &source);
 	if (r >= 0)
 		r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
 	if (r < 0) {

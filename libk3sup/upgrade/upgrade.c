@@ -96,6 +96,8 @@ static int work_look(k3sup_op *op)
 	r = k3sup__payload_load(op, node, &s->source, &s->payload);
 	if (r >= 0)
 		r = k3sup__view_take(op, node, &s->payload, &s->view);
+	if (r >= 0 && s->view.same == 1)
+		r = k3sup__payload_prove(op, &s->payload, s->view.same_sha256);
 	if (r >= 0)
 		r = decide(op, s);
 	if (r >= 0)
@@ -304,7 +306,7 @@ static int work_report(k3sup_op *op)
 	k3sup__json_set_bool(facts, "changed", has_changed(s));
 	k3sup__json_set_bool(facts, "resumed", s->entry.resumed);
 	k3sup__json_set_int(facts, "downtime_ms", k3sup__op_downtime(op) < 0 ? 0 : k3sup__op_downtime(op));
-	k3sup__json_set_str(facts, "authenticated", "none");
+	k3sup__proof_report(op, s->payload.proof);
 	return r;
 }
 
@@ -441,15 +443,18 @@ static const struct k3sup__op_class class = {
 int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup_op **ret_op)
 {
 	struct k3sup_upgrade_opts o;
+	struct k3sup__given_terms terms;
 	struct k3sup__source source;
 	struct upgrade_state *s;
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_UPGRADE_PAYLOAD_FD) : -EINVAL;
 
-	if (r >= 0 && (o.restart > K3SUP_RESTART_NONE || o.reserved))
+	if (r >= 0 && (o.restart > K3SUP_RESTART_NONE || o.reserved || o.reserved2))
 		r = -EINVAL;
-	if (r >= 0)
-		r = k3sup__source_take(o.payload, o.flags & K3SUP_UPGRADE_PAYLOAD_FD, o.payload_fd, &source);
+	if (r >= 0) {
+		terms = (struct k3sup__given_terms){o.sha256, o.sums, o.signature, o.key, o.expect_version};
+		r = k3sup__source_take(o.payload, o.flags & K3SUP_UPGRADE_PAYLOAD_FD, o.payload_fd, &terms, &source);
+	}
 	if (r < 0)
 		return r;
 	r = k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);

@@ -139,7 +139,7 @@ static int compare(k3sup_op *op, const struct k3sup__payload *payload, struct k3
 	v->same = -1;
 	if (!payload)
 		return 0;
-	v->same = v->installed.fd >= 0 ? k3sup__swap_is_same(op, payload, &v->installed) : 0;
+	v->same = v->installed.fd >= 0 ? k3sup__swap_is_same(op, payload, &v->installed, v->same_sha256) : 0;
 	return v->same < 0 ? v->same : 0;
 }
 

@@ -17,11 +17,12 @@ struct k3sup__view {
 	k3sup__json *files;            /* the paths, if several could be it; else NULL */
 	struct k3sup__build build;     /* of the installed file */
 	struct k3sup__sighting sighting;
-	int running_error; /* 0, K3SUP_E_NO_K3S or K3SUP_E_AMBIGUOUS */
-	bool unpacking;    /* some k3s is still being unpacked */
-	bool pending;      /* some running k3s is not the installed build */
-	int same;          /* -1: no payload to compare with; 0; 1: installed is the payload */
-	int leftovers;     /* of a cut swap beside the installed file */
+	int running_error;                   /* 0, K3SUP_E_NO_K3S or K3SUP_E_AMBIGUOUS */
+	bool unpacking;                      /* some k3s is still being unpacked */
+	bool pending;                        /* some running k3s is not the installed build */
+	int same;                            /* -1: no payload to compare with; 0; 1: installed is the payload */
+	char same_sha256[K3SUP__SHA256_HEX]; /* with same 1: of the bytes that were compared, if the payload's terms ask for it */
+	int leftovers;                       /* of a cut swap beside the installed file */
 	char *data_dir;
 	const char *data_dir_source;
 	k3sup__json *records;    /* the journal */

@@ -64,14 +64,19 @@ class WaitRunningOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("stable_ms", c_int64), ("previous", ptr), ("asset_hash", c_char_p))
 
 
+# How the payload is authenticated.
+_TERMS: List[Tuple[str, Any]] = [("sha256", c_char_p), ("sums", c_char_p), ("signature", c_char_p), ("key", c_char_p),
+                                 ("expect_version", c_char_p)]
+
+
 class SwapOpts(Sized):
     _fields_ = _struct(("wait_lock_ms", c_int64), ("payload", c_char_p), ("reserved", c_char_p), ("payload_fd", c_int32),
-                       ("reserved2", c_uint32))
+                       ("reserved2", c_uint32), *_TERMS, ("reserved3", c_char_p))
 
 
 class UpgradeOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("payload", c_char_p),
-                       ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32))
+                       ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32), *_TERMS, ("reserved2", c_char_p))
 
 
 class StateOpts(Sized):

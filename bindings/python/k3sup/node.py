@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import ctypes
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from . import _ffi
 from ._core import Handle, Path, Payload, encode_opt, ms, payload_of
@@ -73,18 +73,30 @@ class Node(Handle):
             opts.previous = previous._ptr
             return self._start(lib.k3sup_wait_running, opts)
 
-    def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0) -> Op:
-        """Make the installed k3s file be the payload (a path, a descriptor, an open file). Nothing is restarted."""
+    def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0, sha256: Optional[str] = None, sums: Optional[Path] = None,
+             signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
+        """Make the installed k3s file be the payload (a path, a descriptor, an open file; plain or gzip). Nothing is restarted.
+        `sha256`, `sums` (a list) and `signature` with `key` say which bytes it must be, `expect_version` which version."""
         path, fd, flags = payload_of(payload, SWAP_PAYLOAD_FD)
-        return self._start(lib.k3sup_swap, _ffi.SwapOpts(flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0)))
+        return self._start(lib.k3sup_swap, _ffi.SwapOpts(
+            flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0),
+            **_terms(sha256, sums, signature, key, expect_version)))
 
     def upgrade(self, payload: Payload, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
-                restart: Restart = Restart.AUTO) -> Op:
-        """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds. `timeout` bounds everything."""
+                restart: Restart = Restart.AUTO, sha256: Optional[str] = None, sums: Optional[Path] = None, signature: Optional[Path] = None,
+                key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
+        """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds. `timeout` bounds everything.
+        What the payload has to be: as in swap()."""
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
-            stable_ms=_stable(stable), restart=restart))
+            stable_ms=_stable(stable), restart=restart, **_terms(sha256, sums, signature, key, expect_version)))
+
+
+def _terms(sha256: Optional[str], sums: Optional[Path], signature: Optional[Path], key: Optional[Path],
+           expect_version: Optional[str]) -> Dict[str, Optional[bytes]]:
+    return {"sha256": encode_opt(sha256), "sums": encode_opt(sums), "signature": encode_opt(signature), "key": encode_opt(key),
+            "expect_version": encode_opt(expect_version)}
 
 
 def _stable(seconds: float) -> int:

@@ -365,6 +365,22 @@ def test_progress_is_told(ctx, standin):
 
 
 @needs_root
+@pytest.mark.parametrize("verb", ["swap", "upgrade"])
+def test_what_a_payload_has_to_be_reaches_the_library(ctx, root, standin, tmp_path, verb):
+    payload, start = standin("v1.30.4+k3s1"), getattr(ctx.node(root=root), verb)
+    missing = str(tmp_path / "missing")
+    for terms, code in (({"expect_version": "v1.30.5-k3s1"}, Code.VERSION_MISMATCH), ({"sums": missing}, Code.SUMS),
+                        ({"signature": missing, "key": missing}, Code.KEY)):
+        with pytest.raises(k3sup.K3supError) as caught:
+            start(payload, **terms).wait()
+        assert caught.value.code == code, terms
+    for terms in ({"sha256": "abc"}, {"key": missing}, {"signature": missing}):
+        with pytest.raises(OSError) as refused:
+            start(payload, **terms)
+        assert refused.value.errno == errno.EINVAL, terms
+
+
+@needs_root
 def test_an_exception_in_progress_stops_the_operation_and_comes_out_of_wait(ctx, root, standin):
     class Odd(BaseException):
         pass
