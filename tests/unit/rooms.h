@@ -239,6 +239,26 @@ static inline const char *bin_of(const struct unit *u)
 	return u->stubborn || is_content(u->s, u->file, 1) ? BIN1 : BIN2;
 }
 
+static volatile pid_t unit_child;
+
+static inline void unit_mask(int how)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigprocmask(how, &set, NULL);
+}
+
+/* The supervisor ends when what it started has ended. */
+static inline void unit_end(int signo)
+{
+	(void)signo;
+	if (unit_child > 0 && kill(unit_child, SIGKILL) == 0)
+		(void)waitpid(unit_child, NULL, 0);
+	_exit(0);
+}
+
 static inline void unit_exec(const struct unit *u, int ready)
 {
 	_free_ char *program = u->image ? below(u->s, u->image) : k3sup__fmt("%s%s/k3s-%s", u->s->path, bin_of(u), u->role);
@@ -248,6 +268,7 @@ static inline void unit_exec(const struct unit *u, int ready)
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	(void)signal(SIGTERM, u->deaf ? SIG_IGN : SIG_DFL);
+	unit_mask(SIG_UNBLOCK);
 	if (dup2(ready, 3) == 3)
 		execve(program, (char *const *)(uintptr_t)argv, env);
 	_exit(1);
@@ -256,17 +277,20 @@ static inline void unit_exec(const struct unit *u, int ready)
 static inline void unit_main(const struct unit *u, int ready)
 {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)signal(SIGTERM, unit_end);
 	pause_ms(u->first_ms);
 	for (int n = 0;; n++) {
-		pid_t pid = fork();
-
-		if (pid == 0)
+		unit_mask(SIG_BLOCK);
+		unit_child = fork();
+		if (unit_child == 0)
 			unit_exec(u, ready);
+		unit_mask(SIG_UNBLOCK);
 		if (n > 0 && u->die_ms) {
 			pause_ms(u->die_ms);
-			(void)kill(pid, SIGKILL);
+			(void)kill(unit_child, SIGKILL);
 		}
-		(void)waitpid(pid, NULL, 0);
+		(void)waitpid(unit_child, NULL, 0);
+		unit_child = 0;
 		if (u->once)
 			for (;;)
 				pause();
@@ -311,7 +335,7 @@ static inline void unit_start(const struct scratch *s, struct unit *u)
 
 static inline void unit_stop(struct unit *u)
 {
-	(void)kill(u->pid, SIGKILL); /* what it started ends with it */
+	(void)kill(u->pid, SIGTERM);
 	(void)waitpid(u->pid, NULL, 0);
 	close(u->ready);
 }
