@@ -12,8 +12,10 @@
 static const char *restart = "auto";
 static const char *sha256, *sums, *signature, *key, *expect_version;
 static int64_t stable_ms = 20000, wait_lock_ms;
+static bool check, allow_downgrade, allow_skip_minor, allow_package_owned;
 
 static const struct cli_option options[] = {
+	{"check", CLI_FLAG, &check, NULL, "decide only: say all that an upgrade would be refused for; change nothing"},
 	{"sha256", CLI_TEXT, &sha256, "HEX", "the SHA-256 that FILE must have (of what comes out of it, if it is a gzip file)"},
 	{"sums", CLI_TEXT, &sums, "FILE", "a list as k3s publishes them (sha256sum-amd64.txt); it has to name k3s for this architecture once"},
 	{"signature", CLI_TEXT, &signature, "FILE", "a signature of the list, or without a list of FILE (Ed25519: of its 32-byte SHA-256)"},
@@ -21,6 +23,9 @@ static const struct cli_option options[] = {
 	{"expect-version", CLI_TEXT, &expect_version, "VERSION", "the version that FILE must be, v1.30.4+k3s1 or v1.30.4-k3s1"},
 	{"restart", CLI_TEXT, &restart, "auto|signal|none", "how k3s is restarted; none: only the file is replaced (default auto)"},
 	{"stable", CLI_SECONDS, &stable_ms, "SECONDS", "how long the new k3s must have stayed to count as proven (default 20)"},
+	{"allow-downgrade", CLI_FLAG, &allow_downgrade, NULL, "an older build, pre-release or packaging; lowers the floor, too"},
+	{"allow-skip-minor", CLI_FLAG, &allow_skip_minor, NULL, "skip minor versions"},
+	{"allow-package-owned", CLI_FLAG, &allow_package_owned, NULL, "replace a file that belongs to a package"},
 	{"wait-lock", CLI_SECONDS, &wait_lock_ms, "SECONDS", "how long to wait while another run holds the lock (default 0: exit 5)"},
 };
 
@@ -75,6 +80,25 @@ static void print(k3sup_doc *doc)
 		printf("authenticated by %s\n", cli_text(doc, "/authenticated", ""));
 }
 
+static void print_checks(k3sup_doc *doc)
+{
+	for (int64_t i = 0; i < k3sup_doc_len(doc, "/checks"); i++) {
+		k3sup_doc *one = NULL;
+		char path[32];
+
+		snprintf(path, sizeof(path), "/checks/%lld", (long long)i);
+		if (k3sup_doc_get(doc, path, &one) == 0)
+			printf("%-8s %-20s %s\n", cli_text(one, "/decision", "?"), cli_text(one, "/name", "?"), cli_text(one, "/text", "?"));
+		k3sup_doc_unref(one);
+	}
+}
+
+static uint32_t flags(void)
+{
+	return (check ? K3SUP_UPGRADE_CHECK : 0) | (allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) |
+	       (allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) | (allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli = {
@@ -84,6 +108,7 @@ int main(int argc, char **argv)
 			 "supervisor has started the new one, and proves that it is the wanted build and stays. Does only what is missing; whatever\n"
 			 "cuts it, one more run reaches the goal.",
 		.examples = "  k3sup-upgrade /opt/k3s\n"
+			    "  k3sup-upgrade --check /opt/k3s\n"
 			    "  k3sup-upgrade --root /host --wait-lock 60 --json /opt/k3s\n"
 			    "  k3sup-upgrade --sums /opt/sha256sum-amd64.txt --expect-version v1.31.2+k3s1 /opt/k3s\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --signature sha256sum-amd64.txt.sig --key /etc/k3s.pem k3s.gz\n"
@@ -100,6 +125,7 @@ int main(int argc, char **argv)
 	if (r != argc - 1)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, r == argc ? "which FILE? see --help" : "one FILE, please; see --help");
 	opts.payload = argv[r];
+	opts.flags = flags();
 	opts.timeout_ms = cli.timeout_ms;
 	opts.stable_ms = explicit_ms(stable_ms);
 	opts.wait_lock_ms = wait_lock_ms;
@@ -122,7 +148,9 @@ int main(int argc, char **argv)
 		r = cli_wait(&cli, op, cli.timeout_ms + 30000); /* it ends by its own deadline; more is a hanging file system */
 	if (!op)
 		return cli_fail(&cli, cli_exit_of(r, NULL), r, "%s", k3sup_strerror(r));
-	if (r >= 0 && !cli.json)
+	if (check && !cli.json)
+		print_checks(k3sup_op_result(op));
+	else if (r >= 0 && !cli.json)
 		print(k3sup_op_result(op));
 	r = cli_finish(&cli, cli_exit_of(r, k3sup_op_result(op)), op);
 	k3sup_op_unref(op);

@@ -167,6 +167,8 @@ type SwapOptions struct {
 	PayloadFile *os.File
 	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: for ever
 
+	AllowDowngrade, AllowSkipMinor, AllowPackageOwned bool
+
 	SHA256        string // of the payload (unpacked, if it is a gzip file), or ""
 	Sums          string // a list as k3s publishes them (sha256sum-amd64.txt), or ""
 	Signature     string // of the list, or without one of the payload, or ""
@@ -184,6 +186,15 @@ func (n *Node) Swap(o SwapOptions) (*Op, error) {
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_SWAP_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
+	}
+	if o.AllowDowngrade {
+		opts.flags |= C.K3SUP_SWAP_ALLOW_DOWNGRADE
+	}
+	if o.AllowSkipMinor {
+		opts.flags |= C.K3SUP_SWAP_ALLOW_SKIP_MINOR
+	}
+	if o.AllowPackageOwned {
+		opts.flags |= C.K3SUP_SWAP_ALLOW_PACKAGE_OWNED
 	}
 	return n.start("swap", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_swap(n.c, &opts, ret) })
 }
@@ -207,6 +218,9 @@ type UpgradeOptions struct {
 	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: as long as Timeout allows
 	Stable      time.Duration // how long the new k3s must have stayed; 0: 20 s, below 0: being there once is enough
 	Restart     Restart
+	Check       bool // only decide whether it would be refused ("/checks"): takes no lock, changes nothing
+
+	AllowDowngrade, AllowSkipMinor, AllowPackageOwned bool
 
 	SHA256        string // of the payload (unpacked, if it is a gzip file), or ""
 	Sums          string // a list as k3s publishes them (sha256sum-amd64.txt), or ""
@@ -226,6 +240,18 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
+	}
+	if o.Check {
+		opts.flags |= C.K3SUP_UPGRADE_CHECK
+	}
+	if o.AllowDowngrade {
+		opts.flags |= C.K3SUP_UPGRADE_ALLOW_DOWNGRADE
+	}
+	if o.AllowSkipMinor {
+		opts.flags |= C.K3SUP_UPGRADE_ALLOW_SKIP_MINOR
+	}
+	if o.AllowPackageOwned {
+		opts.flags |= C.K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED
 	}
 	return n.start("upgrade", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_upgrade(n.c, &opts, ret) })
 }

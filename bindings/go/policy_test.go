@@ -3,7 +3,9 @@
 package k3sup
 
 import (
+	"context"
 	"errors"
+	"os"
 	"syscall"
 	"testing"
 )
@@ -42,6 +44,48 @@ func TestPolicy(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := PolicyCheck(PolicyOptions{Role: "a\x00b"}); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+}
+
+// A check that refuses and one that allows, then a swap that does what was allowed.
+func TestWhatIsAllowed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the lock lies in a directory that must be root's")
+	}
+	root := t.TempDir()
+	must(t, os.MkdirAll(root+"/usr/local/bin", 0o755))
+	must(t, os.MkdirAll(root+"/var/lib", 0o755))
+	text, err := os.ReadFile(standin(t, "v1.31.2+k3s1"))
+	must(t, err)
+	must(t, os.WriteFile(root+"/usr/local/bin/k3s", text, 0o755))
+	older := standin(t, "v1.30.4+k3s1")
+	ctx, err := NewContext(ContextOptions{})
+	must(t, err)
+	defer ctx.Close()
+	node, err := ctx.Node(NodeOptions{Root: root})
+	must(t, err)
+	defer node.Close()
+	wait := func(op *Op, err error) (*Document, error) {
+		must(t, err)
+		t.Cleanup(func() { op.Close() })
+		return op.Wait(context.Background())
+	}
+	if _, err = wait(node.Upgrade(UpgradeOptions{Payload: older, Check: true})); !errors.Is(err, ErrPolicyDowngrade) {
+		t.Error(err)
+	}
+	doc, err := wait(node.Upgrade(UpgradeOptions{Payload: older, Check: true, AllowDowngrade: true, AllowSkipMinor: true, AllowPackageOwned: true}))
+	must(t, err)
+	if n, err := doc.Len("/checks"); n < 18 || err != nil {
+		t.Error(doc)
+	}
+	if _, err := os.Stat(root + "/var/lib/k3sup"); err == nil {
+		t.Error("a check made something")
+	}
+	if _, err = wait(node.Swap(SwapOptions{Payload: older, AllowSkipMinor: true, AllowPackageOwned: true})); !errors.Is(err, ErrPolicyDowngrade) {
+		t.Error(err)
+	}
+	if _, err = wait(node.Swap(SwapOptions{Payload: older, AllowDowngrade: true})); err != nil {
 		t.Error(err)
 	}
 }

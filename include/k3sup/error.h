@@ -24,6 +24,7 @@
 #define K3SUP_E_UNTRUSTED (-10022)    /* somebody else than root could change a component of this path */
 #define K3SUP_E_ESCAPE (-10023)       /* a path that cannot be followed inside the node's root (magic link, not a path) */
 #define K3SUP_E_STATE_DIR (-10024)    /* our own state directory is not ours alone, or its contents are damaged */
+#define K3SUP_E_DATA_DIR_SPACE (-10025)   /* the data-dir has no room for what the new k3s unpacks */
 
 /* about the payload */
 #define K3SUP_E_PAYLOAD_MISSING (-10040)   /* no such file, or it cannot be opened */
@@ -45,10 +46,16 @@
 #define K3SUP_E_TARGET_DANGLING (-10061) /* a symbolic link to nothing */
 #define K3SUP_E_TARGET_LOOP (-10062)     /* symbolic links in a circle */
 #define K3SUP_E_TARGET_NOT_FILE (-10063) /* not a regular file */
-#define K3SUP_E_TARGET_READONLY (-10064) /* its directory cannot be written: read-only, immutable */
+#define K3SUP_E_TARGET_READONLY (-10064) /* its directory cannot be written: read-only, or not ours */
 #define K3SUP_E_TARGET_CHANGED (-10065)  /* somebody else replaced it while we worked */
 #define K3SUP_E_TARGET_BUSY (-10066)     /* some process holds the new file open for writing; it could not be executed */
 #define K3SUP_E_TARGET_AMBIGUOUS (-10067) /* several k3s files are installed and nothing says which one the node runs */
+#define K3SUP_E_TARGET_MANAGED (-10068)   /* in a store of the operating system: /nix/store, /gnu/store, /ostree, /k3os */
+#define K3SUP_E_TARGET_PACKAGE_OWNED (-10069) /* belongs to a package of the node's package manager */
+#define K3SUP_E_TARGET_NOEXEC (-10070)    /* its file system is mounted noexec */
+#define K3SUP_E_TARGET_IMMUTABLE (-10071) /* it or its directory is immutable or append-only */
+#define K3SUP_E_TARGET_LINKED (-10072)    /* it has other hard links, which would stay the old file */
+#define K3SUP_E_TARGET_MOUNTED (-10073)   /* it is a mount of its own: no other file can take its name */
 
 /* about processes */
 #define K3SUP_E_NO_K3S (-10080)      /* no k3s of this node runs */

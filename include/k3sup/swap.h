@@ -9,6 +9,9 @@
 
 /* k3sup_swap_opts.flags */
 #define K3SUP_SWAP_PAYLOAD_FD 1u /* payload_fd counts, payload is ignored */
+#define K3SUP_SWAP_ALLOW_DOWNGRADE 2u     /* older builds, pre-releases and packagings; the floor goes down with them */
+#define K3SUP_SWAP_ALLOW_SKIP_MINOR 4u    /* skipped minor versions */
+#define K3SUP_SWAP_ALLOW_PACKAGE_OWNED 8u /* a file that belongs to a package of the node's package manager */
 
 struct k3sup_swap_opts {
 	uint32_t struct_size;
@@ -41,11 +44,15 @@ K3SUP_BEGIN_DECLS
  * are counted as they are written, and nothing is published that does not match. With sums the signature is over the list, else over the payload: its 32-byte SHA-256, or
  * (ECDSA, RSA) the whole file. Bound so, the payload (and a signed list) may lie in a place that others can write; a private copy is made of it first.
  *
- * Everything that can be refused is refused before the first byte is written. Point of no return: the rename.
+ * Before the first byte is written all policies (see k3sup_policy_check(); the floor is the highest version that was installed here by this library, kept in the state
+ * directory) and a preflight decide: stores of the operating system, read-only and noexec mounts, immutable files and directories, a target that is a mount of its own, has
+ * other hard links or belongs to a package, room for the file and for what the new k3s will unpack into its data-dir. Result: checks.
+ *
+ * Everything that can be refused is refused before that. Point of no return: the rename.
  * Result: wanted, installed, backup, authenticated, authentication, changed (also where the rename happened and syncing the directory failed).
  * Status: 1 changed, 0 already so.
  * Errors: K3SUP_E_PAYLOAD_*, K3SUP_E_DIGEST_MISMATCH, K3SUP_E_SUMS, K3SUP_E_SIGNATURE, K3SUP_E_KEY, K3SUP_E_VERSION_MISMATCH, K3SUP_E_GZIP,
- * K3SUP_E_TARGET_*, K3SUP_E_UNTRUSTED, K3SUP_E_BUSY, K3SUP_E_CANCELLED, K3SUP_E_CALLBACK, -ENOSPC, -EDQUOT, -EIO ...
+ * K3SUP_E_POLICY_*, K3SUP_E_TARGET_*, K3SUP_E_DATA_DIR_SPACE, K3SUP_E_UNTRUSTED, K3SUP_E_BUSY, K3SUP_E_CANCELLED, K3SUP_E_CALLBACK, -ENOSPC, -EDQUOT, -EIO ...
  * Capabilities: CAP_CHOWN, CAP_FOWNER, CAP_DAC_OVERRIDE, and CAP_SYS_ADMIN or CAP_MAC_ADMIN where security attributes are to be kept. Since: 0.1
  */
 K3SUP_API int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;

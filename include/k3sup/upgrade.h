@@ -9,6 +9,10 @@
 
 /* k3sup_upgrade_opts.flags */
 #define K3SUP_UPGRADE_PAYLOAD_FD 1u /* payload_fd counts, payload is ignored */
+#define K3SUP_UPGRADE_ALLOW_DOWNGRADE 2u     /* older builds, pre-releases and packagings; the floor goes down with them */
+#define K3SUP_UPGRADE_ALLOW_SKIP_MINOR 4u    /* skipped minor versions */
+#define K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED 8u /* a file that belongs to a package of the node's package manager */
+#define K3SUP_UPGRADE_CHECK 16u             /* decide only: takes no lock, changes nothing */
 
 /* k3sup_upgrade_opts.restart */
 #define K3SUP_RESTART_AUTO 0u   /* whatever the node offers */
@@ -63,6 +67,10 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * With the file in place and no k3s running, one is waited for up to 15 s (a supervisor's pause between two starts), then K3SUP_E_NO_K3S.
  * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change. An upgrade that was cut, or that could not be proven, leaves
  * an open entry in the journal (the state's flag "open-operation"), until a run proves.
+ *
+ * Where the file is to be replaced, the policies and the preflight of k3sup_swap() decide first. With K3SUP_UPGRADE_CHECK that is all: nothing is changed, no lock is taken,
+ * and no privileges are needed for what anybody may read (what only root may read is a decision "warn"). The result has checks, each with name, decision and text; status: 0 if
+ * the upgrade would be admitted, else the error of the first refusal.
  *
  * The payload is authenticated as in k3sup_swap(), also where it is installed already.
  * Points of no return: the rename (see k3sup_swap()), and the signal; after the signal the operation no longer stops for cancel or progress, it ends when the

@@ -11,7 +11,6 @@
 
 #include "base/attrs.h"
 
-#define TEMP_MARK ".k3sup-tmp-"
 #define TEMP_DIGITS 8
 #define TRIES 16
 
@@ -47,14 +46,14 @@ int k3sup__sync_dir(int dirfd)
  */
 static char *temp_prefix(const char *name)
 {
-	size_t len = strlen(name), most = NAME_MAX - strlen("." TEMP_MARK) - TEMP_DIGITS;
+	size_t len = strlen(name), most = NAME_MAX - strlen("." K3SUP__TEMP_MARK) - TEMP_DIGITS;
 
 	if (len > most) {
 		len = most;
 		while (len > 1 && ((unsigned char)name[len] & 0xC0) == 0x80)
 			len--;
 	}
-	return k3sup__fmt(".%.*s" TEMP_MARK, (int)len, name);
+	return k3sup__fmt(".%.*s" K3SUP__TEMP_MARK, (int)len, name);
 }
 
 static bool is_temp(const char *entry, const char *prefix)

@@ -16,6 +16,8 @@
 
 #include "base/op.h"
 
+#define K3SUP__TEMP_MARK ".k3sup-tmp-"
+
 struct k3sup__stage {
 	int dirfd;       /* a real descriptor (not O_PATH) of the directory; owned */
 	int fd;          /* the staged file, read-only once sealed; owned */

@@ -218,7 +218,7 @@ static void judge_agent(const struct facts *f, struct finding *ret)
 static void judge_floor(const struct facts *f, struct finding *ret)
 {
 	if (!f->floor.text) {
-		say(ret, K3SUP__PASS, "there is no floor");
+		say(ret, K3SUP__PASS, "no floor is known");
 	} else if (!f->floor.known || !f->payload.known) {
 		ret->code = K3SUP_E_POLICY_UNKNOWN;
 		say(ret, K3SUP__REFUSE, "the payload, %s, cannot be compared with the floor, %s", shown(&f->payload), f->floor.text);

@@ -4,14 +4,13 @@
 #include "base/durable.h"
 
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define CHUNK ((size_t)256 << 10) /* stays in a processor's cache until it was looked at */
 
 /* ---- looking ---- */
 
-/* A directory that cannot be written is about the node, not about our run: it has a code and a sentence of its own. */
+/* What the preflight could not see (a security module, or a change since): about the node, not about our run, so it has a code and a sentence of its own. */
 static int name_readonly(k3sup_op *op, int r, const struct k3sup__place *target)
 {
 	const char *why = "the kernel does not allow to write in its directory (immutable, or not ours to write)";
@@ -21,9 +20,9 @@ static int name_readonly(k3sup_op *op, int r, const struct k3sup__place *target)
 	if (r == -EROFS)
 		why = "its file system is mounted read-only";
 	else if (r == -EBUSY)
-		why = "it is a mount of its own, so no other file can take its name; replace it where it is mounted from";
+		why = "it is a mount of its own";
 	k3sup__op_forgive(op);
-	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: %s", target->path, why);
+	return k3sup__fail(op, r == -EBUSY ? K3SUP_E_TARGET_MOUNTED : K3SUP_E_TARGET_READONLY, "%s cannot be replaced: %s", target->path, why);
 }
 
 char *k3sup__swap_backup_name(const char *name)
@@ -123,7 +122,7 @@ int k3sup__swap_leftovers(k3sup_op *op, const struct k3sup__place *target, bool 
 
 /* ---- doing ---- */
 
-static int digest_of(k3sup_op *op, int fd, const char *shown, char ret[static K3SUP__SHA256_HEX])
+int k3sup__swap_digest(k3sup_op *op, int fd, const char *shown, char ret[static K3SUP__SHA256_HEX])
 {
 	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
 	_free_ char *buf = malloc(CHUNK);
@@ -192,35 +191,6 @@ static int recheck(k3sup_op *op, const struct k3sup__payload *payload, int fd)
 	return 0;
 }
 
-/* Root may use the blocks that ext4 keeps back, so f_bfree counts for it. The metadata of one file fits in 64 KiB anywhere. */
-static int check_space(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target)
-{
-	uint64_t need = (uint64_t)payload->st.st_size + 65536, have;
-	struct statvfs vfs;
-
-	if (fstatvfs(target->dirfd, &vfs) < 0)
-		return k3sup__fail(op, -errno, "cannot ask for the free space beside %s: %s", target->path, k3sup_strerror(errno));
-	have = (uint64_t)vfs.f_frsize * (geteuid() == 0 ? vfs.f_bfree : vfs.f_bavail);
-	/* No blocks at all: a file system that does not count them (tmpfs without a limit, some of FUSE). */
-	if (have >= need || vfs.f_blocks == 0)
-		return 0;
-	k3sup__json_set_int(k3sup__op_evidence(op), "free_bytes", (int64_t)have);
-	k3sup__json_set_int(k3sup__op_evidence(op), "needed_bytes", (int64_t)need);
-	return k3sup__fail(op, -ENOSPC, "the file system of %s has %llu bytes free, the new file needs %llu", target->path,
-		(unsigned long long)have, (unsigned long long)need);
-}
-
-/* An immutable file allows everything up to the rename (chattr(1): +i, +a): better known before anything is written. */
-static int check_immutable(k3sup_op *op, const struct k3sup__place *target)
-{
-	struct statx stx;
-
-	if (statx(target->dirfd, target->name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, 0, &stx) < 0 ||
-		!(stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)))
-		return 0;
-	return k3sup__fail(op, K3SUP_E_TARGET_READONLY, "%s cannot be replaced: it is marked as immutable or append-only (chattr)", target->path);
-}
-
 static int commit(k3sup_op *op)
 {
 	int r = k3sup__op_checkpoint(op);
@@ -245,12 +215,8 @@ static int check_target(k3sup_op *op, const struct k3sup__stage *stage, const st
 static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, int old_fd,
 	struct k3sup__stage *stage, struct k3sup__swapped *ret)
 {
-	int r = check_immutable(op, target);
+	int r = name_readonly(op, k3sup__stage_begin(op, target->dirfd, target->name, stage), target);
 
-	if (r >= 0)
-		r = check_space(op, payload, target);
-	if (r >= 0)
-		r = name_readonly(op, k3sup__stage_begin(op, target->dirfd, target->name, stage), target);
 	if (r >= 0)
 		r = copy(op, payload, stage->fd, ret->sha256);
 	if (r >= 0)
@@ -298,7 +264,7 @@ int k3sup__swap_run(k3sup_op *op, const struct k3sup__payload *payload, const st
 	old_fd = open_target(op, target);
 	if (old_fd < 0)
 		return old_fd;
-	r = digest_of(op, old_fd, target->path, ret->old_sha256);
+	r = k3sup__swap_digest(op, old_fd, target->path, ret->old_sha256);
 	if (r >= 0)
 		r = stage(op, payload, target, old_fd, &staged, ret);
 	if (r >= 0)

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "swap/swap.h"
+#include "swap/preflight.h"
 
 #include "node/identify.h"
+
+#include <fcntl.h>
 
 #include <k3sup/ctx.h>
 
 #define RETRY_LOCK_MS 100
+#define ALLOW_ALL (K3SUP_SWAP_ALLOW_DOWNGRADE | K3SUP_SWAP_ALLOW_SKIP_MINOR | K3SUP_SWAP_ALLOW_PACKAGE_OWNED)
 
 struct swap_state {
 	struct k3sup__node_state node;
 	struct k3sup__source source;
 	int64_t lock_deadline;
+	uint32_t allow;
 };
 
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 4}, {"stage", 90}, {"swap", 5}};
@@ -27,21 +31,52 @@ static void report(k3sup_op *op, const struct k3sup__payload *payload, const str
 	k3sup__swapped_report(op, payload, swapped);
 }
 
-static int swap_to(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target)
+/* May it be replaced? The installed file is read for its build only now: where it is the payload already, nothing is asked. */
+static int admit(k3sup_op *op, k3sup_node *node, struct k3sup__plan *todo)
+{
+	struct k3sup__build installed;
+	_free_ char *data_dir = NULL;
+	_close_ int fd = k3sup__place_open(todo->target, O_RDONLY);
+	const char *source;
+	int r = fd < 0 ? fd : k3sup__build_read_fd(op, fd, todo->target->path, K3SUP__BUILD_LENIENT, &installed);
+
+	if (r < 0) {
+		k3sup__op_forgive(op);
+		return k3sup__fail(op, r == -ENOMEM ? r : K3SUP_E_TARGET_CHANGED, "somebody changes %s just now", todo->target->path);
+	}
+	r = k3sup__data_dir_find(op, node, NULL, &data_dir, &source);
+	if (r < 0)
+		return r;
+	todo->installed = &installed;
+	todo->data_dir = data_dir;
+	r = k3sup__admit(op, node, todo);
+	todo->installed = NULL;
+	todo->data_dir = NULL;
+	return r;
+}
+
+static int swap_to(k3sup_op *op, k3sup_node *node, struct k3sup__plan *todo)
 {
 	struct k3sup__swapped swapped = {0};
-	char same[K3SUP__SHA256_HEX];
-	int r = k3sup__swap_is_same(op, payload, target, same);
+	char sha256[K3SUP__SHA256_HEX];
+	int r = k3sup__swap_is_same(op, todo->payload, todo->target, sha256);
+	bool same = r > 0;
 
-	if (r > 0) {
-		r = k3sup__payload_prove(op, payload, same);
-		if (r >= 0)
-			r = k3sup__swap_leftovers(op, target, true);
-	} else if (r == 0) {
-		r = k3sup__swap_run(op, payload, target, &swapped);
+	if (same)
+		r = k3sup__payload_prove(op, todo->payload, sha256);
+	if (same && r >= 0)
+		r = k3sup__swap_leftovers(op, todo->target, true);
+	else if (!same && r >= 0)
+		r = admit(op, node, todo);
+	if (r >= 0 && !same)
+		r = k3sup__swap_run(op, todo->payload, todo->target, &swapped);
+	if (r >= 0) {
+		int settled = k3sup__settle(op, node, todo);
+
+		r = settled < 0 ? settled : r;
 	}
 	if (r >= 0 || swapped.renamed)
-		report(op, payload, target, &swapped);
+		report(op, todo->payload, todo->target, &swapped);
 	k3sup__swapped_clear(&swapped);
 	return r < 0 ? r : r > 0 || swapped.renamed;
 }
@@ -52,6 +87,7 @@ static int work(k3sup_op *op)
 	k3sup_node *node = s->node.node;
 	struct k3sup__payload payload = K3SUP__PAYLOAD_NONE;
 	struct k3sup__place target = K3SUP__PLACE_NONE;
+	struct k3sup__plan todo = {.payload = &payload, .target = &target, .allow = s->allow};
 	int r = k3sup__node_take_turn(op, node);
 
 	if (r < 0)
@@ -61,7 +97,7 @@ static int work(k3sup_op *op)
 	if (r >= 0)
 		r = k3sup__installed_find(op, node, NULL, &target);
 	if (r >= 0)
-		r = swap_to(op, &payload, &target);
+		r = swap_to(op, node, &todo);
 	k3sup__place_clear(&target);
 	k3sup__payload_clear(&payload);
 	return r;
@@ -113,7 +149,7 @@ int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **
 	struct k3sup__source source;
 	struct swap_state *s;
 	k3sup_op *op;
-	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD) : -EINVAL;
+	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD | ALLOW_ALL) : -EINVAL;
 
 	if (r >= 0 && (o.reserved || o.reserved2 || o.reserved3))
 		r = -EINVAL;
@@ -131,6 +167,7 @@ int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **
 	s = k3sup__op_state(op);
 	s->source = source;
 	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);
+	s->allow = o.flags & ALLOW_ALL;
 	*ret_op = op;
 	return 0;
 }

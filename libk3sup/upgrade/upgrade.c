@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "upgrade/check.h"
 #include "upgrade/entry.h"
 
 #include "process/running.h"
@@ -7,6 +8,9 @@
 #include <signal.h>
 
 #define RETRY_LOCK_MS 100
+#define FLAGS \
+	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
+		K3SUP_UPGRADE_CHECK)
 #define SUPERVISORS_PAUSE_MS 15000 /* RestartSec and respawn_delay are 5 s as k3s's installer writes them; unpacking takes some more */
 
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 3}, {"stage", 30}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
@@ -24,7 +28,7 @@ struct upgrade_state {
 	struct k3sup__node_state node;
 	struct k3sup__source source;
 	int64_t lock_deadline, stable_ms;
-	uint32_t restart;
+	uint32_t restart, flags;
 
 	enum phase phase;
 	struct k3sup__payload payload;
@@ -55,15 +59,10 @@ static bool must_restart(const struct upgrade_state *s, const struct k3sup__cand
 static int decide(k3sup_op *op, struct upgrade_state *s)
 {
 	const struct k3sup__view *v = &s->view;
-	struct k3sup__place again = K3SUP__PLACE_NONE;
-	int r = 0;
+	int r = k3sup__need_file(op, s->node.node, v);
 
-	if (v->installed.fd < 0) {
-		/* The look took it as a finding. Here it is the end, and the same question gives the sentence. */
-		r = k3sup__installed_find(op, s->node.node, NULL, &again);
-		k3sup__place_clear(&again);
-		return r < 0 ? r : k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "the installed k3s file appeared while it was looked for");
-	}
+	if (r < 0)
+		return r;
 	s->swap = v->same == 0 || v->leftovers > 0;
 	s->payload_file = v->installed.st;
 	if (s->restart == K3SUP_RESTART_NONE)
@@ -84,6 +83,16 @@ static int decide(k3sup_op *op, struct upgrade_state *s)
 	return r;
 }
 
+/* Nobody is asked where nothing is replaced; what an earlier run was cut before is caught up with. */
+static int admit(k3sup_op *op, struct upgrade_state *s)
+{
+	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, s->flags);
+
+	if (s->view.same == 0)
+		return k3sup__admit(op, s->node.node, &todo);
+	return k3sup__settle(op, s->node.node, &todo);
+}
+
 static int work_look(k3sup_op *op)
 {
 	struct upgrade_state *s = k3sup__op_state(op);
@@ -100,6 +109,8 @@ static int work_look(k3sup_op *op)
 		r = k3sup__payload_prove(op, &s->payload, s->view.same_sha256);
 	if (r >= 0)
 		r = decide(op, s);
+	if (r >= 0)
+		r = admit(op, s);
 	if (r >= 0)
 		k3sup__entry_take_over(op, &s->view, &s->payload, &s->entry);
 	return r;
@@ -133,8 +144,11 @@ static int swap(k3sup_op *op, struct upgrade_state *s)
 static int work_swap(k3sup_op *op)
 {
 	struct upgrade_state *s = k3sup__op_state(op);
+	struct k3sup__plan done = k3sup__upgrade_plan(&s->view, &s->payload, s->flags);
 	int r = swap(op, s);
 
+	if (r >= 0 && s->swapped.renamed)
+		r = k3sup__settle(op, s->node.node, &done);
 	k3sup__op_may_stop(op);
 	return r;
 }
@@ -447,7 +461,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	struct k3sup__source source;
 	struct upgrade_state *s;
 	k3sup_op *op;
-	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_UPGRADE_PAYLOAD_FD) : -EINVAL;
+	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
 
 	if (r >= 0 && (o.restart > K3SUP_RESTART_NONE || o.reserved || o.reserved2))
 		r = -EINVAL;
@@ -457,6 +471,8 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	}
 	if (r < 0)
 		return r;
+	if (o.flags & K3SUP_UPGRADE_CHECK)
+		return k3sup__check_new(node, &source, o.flags, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
 	r = k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);
 	if (r < 0) {
 		k3sup__source_clear(&source);
@@ -469,6 +485,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);
 	s->stable_ms = o.stable_ms < 0 ? 0 : o.stable_ms ? o.stable_ms : 20000;
 	s->restart = o.restart;
+	s->flags = o.flags;
 	*ret_op = op;
 	return 0;
 }

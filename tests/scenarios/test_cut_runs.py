@@ -226,7 +226,7 @@ def test_B19_whoever_executes_it_meanwhile(make, old, new):
               "print(n)\n" % K3S)
     reader = node.sb.spawn(["/usr/bin/python3", "-c", script])
     for i in range(10):
-        answer = node.upgrade("--restart", "none", files[i % 2])
+        answer = node.upgrade("--restart", "none", "--allow-downgrade", files[i % 2])
         assert answer.exit == 0 and answer["changed"] is True, answer
     node.sb.write("/mnt/stop", "")
     done = node.sb.wait(reader)

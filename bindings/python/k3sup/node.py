@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 from . import _ffi
 from ._core import Handle, Path, Payload, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
-from .constants import NODE_ALLOW_GROUP_WRITABLE, SWAP_PAYLOAD_FD, UPGRADE_PAYLOAD_FD, Restart
+from .constants import (NODE_ALLOW_GROUP_WRITABLE, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
+                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, Restart)
 from .op import Op
 from .process import Process
 
@@ -73,21 +74,30 @@ class Node(Handle):
             opts.previous = previous._ptr
             return self._start(lib.k3sup_wait_running, opts)
 
-    def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0, sha256: Optional[str] = None, sums: Optional[Path] = None,
+    def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0, allow_downgrade: bool = False, allow_skip_minor: bool = False,
+             allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
              signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
         """Make the installed k3s file be the payload (a path, a descriptor, an open file; plain or gzip). Nothing is restarted.
-        `sha256`, `sums` (a list) and `signature` with `key` say which bytes it must be, `expect_version` which version."""
+
+        `sha256`, `sums` (a list) and `signature` with `key` say which bytes it must be, `expect_version` which version.
+        """
         path, fd, flags = payload_of(payload, SWAP_PAYLOAD_FD)
+        flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned)
         return self._start(lib.k3sup_swap, _ffi.SwapOpts(
             flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0),
             **_terms(sha256, sums, signature, key, expect_version)))
 
     def upgrade(self, payload: Payload, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
-                restart: Restart = Restart.AUTO, sha256: Optional[str] = None, sums: Optional[Path] = None, signature: Optional[Path] = None,
-                key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
+                restart: Restart = Restart.AUTO, check: bool = False, allow_downgrade: bool = False, allow_skip_minor: bool = False,
+                allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
+                signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds. `timeout` bounds everything.
-        What the payload has to be: as in swap()."""
+
+        `check`: only decide whether that would be refused ("/checks"), without a lock and without changing anything. What the payload
+        has to be: as in swap().
+        """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
+        flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
             stable_ms=_stable(stable), restart=restart, **_terms(sha256, sums, signature, key, expect_version)))
@@ -97,6 +107,12 @@ def _terms(sha256: Optional[str], sums: Optional[Path], signature: Optional[Path
            expect_version: Optional[str]) -> Dict[str, Optional[bytes]]:
     return {"sha256": encode_opt(sha256), "sums": encode_opt(sums), "signature": encode_opt(signature), "key": encode_opt(key),
             "expect_version": encode_opt(expect_version)}
+
+
+def _allowed(downgrade: bool, skip_minor: bool, package_owned: bool) -> int:
+    """The same numbers for swap and upgrade."""
+    return ((UPGRADE_ALLOW_DOWNGRADE if downgrade else 0) | (UPGRADE_ALLOW_SKIP_MINOR if skip_minor else 0)
+            | (UPGRADE_ALLOW_PACKAGE_OWNED if package_owned else 0))
 
 
 def _stable(seconds: float) -> int:

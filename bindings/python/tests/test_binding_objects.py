@@ -6,6 +6,7 @@ import gc
 import os
 import pickle
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -549,3 +550,25 @@ def test_policy():
         k3sup.policy_check(role="etcd")
     with pytest.raises(ValueError):
         k3sup.policy_check(payload="v1.30.4\0+k3s1")
+
+
+@needs_root
+def test_what_is_allowed(tmp_path, standin):
+    """A check that refuses and one that allows; then a swap that does what was allowed."""
+    root = tmp_path / "root"
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "var/lib").mkdir(parents=True)
+    shutil.copy(standin("v1.30.5+k3s1"), str(root / "usr/local/bin/k3s"))
+    older = standin("v1.30.4+k3s1")
+    with k3sup.Context() as ctx, ctx.node(root=str(root)) as node:
+        op = node.upgrade(older, check=True)
+        with pytest.raises(k3sup.K3supError) as caught:
+            op.wait()
+        assert caught.value.code == k3sup.Code.POLICY_DOWNGRADE
+        assert [c["name"] for c in op.result["/checks"] if c["decision"] == "refuse"] == ["downgrade"]
+        checks = node.upgrade(older, check=True, allow_downgrade=True, allow_skip_minor=True, allow_package_owned=True).wait()
+        assert checks["/changed"] is False and "allowed" in [c["decision"] for c in checks["/checks"]]
+        assert not (root / "var/lib/k3sup").exists()
+        with pytest.raises(k3sup.K3supError):
+            node.swap(older, allow_skip_minor=True, allow_package_owned=True).wait()
+        assert node.swap(older, allow_downgrade=True).wait()["/changed"] is True

@@ -12,7 +12,7 @@ struct given {
 	const char *payload;
 	const char *k3s;
 	int64_t timeout_ms, stable_ms, wait_lock_ms;
-	uint32_t restart;
+	uint32_t restart, flags;
 };
 
 static k3sup_op *begin_upgrade(struct scratch *s, k3sup_node *node, const struct given *g)
@@ -25,6 +25,7 @@ static k3sup_op *begin_upgrade(struct scratch *s, k3sup_node *node, const struct
 		.stable_ms = g->stable_ms ? g->stable_ms : -1,
 		.wait_lock_ms = g->wait_lock_ms,
 		.restart = g->restart,
+		.flags = g->flags,
 	};
 	k3sup_op *op = NULL;
 
@@ -532,7 +533,7 @@ static void an_entry_is_closed_by_the_run_that_proves(void **state)
 static void the_entry_of_another_payload_is_superseded(void **state)
 {
 	struct scratch *s = *state;
-	struct given g = {.timeout_ms = 600}, back = {.payload = "/first"};
+	struct given g = {.timeout_ms = 600}, back = {.payload = "/first", .flags = K3SUP_UPGRADE_ALLOW_DOWNGRADE};
 	struct unit once = {.once = true}, again = {0};
 	k3sup_node *node = open_node(s->ctx, s->path, NULL);
 	k3sup_op *op;

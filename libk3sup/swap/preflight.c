@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "swap/preflight.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/durable.h"
+#include "node/floor.h"
+#include "node/policy.h"
+#include "swap/package.h"
+
+/* The metadata of one file fits in 64 KiB anywhere. */
+#define METADATA 65536u
+/* What k3s unpacks into data/<H> has about four times the size of its wrapper, in some hundred files and links (k3s pkg/data; the failures of k3s#5813 and kairos#2682). */
+#define UNPACKED_FACTOR 4u
+#define UNPACKED_INODES 400u
+/* A temp, and what the state directory may get. */
+#define OWN_INODES 4u
+
+#define BUT_NOT_TOLD "whether that is so cannot be told: %s"
+
+/* What only root may look at does not make the node unfit; anything else that cannot be told does. */
+static void cannot_tell(struct k3sup__checks *checks, const char *name, int r)
+{
+	bool denied = r == -EACCES || r == -EPERM;
+
+	k3sup__checks_add(checks, name, denied ? K3SUP__WARN : K3SUP__REFUSE, r, NULL, BUT_NOT_TOLD, k3sup_strerror(r));
+}
+
+static k3sup__json *evidence_of(const struct k3sup__place *target)
+{
+	k3sup__json *evidence = k3sup__json_object();
+
+	k3sup__json_set_str(evidence, "target", target->path);
+	return evidence;
+}
+
+/* ---- where the file lies ---- */
+
+/* Its operating system puts these back, or counts on their contents: Nix, Guix, OSTree, k3OS. */
+static void check_store(const struct k3sup__place *target, struct k3sup__checks *checks)
+{
+	static const char *const stores[] = {"/nix/store/", "/gnu/store/", "/ostree/", "/sysroot/ostree/", "/k3os/"};
+
+	for (size_t i = 0; i < ELEMENTSOF(stores); i++)
+		if (k3sup__startswith(target->path, stores[i])) {
+			k3sup__checks_add(checks, "store", K3SUP__REFUSE, K3SUP_E_TARGET_MANAGED, evidence_of(target),
+				"%s is managed by the operating system; upgrade k3s there, as a part of it", target->path);
+			return;
+		}
+	k3sup__checks_add(checks, "store", K3SUP__PASS, 0, NULL, "%s lies in no store of an operating system", target->path);
+}
+
+static void check_mount(const struct k3sup__place *target, struct k3sup__checks *checks)
+{
+	struct statvfs vfs;
+
+	if (fstatvfs(target->dirfd, &vfs) < 0) {
+		cannot_tell(checks, "read-only", -errno);
+		return;
+	}
+	if (vfs.f_flag & ST_RDONLY)
+		k3sup__checks_add(checks, "read-only", K3SUP__REFUSE, K3SUP_E_TARGET_READONLY, evidence_of(target),
+			"%s cannot be replaced: its file system is mounted read-only", target->path);
+	else
+		k3sup__checks_add(checks, "read-only", K3SUP__PASS, 0, NULL, "the file system of %s can be written", target->path);
+	if (vfs.f_flag & ST_NOEXEC)
+		k3sup__checks_add(checks, "noexec", K3SUP__REFUSE, K3SUP_E_TARGET_NOEXEC, evidence_of(target),
+			"no program in %.*s could be executed: its file system is mounted noexec", (int)(target->name - target->path),
+			target->path);
+	else
+		k3sup__checks_add(checks, "noexec", K3SUP__PASS, 0, NULL, "programs there may be executed");
+}
+
+/* 1, 0, -errno. An immutable file allows everything up to the rename (chattr(1): +i, +a), its directory not even a temp. */
+static int is_immutable(int fd)
+{
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx) < 0)
+		return -errno;
+	return (stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
+}
+
+static void check_immutable(const struct k3sup__place *target, struct k3sup__checks *checks)
+{
+	int file = is_immutable(target->fd), directory = is_immutable(target->dirfd);
+
+	if (file < 0 || directory < 0)
+		cannot_tell(checks, "immutable", file < 0 ? file : directory);
+	else if (file || directory)
+		k3sup__checks_add(checks, "immutable", K3SUP__REFUSE, K3SUP_E_TARGET_IMMUTABLE, evidence_of(target),
+			"%s cannot be replaced: %s is marked as immutable or append-only (chattr)", target->path, file ? "it" : "its directory");
+	else
+		k3sup__checks_add(checks, "immutable", K3SUP__PASS, 0, NULL, "neither %s nor its directory is immutable", target->path);
+}
+
+/* The mount that a descriptor was opened on; statx(2) tells it from Linux 5.8 on only. */
+static int mount_of(const k3sup_node *node, int fd, long *ret)
+{
+	_free_ char *path = k3sup__fmt("self/fdinfo/%d", fd), *text = NULL;
+	const char *line;
+	int r = path ? k3sup__read_file(node->proc_fd, path, 65536, &text, NULL) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	line = strstr(text, "mnt_id:");
+	if (!line)
+		return -ENODATA;
+	*ret = strtol(line + strlen("mnt_id:"), NULL, 10);
+	return 0;
+}
+
+static void check_file_mount(const k3sup_node *node, const struct k3sup__place *target, struct k3sup__checks *checks)
+{
+	long file, directory;
+	int r = mount_of(node, target->fd, &file);
+
+	if (r >= 0)
+		r = mount_of(node, target->dirfd, &directory);
+	if (r < 0)
+		cannot_tell(checks, "file-mount", r);
+	else if (file != directory)
+		k3sup__checks_add(checks, "file-mount", K3SUP__REFUSE, K3SUP_E_TARGET_MOUNTED,
+			evidence_of(target), "%s cannot be replaced: it is a mount of its own, so no other file can take its name; replace it where it is mounted from",
+			target->path);
+	else
+		k3sup__checks_add(checks, "file-mount", K3SUP__PASS, 0, NULL, "%s is no mount of its own", target->path);
+}
+
+/* How many names of the target beside it are ours: the backup, or a temp that was to become the backup when a run was cut. -errno. */
+static int own_names(const struct k3sup__place *target, const struct stat *st)
+{
+	_free_ char *backup = k3sup__swap_backup_name(target->name);
+	int fd = backup ? openat(target->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1, n = 0;
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *entry;
+	struct stat other;
+
+	if (!dir) {
+		n = backup ? -errno : -ENOMEM;
+		k3sup__close(fd);
+		return n;
+	}
+	while ((entry = readdir(dir)))
+		if ((k3sup__streq(entry->d_name, backup) || (entry->d_name[0] == '.' && strstr(entry->d_name, K3SUP__TEMP_MARK))) &&
+			fstatat(target->dirfd, entry->d_name, &other, AT_SYMLINK_NOFOLLOW) == 0 && other.st_dev == st->st_dev &&
+			other.st_ino == st->st_ino)
+			n++;
+	(void)closedir(dir);
+	return n;
+}
+
+/* The other names would go on being the old file, whoever counts on them. */
+static void check_links(const struct k3sup__place *target, struct k3sup__checks *checks)
+{
+	struct stat st;
+	k3sup__json *evidence;
+	int ours;
+
+	if (fstat(target->fd, &st) < 0) {
+		cannot_tell(checks, "hard-links", -errno);
+		return;
+	}
+	ours = st.st_nlink > 1 ? own_names(target, &st) : 0;
+	if (ours < 0) {
+		cannot_tell(checks, "hard-links", ours);
+	} else if (st.st_nlink > 1 + (nlink_t)ours) {
+		evidence = evidence_of(target);
+		k3sup__json_set_int(evidence, "links", (int64_t)st.st_nlink);
+		k3sup__checks_add(checks, "hard-links", K3SUP__REFUSE, K3SUP_E_TARGET_LINKED, evidence,
+			"%s has %lld other hard links, which would stay the old file; make it a file of its own (cp, then mv) first",
+			target->path, (long long)st.st_nlink - 1 - ours);
+	} else {
+		k3sup__checks_add(checks, "hard-links", K3SUP__PASS, 0, NULL, "%s has no other hard links", target->path);
+	}
+}
+
+static int check_package(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks)
+{
+	bool allowed = plan->allow & K3SUP_SWAP_ALLOW_PACKAGE_OWNED;
+	_free_ char *owner = NULL;
+	k3sup__json *evidence;
+	int r = k3sup__package_of(op, node, plan->target->path, &owner);
+
+	if (r < 0 && (r == -ENOMEM || k3sup__op_checkpoint(op) < 0))
+		return r;
+	if (r < 0 && !allowed) {
+		cannot_tell(checks, "package", r);
+	} else if (r != 0) {
+		evidence = evidence_of(plan->target);
+		if (owner)
+			k3sup__json_set_str(evidence, "package", owner);
+		k3sup__checks_add(checks, "package", allowed ? K3SUP__ALLOWED : K3SUP__REFUSE, K3SUP_E_TARGET_PACKAGE_OWNED, evidence,
+			"%s belongs to %s; upgrade the package", plan->target->path, owner ? owner : "a package, perhaps");
+	} else {
+		k3sup__checks_add(checks, "package", K3SUP__PASS, 0, NULL, "%s belongs to no package", plan->target->path);
+	}
+	return 0;
+}
+
+/* ---- room ---- */
+
+/* Root may use the blocks that ext4 keeps back. No blocks, or inodes, at all: a file system that does not count them (tmpfs without a limit, btrfs, some of FUSE). */
+static uint64_t free_bytes(const struct statvfs *vfs)
+{
+	return vfs->f_blocks == 0 ? UINT64_MAX : (uint64_t)vfs->f_frsize * (geteuid() == 0 ? vfs->f_bfree : vfs->f_bavail);
+}
+
+static uint64_t free_inodes(const struct statvfs *vfs)
+{
+	return vfs->f_files == 0 ? UINT64_MAX : geteuid() == 0 ? vfs->f_ffree : vfs->f_favail;
+}
+
+static k3sup__json *room(const char *unit, uint64_t have, uint64_t need)
+{
+	k3sup__json *evidence = k3sup__json_object();
+	_free_ char *free_key = k3sup__fmt("free_%s", unit), *needed_key = k3sup__fmt("needed_%s", unit);
+
+	if (free_key && needed_key) {
+		k3sup__json_set_int(evidence, free_key, (int64_t)have);
+		k3sup__json_set_int(evidence, needed_key, (int64_t)need);
+	}
+	return evidence;
+}
+
+static void check_space(const struct k3sup__plan *plan, struct k3sup__checks *checks)
+{
+	uint64_t need = plan->payload->build.size + METADATA;
+	const char *path = plan->target->path;
+	struct statvfs vfs;
+
+	if (fstatvfs(plan->target->dirfd, &vfs) < 0) {
+		cannot_tell(checks, "space", -errno);
+		return;
+	}
+	if (free_bytes(&vfs) < need)
+		k3sup__checks_add(checks, "space", K3SUP__REFUSE, -ENOSPC, room("bytes", free_bytes(&vfs), need),
+			"the file system of %s has %llu bytes free, the new file needs %llu", path, (unsigned long long)free_bytes(&vfs),
+			(unsigned long long)need);
+	else
+		k3sup__checks_add(checks, "space", K3SUP__PASS, 0, NULL, "there is room for the new file beside %s", path);
+	if (free_inodes(&vfs) < OWN_INODES)
+		k3sup__checks_add(checks, "inodes", K3SUP__REFUSE, -ENOSPC, room("inodes", free_inodes(&vfs), OWN_INODES),
+			"the file system of %s has %llu inodes left, the new file needs up to %u", path,
+			(unsigned long long)free_inodes(&vfs), OWN_INODES);
+	else
+		k3sup__checks_add(checks, "inodes", K3SUP__PASS, 0, NULL, "there are inodes for the new file beside %s", path);
+}
+
+/* The directory, or the nearest one above that is there. */
+static int find_upwards(const k3sup_node *node, const char *path, struct k3sup__place *ret)
+{
+	_free_ char *at = strdup(path);
+
+	if (!at)
+		return -ENOMEM;
+	for (;;) {
+		char *slash = strrchr(at, '/');
+		int r = k3sup__root_find(NULL, &node->root, *at ? at : "/", 0, ret);
+
+		if (r == 0 && ret->fd >= 0)
+			return 0;
+		k3sup__place_clear(ret);
+		*ret = K3SUP__PLACE_NONE;
+		if ((r < 0 && r != -ENOENT) || !slash)
+			return r < 0 ? r : -ENOENT;
+		*slash = '\0';
+	}
+}
+
+static bool is_unpacked(const k3sup_node *node, const struct k3sup__plan *plan)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	_free_ char *path = k3sup__fmt("%s/data/%s", plan->data_dir, plan->payload->build.asset_hash);
+
+	return path && k3sup__root_find(NULL, &node->root, path, 0, &place) == 0 && place.fd >= 0 && S_ISDIR(place.st.st_mode);
+}
+
+/* What the new k3s will need as soon as it starts. On the file system of the target, beside the file. */
+static void check_data_dir(const k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	uint64_t need = plan->payload->build.size * UNPACKED_FACTOR, inodes = UNPACKED_INODES;
+	const char *name = "data-dir-space";
+	struct statvfs vfs;
+	struct stat st;
+	int r;
+
+	if (!plan->payload->build.wrapper || is_unpacked(node, plan)) {
+		k3sup__checks_add(checks, name, K3SUP__PASS, 0, NULL, "nothing has to be unpacked into %s", plan->data_dir);
+		return;
+	}
+	r = find_upwards(node, plan->data_dir, &place);
+	if (r >= 0 && (fstatvfs(place.fd, &vfs) < 0 || fstat(plan->target->dirfd, &st) < 0))
+		r = -errno;
+	if (r < 0) {
+		cannot_tell(checks, name, r);
+		return;
+	}
+	if (st.st_dev == place.st.st_dev) {
+		need += plan->payload->build.size + METADATA;
+		inodes += OWN_INODES;
+	}
+	if (free_bytes(&vfs) < need)
+		k3sup__checks_add(checks, name, K3SUP__REFUSE, K3SUP_E_DATA_DIR_SPACE, room("bytes", free_bytes(&vfs), need),
+			"the file system of %s has %llu bytes free; unpacking the new k3s may need %llu, and it could not start",
+			plan->data_dir, (unsigned long long)free_bytes(&vfs), (unsigned long long)need);
+	else if (free_inodes(&vfs) < inodes)
+		k3sup__checks_add(checks, name, K3SUP__REFUSE, K3SUP_E_DATA_DIR_SPACE, room("inodes", free_inodes(&vfs), inodes),
+			"the file system of %s has %llu inodes left; unpacking the new k3s may need %llu, and it could not start",
+			plan->data_dir, (unsigned long long)free_inodes(&vfs), (unsigned long long)inodes);
+	else
+		k3sup__checks_add(checks, name, K3SUP__PASS, 0, NULL, "there is room to unpack the new k3s into %s", plan->data_dir);
+}
+
+int k3sup__preflight(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks)
+{
+	int r;
+
+	check_store(plan->target, checks);
+	check_mount(plan->target, checks);
+	check_immutable(plan->target, checks);
+	check_file_mount(node, plan->target, checks);
+	check_links(plan->target, checks);
+	r = check_package(op, node, plan, checks);
+	if (r < 0)
+		return r;
+	check_space(plan, checks);
+	check_data_dir(node, plan, checks);
+	return k3sup__op_checkpoint(op);
+}
+
+/* ---- all of it ---- */
+
+/* A floor that only root may read is a warning to others; to root a damaged one is in the way, unless what it says does not count. */
+static int find_floor(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks, char **ret)
+{
+	int r = k3sup__floor_read(op, node, ret);
+
+	if (r >= 0 || r == -ENOMEM)
+		return r;
+	k3sup__op_forgive(op);
+	if (plan->allow & K3SUP_SWAP_ALLOW_DOWNGRADE)
+		k3sup__checks_add(checks, "floor-known", K3SUP__ALLOWED, r, NULL, "the floor cannot be read: %s", k3sup_strerror(r));
+	else
+		cannot_tell(checks, "floor-known", r);
+	return 0;
+}
+
+int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
+{
+	const struct k3sup__build *build = &plan->payload->build;
+	struct k3sup_policy_opts opts = {
+		.flags = (plan->allow & K3SUP_SWAP_ALLOW_DOWNGRADE ? K3SUP_POLICY_ALLOW_DOWNGRADE : 0) |
+			(plan->allow & K3SUP_SWAP_ALLOW_SKIP_MINOR ? K3SUP_POLICY_ALLOW_SKIP_MINOR : 0),
+		.installed = plan->installed->version,
+		.payload = build->version,
+		.role = plan->role,
+		.payload_kind = build->wrapper ? "wrapper"
+			: build->inner         ? "inner"
+					       : NULL,
+		.payload_arch = build->arch,
+	};
+	_cleanup_(k3sup__checks_clear) struct k3sup__checks checks;
+	_free_ char *floor = NULL;
+	int r;
+
+	k3sup__checks_begin(&checks);
+	r = find_floor(op, node, plan, &checks, &floor);
+	opts.floor = floor;
+	if (r >= 0) {
+		k3sup__policy_judge(&opts, &checks);
+		r = k3sup__preflight(op, node, plan, &checks);
+	}
+	return r < 0 ? r : k3sup__checks_judge(op, &checks);
+}
+
+/* Has a swap of ours happened here? Then there is a backup. A file that was installed by others makes no floor. */
+static bool has_backup(const struct k3sup__place *target)
+{
+	_free_ char *backup = k3sup__swap_backup_name(target->name);
+	struct stat st;
+
+	return backup && fstatat(target->dirfd, backup, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
+{
+	int r;
+
+	if (!has_backup(plan->target))
+		return 0;
+	r = k3sup__floor_record(op, node, plan->payload->build.version, plan->allow & K3SUP_SWAP_ALLOW_DOWNGRADE);
+	return r < 0 ? k3sup__fail(op, r, "%s is replaced, but the floor cannot be recorded: %s", plan->target->path, k3sup_strerror(r)) : 0;
+}

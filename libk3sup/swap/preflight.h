@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Before the first write: may this payload follow what is installed (node/policy.h), and can it be put there? Everything that can be known beforehand is asked
+ * beforehand, all of it, so that a node is refused whole and untouched.
+ */
+#ifndef K3SUP_SWAP_PREFLIGHT_H
+#define K3SUP_SWAP_PREFLIGHT_H
+
+#include "node/checks.h"
+#include "swap/swap.h"
+
+/* What is about to be done. */
+struct k3sup__plan {
+	const struct k3sup__payload *payload;
+	const struct k3sup__place *target;
+	const struct k3sup__build *installed; /* of the target as it is */
+	const char *data_dir;                 /* inside the root */
+	const char *role;                     /* "server", "agent", NULL: unknown */
+	uint32_t allow;                       /* K3SUP_SWAP_ALLOW_* */
+};
+
+/*
+ * The policies, then the preflight: store, read-only, noexec, immutable, file-mount, hard-links, package, space, inodes, data-dir-space. Writes "checks" into the facts.
+ * 0, or the first refusal: K3SUP_E_POLICY_*, K3SUP_E_PAYLOAD_*, K3SUP_E_TARGET_*, K3SUP_E_DATA_DIR_SPACE, -ENOSPC; or why nothing could be said. Changes nothing and
+ * needs no lock; what only root may read is a warning to others.
+ */
+int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan) _must_check_;
+/* The payload is the installed file now: records the floor. 0, or why not: the swap has happened all the same, and one more run catches up. */
+int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan) _must_check_;
+
+/* The part of k3sup__admit() that is about the place. A negative code only where the operation shall stop. */
+int k3sup__preflight(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks) _must_check_;
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "upgrade/check.h"
+
+#include <assert.h>
+
+static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3SUP_UPGRADE_ALLOW_SKIP_MINOR == K3SUP_SWAP_ALLOW_SKIP_MINOR &&
+		K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED == K3SUP_SWAP_ALLOW_PACKAGE_OWNED,
+	"what is allowed has one number");
+
+struct check_state {
+	struct k3sup__node_state node;
+	struct k3sup__source source;
+	uint32_t flags;
+};
+
+int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view)
+{
+	struct k3sup__place again = K3SUP__PLACE_NONE;
+	int r;
+
+	if (view->installed.fd >= 0)
+		return 0;
+	r = k3sup__installed_find(op, node, NULL, &again);
+	k3sup__place_clear(&again);
+	return r < 0 ? r : k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "the installed k3s file appeared while it was looked for");
+}
+
+struct k3sup__plan k3sup__upgrade_plan(const struct k3sup__view *view, const struct k3sup__payload *payload, uint32_t flags)
+{
+	return (struct k3sup__plan){
+		.payload = payload,
+		.target = &view->installed,
+		.installed = &view->build,
+		.data_dir = view->data_dir,
+		.role = view->sighting.count ? k3sup__role_name(view->sighting.candidates[0].role) : NULL,
+		.allow = flags & (K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED),
+	};
+}
+
+/* Where the installed file is the payload nothing would be written, so nothing stands in the way. */
+static int already_so(k3sup_op *op, const struct k3sup__view *view)
+{
+	_cleanup_(k3sup__checks_clear) struct k3sup__checks checks;
+
+	k3sup__checks_begin(&checks);
+	k3sup__checks_add(&checks, "already-so", K3SUP__PASS, 0, NULL, "%s is the payload already", view->installed.path);
+	return k3sup__checks_judge(op, &checks);
+}
+
+/* What an upgrade would find out while it compares or copies. */
+static int prove(k3sup_op *op, const struct k3sup__payload *payload)
+{
+	char sha256[K3SUP__SHA256_HEX];
+	int r;
+
+	if (payload->sha256[0] || k3sup__streq(payload->proof->kind, "none"))
+		return 0;
+	r = k3sup__swap_digest(op, payload->fd, payload->shown, sha256);
+	return r < 0 ? r : k3sup__payload_prove(op, payload, sha256);
+}
+
+static int check(k3sup_op *op, const struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
+{
+	struct k3sup__plan plan = k3sup__upgrade_plan(view, payload, s->flags);
+	int r = k3sup__need_file(op, s->node.node, view);
+
+	if (r < 0)
+		return r;
+	return view->same == 1 ? already_so(op, view) : k3sup__admit(op, s->node.node, &plan);
+}
+
+static int work(k3sup_op *op)
+{
+	struct check_state *s = k3sup__op_state(op);
+	struct k3sup__payload payload = K3SUP__PAYLOAD_NONE;
+	struct k3sup__view view;
+	int r = k3sup__payload_load(op, s->node.node, &s->source, &payload);
+
+	if (r >= 0)
+		r = prove(op, &payload);
+	if (r >= 0)
+		r = k3sup__view_take(op, s->node.node, &payload, &view);
+	if (r >= 0) {
+		r = check(op, s, &payload, &view);
+		k3sup__view_report(op, s->node.node, &view);
+		k3sup__view_clear(&view);
+	}
+	k3sup__proof_report(op, payload.proof);
+	k3sup__payload_clear(&payload);
+	return r;
+}
+
+static int step(k3sup_op *op)
+{
+	return k3sup__op_woke(op) == K3SUP__WOKE_WORK ? k3sup__op_work_result(op) : k3sup__op_work(op, work);
+}
+
+static void clear(k3sup_op *op)
+{
+	struct check_state *s = k3sup__op_state(op);
+
+	k3sup__source_clear(&s->source);
+}
+
+static const struct k3sup__op_class class = {
+	.verb = "check",
+	.state_size = sizeof(struct check_state),
+	.step = step,
+	.clear = clear,
+};
+
+int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, uint32_t flags, int64_t deadline, k3sup_op **ret_op)
+{
+	struct check_state *s;
+	k3sup_op *op;
+	int r = k3sup__node_op_new(node, &class, deadline, &op);
+
+	if (r < 0) {
+		k3sup__source_clear(source);
+		return r;
+	}
+	s = k3sup__op_state(op);
+	s->source = *source;
+	s->flags = flags;
+	*ret_op = op;
+	return 0;
+}
