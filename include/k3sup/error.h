@@ -20,7 +20,7 @@
 
 /* about the node and its paths */
 #define K3SUP_E_ROOT (-10020)         /* the node's root directory is missing or is no directory */
-#define K3SUP_E_FOREIGN_PROC (-10021) /* the proc mount shows another pid namespace than ours */
+#define K3SUP_E_FOREIGN_PROC (-10021) /* the proc mount shows another pid namespace than ours, or is none */
 #define K3SUP_E_UNTRUSTED (-10022)    /* somebody else than root could change a component of this path */
 #define K3SUP_E_ESCAPE (-10023)       /* a path that cannot be followed inside the node's root (magic link, not a path) */
 #define K3SUP_E_STATE_DIR (-10024)    /* our own state directory is not ours alone, or its contents are damaged */

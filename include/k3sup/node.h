@@ -66,7 +66,7 @@ K3SUP_BEGIN_DECLS
  * Opens the root directory and the proc mount and keeps both. Refuses a proc mount of another pid namespace: a pid number read there would name
  * a different process here. Nothing is created on disk and no k3s needs to be there.
  *
- * Blocking: no. Returns 0, or -EINVAL (a path inside the root that is not absolute), -E2BIG, -ENOMEM, -EMFILE, -ENOENT and other -errno (of proc),
+ * Blocking: no. Returns 0, or -EINVAL (a path inside the root that is not absolute), -E2BIG, -ENOMEM, -EMFILE,
  * K3SUP_E_ROOT, K3SUP_E_FOREIGN_PROC. Since: 0.1
  */
 K3SUP_API int k3sup_node_new(k3sup_ctx *ctx, const struct k3sup_node_opts *opts, k3sup_node **ret_node) K3SUP_MUST_CHECK;

@@ -59,7 +59,10 @@ static int open_state_dir(k3sup_op *op, const struct k3sup__place *place, int *r
 
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		r = -errno;
-		(void)k3sup__fail(op, r, "cannot open the directory %s: %s", place->path, k3sup_strerror(r));
+		if (r == -ENOTDIR || r == -ELOOP) /* somebody's file, or link, in our place */
+			r = k3sup__fail(op, K3SUP_E_STATE_DIR, "%s is not a directory", place->path);
+		else
+			(void)k3sup__fail(op, r, "cannot open the directory %s: %s", place->path, k3sup_strerror(r));
 	} else if (!is_ours_alone(&st)) {
 		r = not_ours(op, place->path, &st);
 	}

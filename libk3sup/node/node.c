@@ -96,7 +96,7 @@ static int fill(k3sup_node *node, const struct k3sup_node_opts *o)
 		return -ENOMEM;
 	node->proc_fd = open(node->proc_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (node->proc_fd < 0)
-		return -errno;
+		return errno == ENOENT || errno == ENOTDIR ? K3SUP_E_FOREIGN_PROC : -errno;
 	return check_proc(node->proc_fd);
 }
 

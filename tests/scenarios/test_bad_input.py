@@ -440,8 +440,7 @@ def test_lock_cannot_be_squatted(make, old, new):
         assert answer.exit == 0, answer
 
 
-@pytest.mark.parametrize("what", ["of somebody", "writable", pytest.param("a file", marks=pytest.mark.xfail(
-    strict=True, reason="k3sup__state_dir_open() lets ENOTDIR through: exit 1 instead of 3, K3SUP_E_STATE_DIR")), "a link"])
+@pytest.mark.parametrize("what", ["of somebody", "writable", "a file", "a link"])
 def test_state_directory_is_not_ours(make, old, new, what):
     """/var/lib/k3sup was made by somebody else before us. k3sup-upgrade FILE: 3, K3SUP_E_STATE_DIR or K3SUP_E_UNTRUSTED; nothing is written into it."""
     node = a_node(make, old)
@@ -471,8 +470,7 @@ def test_state_directory_is_not_ours(make, old, new, what):
     (["--root", "/etc/passwd"], "K3SUP_E_ROOT", ["/etc/passwd"]),
     (["--proc", "/srv/foreign"], "K3SUP_E_FOREIGN_PROC", ["/srv/foreign"]),
     (["--proc", "/srv"], "K3SUP_E_FOREIGN_PROC", ["/srv"]),
-    pytest.param(["--proc", "/srv/gone"], "K3SUP_E_FOREIGN_PROC", ["/srv/gone"], marks=pytest.mark.xfail(
-        strict=True, reason="k3sup_node_new() lets ENOENT through: exit 1, and the message speaks of the root")),
+    (["--proc", "/srv/gone"], "K3SUP_E_FOREIGN_PROC", ["/srv/gone"]),
 ])
 def test_root_and_proc(make, old, new, tool, what, name, words):
     """A root that is no directory; a proc of another pid namespace, whose numbers mean other processes here: 3. The lock was not taken."""

@@ -107,7 +107,7 @@ static void a_directory_that_is_no_proc_is_refused(void **state)
 
 	assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), K3SUP_E_FOREIGN_PROC);
 	opts.proc = "/nowhere/proc";
-	assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), -ENOENT);
+	assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), K3SUP_E_FOREIGN_PROC);
 }
 
 /* In a pid namespace of our own: the host's proc is foreign (even where the number is the same), a fresh mount is ours. */
