@@ -2,6 +2,9 @@
 #include "upgrade/check.h"
 
 #include <assert.h>
+#include <fcntl.h>
+
+#include "node/warn.h"
 
 static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3SUP_UPGRADE_ALLOW_SKIP_MINOR == K3SUP_SWAP_ALLOW_SKIP_MINOR &&
 		K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED == K3SUP_SWAP_ALLOW_PACKAGE_OWNED,
@@ -69,20 +72,71 @@ static int check(k3sup_op *op, const struct check_state *s, const struct k3sup__
 	return view->same == 1 ? already_so(op, view) : k3sup__admit(op, s->node.node, &plan);
 }
 
+/* What anybody may see: the file. Which of several runs, and as what, only root can tell. */
+static int look_at_file(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *ret)
+{
+	struct k3sup__view v = {.installed = K3SUP__PLACE_NONE};
+	_close_ int fd = -1;
+	int r = k3sup__installed_find(op, node, NULL, &v.installed);
+
+	if (r >= 0)
+		r = fd = k3sup__place_open(&v.installed, O_RDONLY);
+	if (r >= 0)
+		r = k3sup__build_read_fd(op, fd, v.installed.path, K3SUP__BUILD_LENIENT, &v.build);
+	if (r >= 0)
+		r = v.same = k3sup__swap_is_same(op, payload, &v.installed, v.same_sha256);
+	if (r >= 0)
+		r = k3sup__data_dir_find(op, node, NULL, &v.data_dir, &v.data_dir_source);
+	if (r < 0) {
+		k3sup__view_clear(&v);
+		return r;
+	}
+	*ret = v;
+	return 0;
+}
+
+static int look(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *ret, bool *whole)
+{
+	int r = k3sup__view_take(op, node, payload, ret);
+
+	*whole = r >= 0;
+	if (r != -EPERM && r != -EACCES)
+		return r;
+	k3sup__op_forgive(op);
+	k3sup__warn(op, "the node's processes cannot be examined: %s", k3sup_strerror(r));
+	return look_at_file(op, node, payload, ret);
+}
+
+static void report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, bool whole)
+{
+	k3sup__json *installed;
+
+	if (whole) {
+		k3sup__view_report(op, node, view);
+		return;
+	}
+	installed = k3sup__build_json(&view->build);
+	k3sup__json_set_str(installed, "path", view->installed.path);
+	k3sup__json_set(k3sup__op_facts(op), "installed", installed);
+}
+
 static int work(k3sup_op *op)
 {
 	struct check_state *s = k3sup__op_state(op);
 	struct k3sup__payload payload = K3SUP__PAYLOAD_NONE;
 	struct k3sup__view view;
+	bool whole = false;
 	int r = k3sup__payload_load(op, s->node.node, &s->source, &payload);
 
 	if (r >= 0)
 		r = prove(op, &payload);
 	if (r >= 0)
-		r = k3sup__view_take(op, s->node.node, &payload, &view);
+		r = look(op, s->node.node, &payload, &view, &whole);
 	if (r >= 0) {
 		r = check(op, s, &payload, &view);
-		k3sup__view_report(op, s->node.node, &view);
+		if (r < 0)
+			k3sup__op_seal_failure(op); /* the report must not take back the sentence */
+		report(op, s->node.node, &view, whole);
 		k3sup__view_clear(&view);
 	}
 	k3sup__proof_report(op, payload.proof);

@@ -54,6 +54,12 @@ static k3sup_doc *run(struct scratch *s, uint32_t flags, int status)
 	doc = k3sup_doc_ref(k3sup_op_result(op));
 	if (r != status)
 		fail_msg("%s, not %s: %s", k3sup_error_name(r), k3sup_error_name(status), k3sup_doc_json(doc));
+	if (status < 0) { /* the sentence is of the very refusal */
+		const char *text = NULL;
+
+		assert_int_equal(k3sup_doc_str(k3sup_op_error(op), "/message", &text), 0);
+		assert_string_not_equal(text, k3sup_strerror(status));
+	}
 	k3sup_op_unref(op);
 	k3sup_node_unref(node);
 	return doc;
