@@ -272,6 +272,33 @@ static void a_k3s_without_wrapper_is_upgraded(void **state)
 	k3sup_node_unref(node);
 }
 
+static void replace_image(struct scratch *s)
+{
+	install_program("image1", s->path, "/usr/local/bin/new", "", NULL);
+	assert_int_equal(renameat(s->fd, "usr/local/bin/new", s->fd, "usr/local/bin/k3s"), 0);
+}
+
+/* Without an archive's name only the file itself tells: somebody replaced it before k3s came back. */
+static void another_file_without_wrapper_is_no_success(void **state)
+{
+	struct scratch *s = *state;
+	struct hook hook = {.step = "prove", .fn = replace_image};
+	struct given g = {.timeout_ms = 1200};
+	struct unit u = {.image = INSTALLED, .pause_ms = 400};
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	k3sup_op *op;
+
+	install_program("image1", s->path, INSTALLED, "", NULL);
+	install_program("image2", s->path, PAYLOAD, "", NULL);
+	unit_start(s, &u);
+	op = run_hooked(s, node, &g, &hook, K3SUP_E_WRONG_BUILD);
+	assert_string_equal(result_text(op, "/running/version"), V1);
+	assert_true(has_flag(op, "open-operation"));
+	k3sup_op_unref(op);
+	unit_stop(&u);
+	k3sup_node_unref(node);
+}
+
 static void server_and_agent_of_one_file_are_both_restarted(void **state)
 {
 	struct scratch *s = *state;
@@ -832,6 +859,7 @@ int main(void)
 		scratch_test(a_young_k3s_is_waited_for),
 		scratch_test(a_pending_restart_is_healed),
 		scratch_test(a_k3s_without_wrapper_is_upgraded),
+		scratch_test(another_file_without_wrapper_is_no_success),
 		scratch_test(server_and_agent_of_one_file_are_both_restarted),
 		scratch_test(the_file_alone_can_be_asked_for),
 		scratch_test(a_start_is_awaited_where_the_file_is_in_place),
