@@ -12,6 +12,7 @@ import sandbox
 import test_bad_input
 import test_cut_runs
 import test_field
+import test_refused
 import test_victims
 from node import PROGRAM_DIR, Maker
 
@@ -96,6 +97,14 @@ CONTROLS = [
     (test_bad_input.test_target, {"what": "directory anybody may write"}, "touches", "something on disk changed"),
     (test_bad_input.test_usage, {"what": "unknown option"}, "plain", "exit 1"),
     (test_cut_runs.test_F06_five_at_once, {}, "plain", "exit 0"),
+    (test_refused.test_B09_another_architecture, {}, "plain", "exit 0"),
+    (test_refused.test_B10_an_older_patch, {}, "plain", "exit 0"),
+    (test_refused.test_B12_a_skipped_minor, {}, "plain", "exit 0"),
+    (test_refused.test_B14_an_older_packaging, {}, "plain", "exit 0"),
+    (test_refused.test_B04_a_store_of_the_operating_system, {"how": "writable"}, "plain", "exit 0|exit 1"),
+    (test_refused.test_B05_B18_the_mount_does_not_allow_it, {"flag": 1, "name": "K3SUP_E_TARGET_READONLY", "check": "read-only"}, "plain", "exit 1"),
+    (test_refused.test_B05_B18_the_mount_does_not_allow_it, {"flag": 8, "name": "K3SUP_E_TARGET_NOEXEC", "check": "noexec"}, "plain", "exit 0"),
+    (test_refused.test_B10_an_older_patch, {}, "touches", "something on disk changed"),
 ]
 
 
@@ -112,7 +121,7 @@ def play(request, make, scenario, arguments):
 
 def every_scenario():
     """All of them, each with its first arguments."""
-    for module in (test_field, test_bad_input, test_victims, test_cut_runs):
+    for module in (test_field, test_bad_input, test_victims, test_cut_runs, test_refused):
         for name, function in vars(module).items():
             if name.startswith("test_") and "make" in inspect.signature(function).parameters:
                 arguments = {}
