@@ -19,12 +19,12 @@
 #define K3SUP_E_INTERNAL (-10007)    /* a rule of the library itself was broken: please report it */
 
 /* about the node and its paths */
-#define K3SUP_E_ROOT (-10020)         /* the node's root directory is missing or is no directory */
-#define K3SUP_E_FOREIGN_PROC (-10021) /* the proc mount shows another pid namespace than ours, or is none */
-#define K3SUP_E_UNTRUSTED (-10022)    /* somebody else than root could change a component of this path */
-#define K3SUP_E_ESCAPE (-10023)       /* a path that cannot be followed inside the node's root (magic link, not a path) */
-#define K3SUP_E_STATE_DIR (-10024)    /* our own state directory is not ours alone, or its contents are damaged */
-#define K3SUP_E_DATA_DIR_SPACE (-10025)   /* the data-dir has no room for what the new k3s unpacks */
+#define K3SUP_E_ROOT (-10020)           /* the node's root directory is missing or is no directory */
+#define K3SUP_E_FOREIGN_PROC (-10021)   /* the proc mount shows another pid namespace than ours, or is none */
+#define K3SUP_E_UNTRUSTED (-10022)      /* somebody else than root could change a component of this path */
+#define K3SUP_E_ESCAPE (-10023)         /* a path that cannot be followed inside the node's root (magic link, not a path) */
+#define K3SUP_E_STATE_DIR (-10024)      /* our own state directory is not ours alone, or its contents are damaged */
+#define K3SUP_E_DATA_DIR_SPACE (-10025) /* the data-dir has no room for what the new k3s unpacks */
 
 /* about the payload */
 #define K3SUP_E_PAYLOAD_MISSING (-10040)   /* no such file, or it cannot be opened */
@@ -42,38 +42,38 @@
 #define K3SUP_E_GZIP (-10052)              /* a damaged gzip file, one with something behind its end, or one that unpacks to far too much */
 
 /* about the target, the installed k3s file */
-#define K3SUP_E_TARGET_MISSING (-10060)  /* there is no such file (and none of the usual places has one) */
-#define K3SUP_E_TARGET_DANGLING (-10061) /* a symbolic link to nothing */
-#define K3SUP_E_TARGET_LOOP (-10062)     /* symbolic links in a circle */
-#define K3SUP_E_TARGET_NOT_FILE (-10063) /* not a regular file */
-#define K3SUP_E_TARGET_READONLY (-10064) /* its directory cannot be written: read-only, or not ours */
-#define K3SUP_E_TARGET_CHANGED (-10065)  /* somebody else replaced it while we worked */
-#define K3SUP_E_TARGET_BUSY (-10066)     /* some process holds the new file open for writing; it could not be executed */
-#define K3SUP_E_TARGET_AMBIGUOUS (-10067) /* several k3s files are installed and nothing says which one the node runs */
-#define K3SUP_E_TARGET_MANAGED (-10068)   /* in a store of the operating system: /nix/store, /gnu/store, /ostree, /k3os */
+#define K3SUP_E_TARGET_MISSING (-10060)       /* there is no such file (and none of the usual places has one) */
+#define K3SUP_E_TARGET_DANGLING (-10061)      /* a symbolic link to nothing */
+#define K3SUP_E_TARGET_LOOP (-10062)          /* symbolic links in a circle */
+#define K3SUP_E_TARGET_NOT_FILE (-10063)      /* not a regular file */
+#define K3SUP_E_TARGET_READONLY (-10064)      /* its directory cannot be written: read-only, or not ours */
+#define K3SUP_E_TARGET_CHANGED (-10065)       /* somebody else replaced it while we worked */
+#define K3SUP_E_TARGET_BUSY (-10066)          /* some process holds the new file open for writing; it could not be executed */
+#define K3SUP_E_TARGET_AMBIGUOUS (-10067)     /* several k3s files are installed and nothing says which one the node runs */
+#define K3SUP_E_TARGET_MANAGED (-10068)       /* in a store of the operating system: /nix/store, /gnu/store, /ostree, /k3os */
 #define K3SUP_E_TARGET_PACKAGE_OWNED (-10069) /* belongs to a package of the node's package manager */
-#define K3SUP_E_TARGET_NOEXEC (-10070)    /* its file system is mounted noexec */
-#define K3SUP_E_TARGET_IMMUTABLE (-10071) /* it or its directory is immutable or append-only */
-#define K3SUP_E_TARGET_LINKED (-10072)    /* it has other hard links, which would stay the old file */
-#define K3SUP_E_TARGET_MOUNTED (-10073)   /* it is a mount of its own: no other file can take its name */
+#define K3SUP_E_TARGET_NOEXEC (-10070)        /* its file system is mounted noexec */
+#define K3SUP_E_TARGET_IMMUTABLE (-10071)     /* it or its directory is immutable or append-only */
+#define K3SUP_E_TARGET_LINKED (-10072)        /* it has other hard links, which would stay the old file */
+#define K3SUP_E_TARGET_MOUNTED (-10073)       /* it is a mount of its own: no other file can take its name */
 
 /* about processes */
-#define K3SUP_E_NO_K3S (-10080)      /* no k3s of this node runs */
-#define K3SUP_E_AMBIGUOUS (-10081)   /* more than one process could be it; the evidence lists them */
-#define K3SUP_E_GONE (-10082)        /* the process of this handle is no more */
-#define K3SUP_E_REFUSED_PID (-10083) /* a process that is never signalled: pid 1, ourselves, a supervisor */
+#define K3SUP_E_NO_K3S (-10080)        /* no k3s of this node runs */
+#define K3SUP_E_AMBIGUOUS (-10081)     /* more than one process could be it; the evidence lists them */
+#define K3SUP_E_GONE (-10082)          /* the process of this handle is no more */
+#define K3SUP_E_REFUSED_PID (-10083)   /* a process that is never signalled: pid 1, ourselves, a supervisor */
 #define K3SUP_E_NOT_RESTARTED (-10084) /* k3s was told to end, and nothing started it again in time */
 #define K3SUP_E_WRONG_BUILD (-10085)   /* the k3s that came back is not the wanted build */
 #define K3SUP_E_NOT_STABLE (-10086)    /* the wanted build starts, and ends again and again */
 
 /* about policy: which build may follow which */
-#define K3SUP_E_POLICY_DOWNGRADE (-10100)  /* the payload is older than the installed build */
-#define K3SUP_E_POLICY_PRERELEASE (-10101) /* the payload is a pre-release that came before the installed build */
-#define K3SUP_E_POLICY_PACKAGING (-10102)  /* the same Kubernetes version, but an older packaging (k3sN) */
-#define K3SUP_E_POLICY_SKIP_MINOR (-10103) /* a minor version would be skipped */
+#define K3SUP_E_POLICY_DOWNGRADE (-10100)   /* the payload is older than the installed build */
+#define K3SUP_E_POLICY_PRERELEASE (-10101)  /* the payload is a pre-release that came before the installed build */
+#define K3SUP_E_POLICY_PACKAGING (-10102)   /* the same Kubernetes version, but an older packaging (k3sN) */
+#define K3SUP_E_POLICY_SKIP_MINOR (-10103)  /* a minor version would be skipped */
 #define K3SUP_E_POLICY_AGENT_FIRST (-10104) /* an agent would be newer than its server */
-#define K3SUP_E_POLICY_FLOOR (-10105)      /* the payload is older than the highest version that was installed here */
-#define K3SUP_E_POLICY_UNKNOWN (-10106)    /* a version that a policy needs to know is not known */
+#define K3SUP_E_POLICY_FLOOR (-10105)       /* the payload is older than the highest version that was installed here */
+#define K3SUP_E_POLICY_UNKNOWN (-10106)     /* a version that a policy needs to know is not known */
 
 K3SUP_BEGIN_DECLS
 

@@ -8,11 +8,11 @@
 #include <k3sup/api.h>
 
 /* k3sup_upgrade_opts.flags */
-#define K3SUP_UPGRADE_PAYLOAD_FD 1u /* payload_fd counts, payload is ignored */
+#define K3SUP_UPGRADE_PAYLOAD_FD 1u          /* payload_fd counts, payload is ignored */
 #define K3SUP_UPGRADE_ALLOW_DOWNGRADE 2u     /* older builds, pre-releases and packagings; the floor goes down with them */
 #define K3SUP_UPGRADE_ALLOW_SKIP_MINOR 4u    /* skipped minor versions */
 #define K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED 8u /* a file that belongs to a package of the node's package manager */
-#define K3SUP_UPGRADE_CHECK 16u             /* decide only: takes no lock, changes nothing */
+#define K3SUP_UPGRADE_CHECK 16u              /* decide only: takes no lock, changes nothing */
 
 /* k3sup_upgrade_opts.restart */
 #define K3SUP_RESTART_AUTO 0u   /* whatever the node offers */
@@ -29,10 +29,10 @@ struct k3sup_upgrade_opts {
 	const char *reserved; /* NULL */
 	int32_t payload_fd;   /* an open regular file, read from its offset 0; stays the caller's */
 	uint32_t restart;     /* K3SUP_RESTART_* */
-	const char *sha256;         /* NULL, or the SHA-256 it must have: 64 hex digits */
-	const char *sums;           /* NULL, or a list as k3s publishes them (sha256sum-amd64.txt), a path of the caller; names it by its architecture */
-	const char *signature;      /* NULL, or a signature (raw or base64) of the list, or without a list of the payload; a path of the caller */
-	const char *key;            /* the public key for it (PEM); a path of the caller that nobody but root can change */
+	const char *sha256;   /* NULL, or the SHA-256 it must have: 64 hex digits */
+	const char *sums; /* NULL, or a list as k3s publishes them (sha256sum-amd64.txt), a path of the caller; names it by its architecture */
+	const char *signature; /* NULL, or a signature (raw or base64) of the list, or without a list of the payload; a path of the caller */
+	const char *key;       /* the public key for it (PEM); a path of the caller that nobody but root can change */
 	const char *expect_version; /* NULL, or the version it must be; "v1.30.4-k3s1", as image tags are written, will do */
 	const char *reserved2;      /* NULL */
 };
