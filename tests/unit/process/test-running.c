@@ -372,6 +372,7 @@ static void what_has_come_in_time_may_take_its_time_to_stay(void **state)
 {
 	struct scratch *s = *state;
 	struct k3sup__want want = {.asset_hash = HASH2, .count = 1, .stable_ms = 500};
+	struct fake_spec wrapper = {.root = s->path, .file = INSTALLED, .title = INSTALLED, .args = {"server"}, .then = BIN2 "/k3s-server"};
 	k3sup_node *node = open_node(s->ctx, s->path, NULL);
 	int64_t began = k3sup__now_ms();
 	k3sup_op *op = NULL;
@@ -387,6 +388,17 @@ static void what_has_come_in_time_may_take_its_time_to_stay(void **state)
 	want.come_by = k3sup__deadline(300);
 	assert_int_equal(k3sup__running_op(node, &want, &op), 0);
 	pid = start(s, BIN2, "server");
+	assert_status(op, 1);
+	k3sup_op_unref(op);
+	fake_stop(pid);
+	/* One that unpacks has come. */
+	put_wrapper(s, INSTALLED, 2);
+	pid = fake_start(&wrapper);
+	want.come_by = k3sup__deadline(100);
+	want.stable_ms = 0;
+	assert_int_equal(k3sup__running_op(node, &want, &op), 0);
+	assert_int_equal(k3sup_op_wait(op, 300), -EINPROGRESS);
+	assert_int_equal(kill(pid, SIGUSR1), 0);
 	assert_status(op, 1);
 	k3sup_op_unref(op);
 	fake_stop(pid);

@@ -756,6 +756,22 @@ static void an_entry_that_cannot_be_closed_is_told(void **state)
 	k3sup_node_unref(node);
 }
 
+static void a_refusal_whose_entry_cannot_be_closed_stays_that_refusal(void **state)
+{
+	struct scratch *s = *state;
+	struct hook hook = {.step = "stage", .fn = spoil_the_journal, .answer = 1};
+	struct given g = {0};
+	struct unit u = {0};
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+
+	put_node(s);
+	unit_start(s, &u);
+	k3sup_op_unref(run_hooked(s, node, &g, &hook, K3SUP_E_CALLBACK));
+	assert_journal(s, 1, 0);
+	unit_stop(&u);
+	k3sup_node_unref(node);
+}
+
 /* ---- several files, several runs ---- */
 
 static void of_several_files_the_one_that_runs_is_upgraded_and_remembered(void **state)
@@ -878,6 +894,7 @@ int main(void)
 		scratch_test(a_replaced_file_is_noticed_before_the_signal),
 		scratch_test(a_failing_report_keeps_the_first_error),
 		scratch_test(an_entry_that_cannot_be_closed_is_told),
+		scratch_test(a_refusal_whose_entry_cannot_be_closed_stays_that_refusal),
 		scratch_test(of_several_files_the_one_that_runs_is_upgraded_and_remembered),
 		scratch_test(one_run_at_a_time),
 		scratch_test(it_runs_on_a_worker_thread_with_others_beside_it),
