@@ -278,6 +278,15 @@ int k3sup__lock_take(k3sup_op *op, const struct k3sup__root *root, unsigned trus
 	return k3sup__fail(op, K3SUP_E_STATE_DIR, "somebody replaces %s/%s again and again", K3SUP__STATE_DIR, LOCK_NAME);
 }
 
+int k3sup__lock_give(int fd)
+{
+	struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+
+	if (fd >= 0)
+		(void)fcntl(fd, F_OFD_SETLK, &lock);
+	return k3sup__close(fd);
+}
+
 int k3sup__lock_holder(k3sup_op *op, const struct k3sup__root *root, unsigned trust_flags, k3sup__json **ret)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

@@ -29,6 +29,8 @@ int k3sup__state_file_open(k3sup_op *op, int dirfd, const char *name, int flags)
  * K3SUP_E_UNSUPPORTED on a network file system, where other hosts' locks, or none, may be what one gets.
  */
 int k3sup__lock_take(k3sup_op *op, const struct k3sup__root *root, unsigned trust_flags, int *ret_fd) _must_check_;
+/* Gives it back, also where a child that the host forked has the descriptor, too: closing ours would leave the lock with that one. fd may be -1; returns -1. */
+int k3sup__lock_give(int fd);
 /*
  * Who holds it? 1 with a description {pid, boot_id, pid_ns, start_time, program} in ret (owned; empty in the instant between locking
  * and writing it), 0 if it is free or was never made, or an error. Changes nothing.

@@ -15,7 +15,7 @@
 static void node_free(k3sup_node *node)
 {
 	k3sup__root_close(&node->root);
-	node->lock_fd = k3sup__close(node->lock_fd);
+	node->lock_fd = k3sup__lock_give(node->lock_fd);
 	node->proc_fd = k3sup__close(node->proc_fd);
 	(void)pthread_mutex_destroy(&node->mutex);
 	free(node->proc_path);
@@ -150,7 +150,7 @@ k3sup_node *k3sup_node_unref(k3sup_node *node)
 		(void)pthread_mutex_lock(&node->mutex);
 		node->lock_kept = false;
 		if (node->turn == NULL)
-			node->lock_fd = k3sup__close(node->lock_fd);
+			node->lock_fd = k3sup__lock_give(node->lock_fd);
 		(void)pthread_mutex_unlock(&node->mutex);
 	}
 	node_drop(node);
@@ -189,7 +189,7 @@ int k3sup_node_unlock(k3sup_node *node)
 		r = -EBUSY;
 	} else if (node->lock_kept) {
 		node->lock_kept = false;
-		node->lock_fd = k3sup__close(node->lock_fd);
+		node->lock_fd = k3sup__lock_give(node->lock_fd);
 		r = 1;
 	}
 	(void)pthread_mutex_unlock(&node->mutex);
@@ -242,7 +242,7 @@ void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node)
 	if (node->turn == op) {
 		node->turn = NULL;
 		if (!node->lock_kept)
-			node->lock_fd = k3sup__close(node->lock_fd);
+			node->lock_fd = k3sup__lock_give(node->lock_fd);
 	}
 	(void)pthread_mutex_unlock(&node->mutex);
 }
