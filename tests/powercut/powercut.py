@@ -15,7 +15,7 @@ unreadable      k3sup_state() cannot say what the node is in
 stuck           one more run does not reach the goal, or leaves litter
 dead            the machine did not boot, or its disk cannot be mounted
 
-Every cut is one machine; some run side by side. Controls in the same run: cp over the live file must be torn on each file system; with --full, a rename
+Every cut is one machine; some run side by side. Controls in the same run: cp over the live file must be torn, or lost, on each file system; with --full, a rename
 without a sync of the directory must lose what was acknowledged. Models a disk without a volatile cache: what the machine's kernel wrote counts as written.
 Exit status: 0 passed, 1 something is wrong, 2 cannot run here.
 """
@@ -46,7 +46,7 @@ LONGEST_RUN = 1.0
 BOOT = 90
 BIN = "usr/local/bin"
 VERBS = ("swap", "upgrade")
-CONTROLS = {"cp": {"torn"}, "lazy": {"lost"}}
+CONTROLS = {"cp": {"torn", "lost"}, "lazy": {"lost"}}
 Cut = collections.namedtuple("Cut", "fs how verdict acks note")
 
 
@@ -75,9 +75,9 @@ def compile_programs(build, into):
 
 
 def make_template(path):
-    """What passes for a k3s: a program that names an embedded archive."""
+    """What passes for a k3s: a program that names an embedded archive and a version."""
     with open("/bin/true", "rb") as f:
-        data = f.read() + ("\0embed/%s.tar.zst\0" % hashlib.sha256(b"power").hexdigest()).encode()
+        data = f.read() + ("\0embed/%s.tar.zst\0v1.30.4+k3s1\0" % hashlib.sha256(b"power").hexdigest()).encode()
     with open(path, "wb") as f:
         f.write(data + b"\0" * (-len(data) % PAGE))
 
@@ -245,7 +245,7 @@ def one_cut(fs, how, base, programs):
 def plan(full, cuts):
     """[(fs, how)]: half of the cuts in each verb, and the controls."""
     todo = [(fs, VERBS[i % 2]) for i in range(cuts or (300 if full else 20)) for fs in DISKS]
-    todo += [(fs, "cp") for fs in DISKS for _ in range(3)]
+    todo += [(fs, "cp") for fs in DISKS for _ in range(4)]
     if full:
         todo += [(fs, "lazy") for fs in DISKS for _ in range(20)]
     return todo
