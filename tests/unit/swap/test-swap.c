@@ -308,13 +308,11 @@ static void unmount_bin(const struct scratch *s)
 static void a_full_file_system_is_known_before_the_first_byte(void **state)
 {
 	struct scratch *s = *state;
-	struct hook hook = {.step = "stage"};
 	k3sup_op *op;
 
 	mount_bin(s, "size=1200k,mode=0755");
 	put_wrapper(s, PAYLOAD, 2);
-	op = run_swap(s, &hook, -ENOSPC);
-	assert_int_equal(hook.calls, 1); /* nothing was copied */
+	op = run_swap(s, NULL, -ENOSPC);
 	assert_true(number_of(k3sup_op_error(op), "/evidence/needed_bytes") > number_of(k3sup_op_error(op), "/evidence/free_bytes"));
 	k3sup_op_unref(op);
 	assert_untouched(s);
