@@ -138,6 +138,8 @@ python_tests() {
 	set -- tests --ignore=tests/bench
 	[ ! -d bindings/python ] || set -- "$@" bindings/python
 	[ -z "$word" ] || set -- "$@" -k "$word"
+	# Most of these tests wait for processes most of the time, so there may be more of them than cores; each has sandboxes of its own.
+	set -- -n "$((jobs + 1))" "$@"
 	PYTHONPATH=$top/bindings/python${PYTHONPATH:+:$PYTHONPATH} "$python" -m pytest -p no:cacheprovider -q -rfEs --durations=5 "$@"
 }
 
