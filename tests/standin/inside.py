@@ -125,7 +125,10 @@ def get(path, known=False, port=PORT):
 
 
 def ready():
-    return os.path.exists(ROOT + "/server/tls/client-admin.key") and get("/readyz", True)[0] == 200
+    try:
+        return get("/readyz", True)[0] == 200
+    except (OSError, ssl.SSLError):
+        return False  # key and certificate are not both there yet
 
 
 def server(args=(), **kw):
