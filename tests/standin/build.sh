@@ -107,7 +107,8 @@ if [ ! -x "$cache/$pack" ]; then
 	"$GO" build -buildvcs=false -o "$work/pack" ./cmd/pack
 	keep "$work/pack" "$pack"
 fi
-shim=shim-$state-$arch
+# The module's name is in the program, so there is one of each.
+shim=shim-$state-$arch-$(basename "$(dirname "$mod")")
 if [ ! -e "$cache/$shim" ]; then
 	GOARCH=$arch "$GO" build -buildvcs=false -trimpath -ldflags "-w -s" -o "$work/shim" ./cmd/shim
 	keep "$work/shim" "$shim"
