@@ -51,9 +51,12 @@ static void help(struct cli *cli, const struct cli_option *options, size_t n)
 		printf("  %-26s %s\n", left, options[i].help);
 	}
 	printf("  %-26s %s\n", "--help", "this text");
-	printf("\nEach option has an environment twin (--wait-lock is K3SUP_WAIT_LOCK); options win. Exit statuses: 0 the goal holds, 1 unexpected failure,\n"
-	       "2 usage, 3 refused before anything was touched, 4 no single k3s of this node can be named, 5 another run holds the lock, 6 the new k3s does\n"
-	       "not run, 8 cancelled or out of time (run it again), 9 not as expected, 11 k3s runs but is not proven.\n\nExamples:\n%s", cli->examples);
+	printf("\nEach option has an environment twin (--wait-lock is K3SUP_WAIT_LOCK); options win. Exit statuses: 0 the goal holds, 1 "
+	       "unexpected failure,\n"
+	       "2 usage, 3 refused before anything was touched, 4 no single k3s of this node can be named, 5 another run holds the lock, 6 "
+	       "the new k3s does\n"
+	       "not run, 8 cancelled or out of time (run it again), 9 not as expected, 11 k3s runs but is not proven.\n\nExamples:\n%s",
+		cli->examples);
 }
 
 static int set_option(const struct cli_option *option, const char *text)
@@ -92,7 +95,8 @@ static void from_environment(struct cli *cli, const struct cli_option *option)
 		name[i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
 	text = getenv(name);
 	if (text && *text && set_option(option, text) < 0)
-		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "%s: '%s' is not a %s", name, text, option->kind == CLI_SECONDS ? "number of seconds" : "number"));
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "%s: '%s' is not a %s", name, text,
+			option->kind == CLI_SECONDS ? "number of seconds" : "number"));
 }
 
 /* A usage error, too, must come as JSON if that was asked for, wherever on the line or in the environment. */
@@ -129,10 +133,11 @@ int cli_parse(struct cli *cli, int argc, char **argv)
 		} else if (c == 'v') {
 			cli->verbose = true;
 		} else if (c != 0) {
-			exit(cli_fail(cli, CLI_USAGE, -EINVAL, c == ':' ? "%s needs an argument; see --help" : "unknown option %s; see --help", argv[optind - 1]));
+			exit(cli_fail(cli, CLI_USAGE, -EINVAL,
+				c == ':' ? "%s needs an argument; see --help" : "unknown option %s; see --help", argv[optind - 1]));
 		} else if (set_option(&options[index], optarg) < 0) {
 			exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--%s: '%s' is not a %s", options[index].name, optarg,
-				      options[index].kind == CLI_SECONDS ? "number of seconds" : "number"));
+				options[index].kind == CLI_SECONDS ? "number of seconds" : "number"));
 		}
 	}
 	return optind;
@@ -190,8 +195,9 @@ int cli_fail(struct cli *cli, int exit, int code, const char *fmt, ...)
 		fprintf(stderr, "%s: %s\n", cli->tool, text);
 		return exit;
 	}
-	printf("{\"schema\":1,\"tool\":\"%s\",\"exit\":%d,\"ok\":false,\"changed\":false,\"error\":{\"code\":%d,\"name\":\"%s\",\"message\":", cli->tool, exit, code,
-	       k3sup_error_name(code));
+	printf("{\"schema\":1,\"tool\":\"%s\",\"exit\":%d,\"ok\":false,\"changed\":false,\"error\":{\"code\":%d,\"name\":\"%s\","
+	       "\"message\":",
+		cli->tool, exit, code, k3sup_error_name(code));
 	print_json_text(stdout, text);
 	printf(",\"evidence\":{}}}\n");
 	return fflush(stdout) == 0 ? exit : CLI_FAILED;
@@ -218,8 +224,8 @@ int cli_finish(struct cli *cli, int exit, k3sup_op *op)
 static bool is_refusal(int status)
 {
 	return status == K3SUP_E_UNSUPPORTED || (status <= K3SUP_E_POLICY_DOWNGRADE && status >= K3SUP_E_POLICY_UNKNOWN) ||
-	       (status <= K3SUP_E_ROOT && status > K3SUP_E_NO_K3S) || status == K3SUP_E_REFUSED_PID || status == -ENOSPC ||
-	       status == -EDQUOT || status == -EROFS || status == -EACCES || status == -EPERM;
+		(status <= K3SUP_E_ROOT && status > K3SUP_E_NO_K3S) || status == K3SUP_E_REFUSED_PID || status == -ENOSPC ||
+		status == -EDQUOT || status == -EROFS || status == -EACCES || status == -EPERM;
 }
 
 int cli_exit_of(int status, k3sup_doc *result)
@@ -276,7 +282,8 @@ k3sup_node *cli_node(struct cli *cli)
 		exit(cli_fail(cli, CLI_USAGE, r, "--data-dir, --k3s and --state-dir are absolute paths inside the root"));
 	if (r < 0)
 		exit(cli_fail(cli, cli_exit_of(r, NULL), r, "%s: %s",
-			      r == K3SUP_E_FOREIGN_PROC ? (cli->node.proc ? cli->node.proc : "/proc") : (cli->node.root ? cli->node.root : "/"), k3sup_strerror(r)));
+			r == K3SUP_E_FOREIGN_PROC ? (cli->node.proc ? cli->node.proc : "/proc") : (cli->node.root ? cli->node.root : "/"),
+			k3sup_strerror(r)));
 	return node;
 }
 
@@ -289,8 +296,8 @@ static void write_event(int fd, const struct k3sup_progress *progress)
 
 	if (!out)
 		return;
-	fprintf(out, "{\"step\":\"%s\",\"percent\":%u,\"done\":%lld,\"total\":%lld,\"downtime_ms\":%lld,\"text\":", progress->step, progress->percent,
-		(long long)progress->done, (long long)progress->total, (long long)progress->downtime_ms);
+	fprintf(out, "{\"step\":\"%s\",\"percent\":%u,\"done\":%lld,\"total\":%lld,\"downtime_ms\":%lld,\"text\":", progress->step,
+		progress->percent, (long long)progress->done, (long long)progress->total, (long long)progress->downtime_ms);
 	print_json_text(out, progress->text);
 	fputs("}\n", out);
 	len = ftell(out);

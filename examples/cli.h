@@ -12,15 +12,15 @@
 /* The exit statuses of all programs. They are a contract: scripts and Jobs decide by them. */
 enum cli_exit {
 	CLI_OK = 0,
-	CLI_FAILED = 1,     /* unexpected */
+	CLI_FAILED = 1, /* unexpected */
 	CLI_USAGE = 2,
-	CLI_REFUSED = 3,    /* before anything was touched */
-	CLI_NO_K3S = 4,     /* no k3s, or no single k3s of this node, can be named */
-	CLI_BUSY = 5,       /* another run holds the lock */
-	CLI_DOWN = 6,       /* the new k3s does not run and nothing runs */
-	CLI_STOPPED = 8,    /* cancelled or out of time; can be run again */
-	CLI_PENDING = 9,    /* the answer is "not as expected" */
-	CLI_UNPROVEN = 11,  /* k3s runs but is not proven */
+	CLI_REFUSED = 3,   /* before anything was touched */
+	CLI_NO_K3S = 4,    /* no k3s, or no single k3s of this node, can be named */
+	CLI_BUSY = 5,      /* another run holds the lock */
+	CLI_DOWN = 6,      /* the new k3s does not run and nothing runs */
+	CLI_STOPPED = 8,   /* cancelled or out of time; can be run again */
+	CLI_PENDING = 9,   /* the answer is "not as expected" */
+	CLI_UNPROVEN = 11, /* k3s runs but is not proven */
 };
 
 enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_SECONDS, CLI_NUMBER };
@@ -30,15 +30,15 @@ struct cli_option {
 	const char *name; /* without the dashes; its environment twin is K3SUP_NAME */
 	enum cli_kind kind;
 	void *value;
-	const char *arg;  /* how --help calls the argument */
+	const char *arg; /* how --help calls the argument */
 	const char *help;
 };
 
 struct cli {
 	const char *tool;
-	const char *usage;    /* "[OPTION]... FILE" */
-	const char *about;    /* one paragraph */
-	const char *examples; /* real ones */
+	const char *usage;                /* "[OPTION]... FILE" */
+	const char *about;                /* one paragraph */
+	const char *examples;             /* real ones */
 	const struct cli_option *options; /* of this program; the common ones are known here */
 	size_t n_options;
 

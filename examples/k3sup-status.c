@@ -21,8 +21,8 @@ static void print_build(const char *what, k3sup_doc *doc, const char *path)
 	k3sup_doc *part = NULL;
 
 	if (k3sup_doc_get(doc, path, &part) == 0 && k3sup_doc_len(part, "") > 0)
-		printf("%-11s %s  %s  build %.12s\n", what, cli_text(part, "/path", cli_text(part, "/exe", "?")), cli_text(part, "/version", "unknown version"),
-		       cli_text(part, "/asset_hash", "unknown"));
+		printf("%-11s %s  %s  build %.12s\n", what, cli_text(part, "/path", cli_text(part, "/exe", "?")),
+			cli_text(part, "/version", "unknown version"), cli_text(part, "/asset_hash", "unknown"));
 	else
 		printf("%-11s none\n", what);
 	k3sup_doc_unref(part);
@@ -59,8 +59,8 @@ static bool is_listed(const char *list, const char *word)
 /* The first word that is no state, or NULL. A list that no state can ever meet is a mistake. */
 static const char *unknown_state(const char *list)
 {
-	static const char *const states[] = {"absent", "ambiguous", "interrupted", "rotation-pending", "not-running", "starting", "restart-pending", "degraded",
-					     "outdated", "rolled-back", "current"};
+	static const char *const states[] = {"absent", "ambiguous", "interrupted", "rotation-pending", "not-running", "starting",
+		"restart-pending", "degraded", "outdated", "rolled-back", "current"};
 
 	for (size_t i; list; list = strchr(list, ',') ? strchr(list, ',') + 1 : NULL) {
 		size_t n = strcspn(list, ",");

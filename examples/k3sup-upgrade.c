@@ -68,10 +68,10 @@ static void print(k3sup_doc *doc)
 
 	if (!cli_number(doc, "/changed", 0))
 		printf("already so: %s is %s%s\n", cli_text(doc, "/installed/path", "k3s"), version,
-		       cli_number(doc, "/running/pid", 0) ? " and runs" : "");
+			cli_number(doc, "/running/pid", 0) ? " and runs" : "");
 	else if (cli_number(doc, "/running/pid", 0))
-		printf("upgraded: %s is %s and runs as process %lld, k3s was down for %.1f s\n", cli_text(doc, "/installed/path", "k3s"), version,
-		       (long long)cli_number(doc, "/running/pid", 0), (double)cli_number(doc, "/downtime_ms", 0) / 1000);
+		printf("upgraded: %s is %s and runs as process %lld, k3s was down for %.1f s\n", cli_text(doc, "/installed/path", "k3s"),
+			version, (long long)cli_number(doc, "/running/pid", 0), (double)cli_number(doc, "/downtime_ms", 0) / 1000);
 	else
 		printf("replaced: %s is %s\n", cli_text(doc, "/installed/path", "k3s"), version);
 	if (cli_text(doc, "/backup/path", NULL))
@@ -96,7 +96,7 @@ static void print_checks(k3sup_doc *doc)
 static uint32_t flags(void)
 {
 	return (check ? K3SUP_UPGRADE_CHECK : 0) | (allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) |
-	       (allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) | (allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
+		(allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) | (allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
 }
 
 int main(int argc, char **argv)
@@ -104,8 +104,10 @@ int main(int argc, char **argv)
 	struct cli cli = {
 		.tool = "k3sup-upgrade",
 		.usage = "[OPTION]... FILE",
-		.about = "Makes the running k3s of this node be the build in FILE: replaces the installed file, tells k3s to end, waits until its\n"
-			 "supervisor has started the new one, and proves that it is the wanted build and stays. Does only what is missing; whatever\n"
+		.about = "Makes the running k3s of this node be the build in FILE: replaces the installed file, tells k3s to end, waits "
+			 "until its\n"
+			 "supervisor has started the new one, and proves that it is the wanted build and stays. Does only what is missing; "
+			 "whatever\n"
 			 "cuts it, one more run reaches the goal.",
 		.examples = "  k3sup-upgrade /opt/k3s\n"
 			    "  k3sup-upgrade --check /opt/k3s\n"

@@ -19,9 +19,9 @@
 #define K3SUP__TEMP_MARK ".k3sup-tmp-"
 
 struct k3sup__stage {
-	int dirfd;       /* a real descriptor (not O_PATH) of the directory; owned */
-	int fd;          /* the staged file, read-only once sealed; owned */
-	int old_fd;      /* O_PATH of the file to be replaced, so that its inode number cannot be reused meanwhile; -1 if there was none; owned */
+	int dirfd;  /* a real descriptor (not O_PATH) of the directory; owned */
+	int fd;     /* the staged file, read-only once sealed; owned */
+	int old_fd; /* O_PATH of the file to be replaced, so that its inode number cannot be reused meanwhile; -1 if there was none; owned */
 	char *name;      /* the name to be replaced */
 	char *temp;      /* the temp's name, NULL once published or dropped */
 	struct stat old; /* of the file to be replaced; st_nlink 0 if there was none */
@@ -46,8 +46,8 @@ int k3sup__stage_seal(k3sup_op *op, struct k3sup__stage *stage, int old_fd, mode
  * stops there. On failure before the rename NAME is untouched; a failure of the last directory sync is reported though the rename
  * happened (*ret_renamed tells).
  */
-int k3sup__stage_publish(
-	k3sup_op *op, struct k3sup__stage *stage, const char *backup, int (*before_rename)(k3sup_op *op), bool *ret_renamed) _must_check_;
+int k3sup__stage_publish(k3sup_op *op, struct k3sup__stage *stage, const char *backup, int (*before_rename)(k3sup_op *op), bool *ret_renamed)
+	_must_check_;
 /* Removes the temp if it was not published, closes all. Fine on K3SUP__STAGE_NONE, and twice. */
 void k3sup__stage_drop(struct k3sup__stage *stage);
 

@@ -159,7 +159,7 @@ void k3sup__watch_remove(k3sup_op *op);
 
 /* progress.c */
 void k3sup__progress_complete(k3sup_op *op); /* it ends well: 100 percent, whichever steps there was nothing to do in */
-void k3sup__progress_end(k3sup_op *op); /* the last step is over: its time goes into the facts */
+void k3sup__progress_end(k3sup_op *op);      /* the last step is over: its time goes into the facts */
 void k3sup__progress_call(k3sup_op *op, const struct k3sup_progress *progress);
 
 /* op.c */

@@ -30,13 +30,25 @@ k3sup__json *k3sup__json_copy(const k3sup__json *value); /* deep */
 void k3sup__json_set(k3sup__json *object, const char *key, k3sup__json *value); /* replaces; consumes value */
 void k3sup__json_add(k3sup__json *array, k3sup__json *value);                   /* consumes value */
 void k3sup__json_del(k3sup__json *object, const char *key);
-static inline void k3sup__json_set_str(k3sup__json *o, const char *key, const char *text) { k3sup__json_set(o, key, k3sup__json_str(text)); }
-static inline void k3sup__json_set_int(k3sup__json *o, const char *key, int64_t value) { k3sup__json_set(o, key, k3sup__json_int(value)); }
-static inline void k3sup__json_set_bool(k3sup__json *o, const char *key, bool value) { k3sup__json_set(o, key, k3sup__json_bool(value)); }
+static inline void k3sup__json_set_str(k3sup__json *o, const char *key, const char *text)
+{
+	k3sup__json_set(o, key, k3sup__json_str(text));
+}
+static inline void k3sup__json_set_int(k3sup__json *o, const char *key, int64_t value)
+{
+	k3sup__json_set(o, key, k3sup__json_int(value));
+}
+static inline void k3sup__json_set_bool(k3sup__json *o, const char *key, bool value)
+{
+	k3sup__json_set(o, key, k3sup__json_bool(value));
+}
 
 k3sup__json *k3sup__json_ref(k3sup__json *value);
 void k3sup__json_unref(k3sup__json *value); /* NULL is fine */
-static inline void k3sup__json_unrefp(k3sup__json **value) { k3sup__json_unref(*value); }
+static inline void k3sup__json_unrefp(k3sup__json **value)
+{
+	k3sup__json_unref(*value);
+}
 
 /* Reading; all return borrowed values, NULL or a default where there is none of that type. */
 k3sup__json *k3sup__json_member(const k3sup__json *object, const char *key);
@@ -47,8 +59,8 @@ int64_t k3sup__json_number(const k3sup__json *object, const char *key, int64_t f
 bool k3sup__json_is_container(const k3sup__json *value);
 bool k3sup__json_is_object(const k3sup__json *value);
 bool k3sup__json_is_null(const k3sup__json *value);
-const char *k3sup__json_as_str(const k3sup__json *value);                 /* NULL if it is no string */
-bool k3sup__json_as_i64(const k3sup__json *value, int64_t *ret);          /* integers and booleans */
+const char *k3sup__json_as_str(const k3sup__json *value);        /* NULL if it is no string */
+bool k3sup__json_as_i64(const k3sup__json *value, int64_t *ret); /* integers and booleans */
 /* Calls fn for each member in order of insertion; stops at the first value but 0 and returns it. */
 int k3sup__json_each(const k3sup__json *object, int (*fn)(const char *key, k3sup__json *value, void *arg), void *arg);
 /* RFC 6901; NULL if nothing is there. */

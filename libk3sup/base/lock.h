@@ -15,8 +15,8 @@
  * Our own directory inside the root, opened O_RDONLY | O_DIRECTORY. With create it is made (0700, parents 0755, all synced). It must
  * be root's (or ours), 0700 or narrower: K3SUP_E_STATE_DIR. -ENOENT if it is not there and create is false.
  */
-int k3sup__state_dir_open(
-	k3sup_op *op, const struct k3sup__root *root, const char *path, bool create, unsigned trust_flags, int *ret_fd) _must_check_;
+int k3sup__state_dir_open(k3sup_op *op, const struct k3sup__root *root, const char *path, bool create, unsigned trust_flags, int *ret_fd)
+	_must_check_;
 
 /*
  * A file in it, with these openat(2) flags (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK are added; made 0600). The descriptor, or -errno

@@ -15,9 +15,9 @@
 #ifndef K3SUP_BASE_OP_H
 #define K3SUP_BASE_OP_H
 
-#include <k3sup/op.h>
-#include <k3sup/error.h>
 #include <k3sup/ctx.h>
+#include <k3sup/error.h>
+#include <k3sup/op.h>
 
 #include "base/json.h"
 #include "base/util.h"
@@ -28,11 +28,11 @@
 #define K3SUP__AGAIN 1003 /* call step again at once, after a look at the stop flag */
 
 struct k3sup__op_class {
-	const char *verb;                  /* "swap"; the component of its log lines */
-	size_t state_size;                 /* of the state behind the operation, zeroed at the start */
+	const char *verb;  /* "swap"; the component of its log lines */
+	size_t state_size; /* of the state behind the operation, zeroed at the start */
 	int (*step)(k3sup_op *op);
-	void (*clear)(k3sup_op *op);       /* frees what the state owns; may be NULL. Called once, on the loop thread, when the operation has ended */
-	bool concludes;                    /* wants one K3SUP__WOKE_STOP, to report what it leaves, instead of being ended by the engine when it is stopped */
+	void (*clear)(k3sup_op *op); /* frees what the state owns; may be NULL. Called once, on the loop thread, when the operation has ended */
+	bool concludes; /* wants one K3SUP__WOKE_STOP, to report what it leaves, instead of being ended by the engine when it is stopped */
 };
 
 /* why step() was called */
@@ -42,7 +42,7 @@ enum k3sup__woke {
 	K3SUP__WOKE_DEADLINE, /* the time of op_sleep or op_watch is there */
 	K3SUP__WOKE_PROCESS,  /* the watched process has ended */
 	K3SUP__WOKE_CHILD,    /* the child operation has ended */
-	K3SUP__WOKE_STOP,     /* it was asked to stop or is out of time, and failed with that code; what it still does is not stopped any more */
+	K3SUP__WOKE_STOP, /* it was asked to stop or is out of time, and failed with that code; what it still does is not stopped any more */
 };
 
 /*
@@ -57,11 +57,11 @@ int k3sup__op_stop_code(k3sup_op *op); /* with K3SUP__WOKE_STOP: why */
 int64_t k3sup__op_deadline(k3sup_op *op);
 
 /* The arrangers. */
-int k3sup__op_work(k3sup_op *op, int (*fn)(k3sup_op *op));                       /* K3SUP__WORK */
+int k3sup__op_work(k3sup_op *op, int (*fn)(k3sup_op *op)); /* K3SUP__WORK */
 int k3sup__op_work_result(k3sup_op *op);
-int k3sup__op_sleep(k3sup_op *op, int64_t deadline);                             /* K3SUP__WAIT */
-int k3sup__op_watch(k3sup_op *op, k3sup_process *process, int64_t deadline);     /* K3SUP__WAIT or a negative code */
-int k3sup__op_call(k3sup_op *op, k3sup_op *child);                               /* K3SUP__WAIT; consumes the reference; the child's result stays readable by k3sup__op_child() until the next call */
+int k3sup__op_sleep(k3sup_op *op, int64_t deadline);                         /* K3SUP__WAIT */
+int k3sup__op_watch(k3sup_op *op, k3sup_process *process, int64_t deadline); /* K3SUP__WAIT or a negative code */
+int k3sup__op_call(k3sup_op *op, k3sup_op *child); /* K3SUP__WAIT; consumes the reference; the child's result stays readable by k3sup__op_child() until the next call */
 k3sup_op *k3sup__op_child(k3sup_op *op);
 
 /* From here on the operation is not stopped any more by cancel, callback or its own deadline. May be called from a work function. */

@@ -5,8 +5,8 @@
 #ifndef K3SUP_BASE_PROCESS_H
 #define K3SUP_BASE_PROCESS_H
 
-#include <k3sup/process.h>
 #include <k3sup/doc.h>
+#include <k3sup/process.h>
 
 #include "base/op.h"
 

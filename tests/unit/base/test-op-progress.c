@@ -109,7 +109,8 @@ static int work_first_step_only(k3sup_op *op, struct script *s)
 static void a_good_end_is_a_hundred_percent(void **state)
 {
 	struct fixture *f = *state;
-	struct script good = {.step = step_plan, .work = work_first_step_only}, bad = {.step = step_plan, .work = work_first_step_only, .number = -EIO};
+	struct script good = {.step = step_plan, .work = work_first_step_only},
+		      bad = {.step = step_plan, .work = work_first_step_only, .number = -EIO};
 	struct ear ear = {0}, other = {0};
 
 	listen_to(begin(f->ctx, &good), &ear);
