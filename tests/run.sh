@@ -140,7 +140,8 @@ python_tests() {
 	[ -z "$word" ] || set -- "$@" -k "$word"
 	# Most of these tests wait for processes most of the time, so there may be more of them than cores; each has sandboxes of its own.
 	set -- -n "$((jobs + 1))" "$@"
-	PYTHONPATH=$top/bindings/python${PYTHONPATH:+:$PYTHONPATH} "$python" -m pytest -p no:cacheprovider -q -rfEs --durations=5 "$@"
+	# Whoever runs this in the background has SIGINT ignored, which children inherit and no shell can undo; some tests press Ctrl-C.
+	PYTHONPATH=$top/bindings/python${PYTHONPATH:+:$PYTHONPATH} env --default-signal=INT,QUIT "$python" -m pytest -p no:cacheprovider -q -rfEs --durations=5 "$@"
 }
 
 # Debian's Go is the oldest that must do; another one may come first in PATH.
