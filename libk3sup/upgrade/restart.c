@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The second half of an upgrade: the running k3s ends, its supervisor starts the new one, and that is proven to be the wanted build and to stay.
+ */
+#include "upgrade/upgrade.h"
+
+#include <signal.h>
+
+#include "process/running.h"
+#include "process/signal.h"
+
+#define SUPERVISORS_PAUSE_MS 15000 /* RestartSec and respawn_delay are 5 s as k3s's installer writes them; unpacking takes some more */
+
+bool k3sup__must_restart(const struct k3sup__upgrade *s, const struct k3sup__candidate *c)
+{
+	if (c->image || c->unpacking)
+		return s->view.same == 0 || c->exe_dev != s->view.installed.st.st_dev || c->exe_ino != s->view.installed.st.st_ino;
+	return !k3sup__streq(c->asset_hash, s->payload.build.asset_hash);
+}
+
+int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s)
+{
+	return k3sup__entry_open(op, s->node.node, &s->view, &s->payload, s->restart != K3SUP_RESTART_NONE, &s->entry);
+}
+
+/* ---- restarting ---- */
+
+/* A rename changes the ctime on some file systems, so that does not count. */
+static bool is_file(const struct k3sup__place *place, const struct stat *st)
+{
+	return place->fd >= 0 && place->st.st_dev == st->st_dev && place->st.st_ino == st->st_ino && place->st.st_size == st->st_size &&
+		place->st.st_mtim.tv_sec == st->st_mtim.tv_sec && place->st.st_mtim.tv_nsec == st->st_mtim.tv_nsec;
+}
+
+/*
+ * Who runs now? Staging took time: what was seen before it may have ended, and its supervisor may have started the old or the new file meanwhile. Processes seen here are
+ * held by their pidfds until the signal.
+ */
+int k3sup__restart_look(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	struct k3sup__view v;
+	int r = k3sup__view_take(op, s->node.node, NULL, &v);
+
+	if (r < 0)
+		return r;
+	k3sup__view_clear(&s->view);
+	s->view = v;
+	if (!is_file(&v.installed, &s->payload_file))
+		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody replaced the installed k3s file meanwhile; k3s was not restarted");
+	if (v.running_error == K3SUP_E_AMBIGUOUS)
+		return k3sup__sighting_judge(op, &v.sighting);
+	if (v.sighting.count > s->count)
+		s->count = v.sighting.count;
+	for (size_t i = 0; r >= 0 && i < v.sighting.count; i++)
+		if (k3sup__must_restart(s, &v.sighting.candidates[i])) {
+			r = k3sup__signal_allowed(op, s->node.node, v.sighting.candidates[i].process);
+			if (r >= 0)
+				r = k3sup__upgrade_open_entry(op, s);
+		}
+	return r;
+}
+
+int k3sup__restart_signal(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	size_t n = 0;
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < s->view.sighting.count && n < ELEMENTSOF(s->old); i++) {
+		const struct k3sup__candidate *c = &s->view.sighting.candidates[i];
+
+		if (!k3sup__must_restart(s, c))
+			continue;
+		if (n == 0) {
+			k3sup__op_begin(op, "restart", "telling k3s (process %d) to end; its supervisor starts it again",
+				(int)k3sup__process_pid(c->process));
+			r = k3sup__op_checkpoint(op); /* the progress callback was just asked */
+			if (r < 0)
+				break;
+			k3sup__op_no_return(op);
+		}
+		r = k3sup__signal_send(op, s->node.node, c->process, SIGTERM);
+		if (r < 0)
+			break;
+		s->signalled |= r > 0;
+		s->old[n++] = k3sup_process_ref(c->process); /* also if it had ended by itself: it does not count as the new one */
+	}
+	return r;
+}
+
+int k3sup__restart_wait(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+
+	for (size_t i = 0; i < ELEMENTSOF(s->old); i++) {
+		if (!s->old[i])
+			continue;
+		if (!k3sup__process_ended(s->old[i])) {
+			if (k3sup__now_ms() >= k3sup__op_deadline(op))
+				return k3sup__fail(op, K3SUP_E_TIMEOUT, "k3s (process %d) was told to end and has not done so in time",
+					(int)k3sup__process_pid(s->old[i]));
+			return k3sup__op_watch(op, s->old[i], k3sup__op_deadline(op));
+		}
+		k3sup__op_went_down(op, k3sup__now_ms());
+	}
+	return 0;
+}
+
+/* ---- proving ---- */
+
+int k3sup__prove_call(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	struct k3sup__want want = {
+		.count = s->count ? s->count : 1,
+		.by_file = true,
+		.file_dev = s->payload_file.st_dev,
+		.file_ino = s->payload_file.st_ino,
+		.come_by = k3sup__op_deadline(op),
+		.give_up = k3sup__op_deadline(op),
+		.stable_ms = s->stable_ms,
+	};
+	k3sup_op *child;
+	int r;
+
+	memcpy(want.asset_hash, s->payload.build.asset_hash, sizeof(want.asset_hash));
+	memcpy(want.previous, s->old, sizeof(want.previous));
+	if (s->start_awaited) {
+		int64_t pause = k3sup__deadline(SUPERVISORS_PAUSE_MS);
+
+		/* A moment before the operation's own deadline, so that the answer is "no k3s" and not "out of time". */
+		want.come_by = want.come_by - 50 < pause ? want.come_by - 50 : pause;
+	}
+	k3sup__op_begin(op, "prove", "waiting until the wanted build runs and stays");
+	r = k3sup__running_op(s->node.node, &want, &child);
+	return r < 0 ? r : k3sup__op_call(op, child);
+}
+
+int k3sup__prove_result(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	int r = k3sup__op_adopt(op, k3sup__op_child(op));
+
+	if (r == K3SUP_E_NOT_RESTARTED && s->start_awaited) {
+		k3sup__op_forgive(op);
+		r = k3sup__fail(op, K3SUP_E_NO_K3S,
+			"%s is the payload already, but no k3s runs, and none was started while one was waited for (%d s at most)",
+			s->view.installed.path, SUPERVISORS_PAUSE_MS / 1000);
+	}
+	return r < 0 ? r : 0;
+}
