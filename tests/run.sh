@@ -138,8 +138,8 @@ python_tests() {
 	set -- tests --ignore=tests/bench
 	[ ! -d bindings/python ] || set -- "$@" bindings/python
 	[ -z "$word" ] || set -- "$@" -k "$word"
-	# Most of these tests wait for processes most of the time, so there may be more of them than cores; each has sandboxes of its own.
-	set -- -n "$((jobs + 1))" "$@"
+	# Side by side: each has sandboxes of its own, and most of them wait for processes most of the time.
+	set -- -n "$jobs" "$@"
 	# Whoever runs this in the background has SIGINT ignored, which children inherit and no shell can undo; some tests press Ctrl-C.
 	PYTHONPATH=$top/bindings/python${PYTHONPATH:+:$PYTHONPATH} env --default-signal=INT,QUIT "$python" -m pytest -p no:cacheprovider -q -rfEs --durations=5 "$@"
 }

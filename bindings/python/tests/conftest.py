@@ -25,10 +25,12 @@ def headers():
 
 
 @pytest.fixture(scope="session")
-def standin():
-    """standin("v1.30.4+k3s1"): the path of such a stand-in k3s."""
+def standin(tmp_path_factory):
+    """standin("v1.30.4+k3s1"): the path of such a stand-in k3s. Each run has files of its own: runs side by side would replace each other's."""
+    top = tmp_path_factory.mktemp("standins")
+
     def get(version):
-        out = os.path.join(BUILD, "bindings-test", version, "k3s")
+        out = str(top / version / "k3s")
         subprocess.check_call(["sh", os.path.join(TOP, "tests", "standin", "build.sh"), "--version", version, "--era", "2024",
                                "--size", "small", "-o", out])
         return out
