@@ -9,6 +9,7 @@ from sandbox import until
 
 PAYLOAD = "/opt/payload/k3s"
 LOG = "/mnt/out/strace"
+PIECE = '"..., 262144'  # of a payload, as strace shows its write; about 37 make a small stand-in
 RENAMES = "rename,renameat,renameat2"
 
 
@@ -135,7 +136,7 @@ def test_B20_restarted_by_others_after_the_cut(make, old, new, strace):
 def test_stopped_while_it_copies(make, old, new, strace, signo):
     """The pod is told to end (its deadline, its plan was edited) while the payload is copied.
 
-    SIGTERM: 8, K3SUP_E_CANCELLED, soon; the installed file is untouched, no temp file, nothing open, k3s runs on.
+    SIGTERM: 8, K3SUP_E_CANCELLED, within a piece or two; the installed file is untouched, no temp file, nothing open, k3s runs on.
     """
     node = a_node(make, old, new)
     before = node.snapshot()
@@ -144,7 +145,9 @@ def test_stopped_while_it_copies(make, old, new, strace, signo):
     node.sb.kill([p for p in node.sb.processes() if p["comm"] == "k3sup-upgrade"][0]["pid"], signo)
     answer = node.finish(spec)
     assert (answer.exit, answer.error) == (8, "K3SUP_E_CANCELLED") and answer["changed"] is False, answer
-    assert answer.seconds < 6 and not temps(node)
+    seen, told, after = node.sb.read(LOG).decode().partition("--- SIG")
+    assert told and PIECE in seen and after.count(PIECE) <= 2, "it copied on"
+    assert not temps(node)
     node.assert_nothing_changed(before, lock=True, journal=True, staged=True)
     assert node.assert_runs(old)["pid"] == node.process["pid"]
     assert node.status("--payload", PAYLOAD)["flags"] == ["outdated"]
@@ -162,7 +165,6 @@ def test_out_of_time_while_it_copies(make, old, new, strace):
     before = node.snapshot()
     answer = node.finish(node.begin("k3sup-upgrade", "--json", "--timeout", "1", PAYLOAD, prefix=slow_copy(0.2)))
     assert (answer.exit, answer.error) == (8, "K3SUP_E_TIMEOUT") and answer["changed"] is False, answer
-    assert answer.seconds < 6
     node.assert_nothing_changed(before, lock=True, journal=True, staged=True)
     assert node.status("--payload", PAYLOAD)["flags"] == ["outdated"]
 
