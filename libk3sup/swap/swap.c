@@ -2,11 +2,10 @@
 #include "swap/swap.h"
 
 #include "base/durable.h"
+#include "swap/bytes.h"
 
 #include <fcntl.h>
 #include <unistd.h>
-
-#define CHUNK ((size_t)256 << 10) /* stays in a processor's cache until it was looked at */
 
 /* ---- looking ---- */
 
@@ -42,43 +41,17 @@ static int open_target(k3sup_op *op, const struct k3sup__place *target)
 
 int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, char sha256[static K3SUP__SHA256_HEX])
 {
-	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
-	_free_ char *a = NULL, *b = NULL;
+	struct k3sup__bytes a = {payload->fd, payload->shown, payload->st.st_size}, b = {-1, target->path, target->st.st_size};
 	_close_ int fd = -1;
-	int r = 0;
 
 	sha256[0] = '\0';
-	if (target->st.st_size != payload->st.st_size)
+	if (a.size != b.size)
 		return 0;
-	a = malloc(CHUNK);
-	b = malloc(CHUNK);
-	if (!a || !b)
-		return -ENOMEM;
-	fd = open_target(op, target);
+	b.fd = fd = open_target(op, target);
 	if (fd < 0)
 		return fd;
 	/* The bytes that are compared, and no others, tell whether the installed file is what the terms demand. */
-	if (!payload->sha256[0] && !k3sup__streq(payload->proof->kind, "none"))
-		r = k3sup__digest_new(&digest);
-	for (int64_t at = 0; r >= 0 && at < payload->st.st_size;) {
-		ssize_t n = k3sup__pread_full(payload->fd, a, CHUNK, at);
-		ssize_t m = n < 0 ? 0 : k3sup__pread_full(fd, b, CHUNK, at);
-
-		if (n < 0 || m < 0)
-			return k3sup__fail(op, n < 0 ? (int)n : (int)m, "cannot read %s: %s", n < 0 ? payload->shown : target->path,
-				k3sup_strerror(n < 0 ? (int)n : (int)m));
-		if (n == 0)
-			return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s got shorter while it was read", payload->shown);
-		if (n != m || memcmp(a, b, (size_t)n) != 0)
-			return 0;
-		at += n;
-		r = digest ? k3sup__digest_update(digest, b, (size_t)m) : 0;
-		if (r >= 0)
-			r = k3sup__op_checkpoint(op);
-	}
-	if (r >= 0 && digest)
-		r = k3sup__digest_finish(digest, sha256);
-	return r < 0 ? r : 1;
+	return k3sup__bytes_same(op, &a, &b, !payload->sha256[0] && !k3sup__streq(payload->proof->kind, "none") ? sha256 : NULL);
 }
 
 /* Is the backup's name just another name of the target? So it is between the link and the rename, and nowhere else. */
@@ -121,53 +94,6 @@ int k3sup__swap_leftovers(k3sup_op *op, const struct k3sup__place *target, bool 
 }
 
 /* ---- doing ---- */
-
-int k3sup__swap_digest(k3sup_op *op, int fd, const char *shown, char ret[static K3SUP__SHA256_HEX])
-{
-	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
-	_free_ char *buf = malloc(CHUNK);
-	int r = buf ? k3sup__digest_new(&digest) : -ENOMEM;
-	int64_t at = 0;
-	ssize_t n = 1;
-
-	while (r >= 0 && n > 0) {
-		n = k3sup__pread_full(fd, buf, CHUNK, at);
-		r = n < 0 ? k3sup__fail(op, (int)n, "cannot read %s: %s", shown, k3sup_strerror((int)n))
-			  : k3sup__digest_update(digest, buf, (size_t)n);
-		at += n;
-		if (r >= 0)
-			r = k3sup__op_checkpoint(op);
-	}
-	return r < 0 ? r : k3sup__digest_finish(digest, ret);
-}
-
-/* Copies, and counts the digest over the very bytes that are written. */
-static int copy(k3sup_op *op, const struct k3sup__payload *payload, int out, char sha256[static K3SUP__SHA256_HEX])
-{
-	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
-	_free_ char *buf = malloc(CHUNK);
-	int r = buf ? k3sup__digest_new(&digest) : -ENOMEM;
-	int64_t at = 0, size = payload->st.st_size;
-
-	while (r >= 0 && at < size) {
-		size_t want = size - at < (int64_t)CHUNK ? (size_t)(size - at) : CHUNK;
-		ssize_t n = k3sup__pread_full(payload->fd, buf, want, at);
-
-		if (n < 0)
-			return k3sup__fail(op, (int)n, "cannot read %s: %s", payload->shown, k3sup_strerror((int)n));
-		if ((size_t)n < want)
-			return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s got shorter while it was copied", payload->shown);
-		r = k3sup__write_full(out, buf, want);
-		if (r < 0)
-			return k3sup__fail(op, r, "cannot write the new file: %s", k3sup_strerror(r));
-		r = k3sup__digest_update(digest, buf, want);
-		at += n;
-		k3sup__op_progress(op, at, size);
-		if (r >= 0)
-			r = k3sup__op_checkpoint(op);
-	}
-	return r < 0 ? r : k3sup__digest_finish(digest, sha256);
-}
 
 static bool same_content(const struct stat *a, const struct stat *b)
 {
@@ -215,10 +141,11 @@ static int check_target(k3sup_op *op, const struct k3sup__stage *stage, const st
 static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, int old_fd,
 	struct k3sup__stage *stage, struct k3sup__swapped *ret)
 {
+	struct k3sup__bytes from = {payload->fd, payload->shown, payload->st.st_size};
 	int r = name_readonly(op, k3sup__stage_begin(op, target->dirfd, target->name, stage), target);
 
 	if (r >= 0)
-		r = copy(op, payload, stage->fd, ret->sha256);
+		r = k3sup__bytes_copy(op, &from, stage->fd, ret->sha256);
 	if (r >= 0)
 		r = k3sup__payload_prove(op, payload, ret->sha256);
 	if (r >= 0)
@@ -264,7 +191,7 @@ int k3sup__swap_run(k3sup_op *op, const struct k3sup__payload *payload, const st
 	old_fd = open_target(op, target);
 	if (old_fd < 0)
 		return old_fd;
-	r = k3sup__swap_digest(op, old_fd, target->path, ret->old_sha256);
+	r = k3sup__bytes_digest(op, old_fd, target->path, ret->old_sha256);
 	if (r >= 0)
 		r = stage(op, payload, target, old_fd, &staged, ret);
 	if (r >= 0)

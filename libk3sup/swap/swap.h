@@ -48,9 +48,6 @@ int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, cons
 /* Are these bytes what the terms demand? sha256 "": nothing was counted, since nothing is demanded. 0, K3SUP_E_DIGEST_MISMATCH, K3SUP_E_SIGNATURE. */
 int k3sup__payload_prove(k3sup_op *op, const struct k3sup__payload *payload, const char sha256[static K3SUP__SHA256_HEX]) _must_check_;
 
-/* The digest of all that a descriptor gives. */
-int k3sup__swap_digest(k3sup_op *op, int fd, const char *shown, char ret[static K3SUP__SHA256_HEX]) _must_check_;
-
 /* The name of the backup, beside the target; owned text. */
 char *k3sup__swap_backup_name(const char *name);
 /* What cut runs left beside the target: temps, or a backup that is the target itself. A number, 0 for none, or a negative code. With remove: it is gone. */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "node/warn.h"
+#include "swap/bytes.h"
 
 static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3SUP_UPGRADE_ALLOW_SKIP_MINOR == K3SUP_SWAP_ALLOW_SKIP_MINOR &&
 		K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED == K3SUP_SWAP_ALLOW_PACKAGE_OWNED,
@@ -58,7 +59,7 @@ static int prove(k3sup_op *op, const struct k3sup__payload *payload)
 
 	if (payload->sha256[0] || k3sup__streq(payload->proof->kind, "none"))
 		return 0;
-	r = k3sup__swap_digest(op, payload->fd, payload->shown, sha256);
+	r = k3sup__bytes_digest(op, payload->fd, payload->shown, sha256);
 	return r < 0 ? r : k3sup__payload_prove(op, payload, sha256);
 }
 
