@@ -13,7 +13,10 @@ lost            it is older than the last one acknowledged
 backup          there is no whole file of the version before it (or its own: the cut came between the link and the rename)
 unreadable      k3sup_state() cannot say what the node is in
 stuck           one more run does not reach the goal, or leaves litter
-dead            the machine did not boot, or its disk cannot be mounted
+ended           the worker gave up before the power went: a verb failed without any fault. Its words are printed
+unmountable     the file system cannot be mounted any more
+noboot          no machine came up, tried three times: says nothing about swaps, and so proves nothing
+unseen          looking failed, by no fault of the disk
 
 Every cut is one machine; some run side by side. Controls in the same run: cp over the live file must be torn, or lost, on each file system; with --full, a rename
 without a sync of the directory must lose what was acknowledged. Models a disk without a volatile cache: what the machine's kernel wrote counts as written.
@@ -44,6 +47,8 @@ BLOCKS = 700
 PAGE = 4096
 LONGEST_RUN = 1.0
 BOOT = 90
+BOOTS = 3
+READY, ACK = b"READY", b"\nACK "
 BIN = "usr/local/bin"
 VERBS = ("swap", "upgrade")
 CONTROLS = {"cp": {"torn", "lost"}, "lazy": {"lost"}}
@@ -100,7 +105,7 @@ def inside(action, *args):
     argv = ["unshare", "--mount", "--propagation", "private", sys.executable, os.path.abspath(__file__), "--inside", action] + [str(a) for a in args]
     p = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
     if p.returncode != 0:
-        return ["dead", p.stdout.decode(errors="replace")[-600:]]
+        return ["unseen", p.stdout.decode(errors="replace")[-2000:]]
     return json.loads(p.stdout.decode().splitlines()[-1])
 
 
@@ -109,7 +114,13 @@ def mount(fs, image, mnt):
     if fs == "btrfs":
         # All copies say that they are the same file system, and the kernel remembers the last one.
         subprocess.run(["btrfs", "device", "scan", "--forget"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    subprocess.check_call(["mount", "-t", fs, "-o", DISKS[fs][2], image, mnt])
+    # A loop device, or the memory of a btrfs with the same name, may take a moment to go: what is wrong with the disk itself stays wrong.
+    for pause in (0, 1, 3):
+        time.sleep(pause)
+        p = subprocess.run(["mount", "-t", fs, "-o", DISKS[fs][2], image, mnt], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if p.returncode == 0:
+            return
+    raise OSError(p.stdout.decode(errors="replace").strip())
 
 
 def format_disk(fs, image, programs):
@@ -174,7 +185,10 @@ def look(fs, image, how, last, programs):
     with open(os.path.join(programs, "lock"), "w") as lock:
         if fs == "btrfs":
             fcntl.flock(lock, fcntl.LOCK_EX)
-        mount(fs, image, mnt)
+        try:
+            mount(fs, image, mnt)
+        except OSError as e:
+            return ["unmountable", str(e)]
         try:
             return look_at(how, mnt, int(last), programs)
         finally:
@@ -199,8 +213,8 @@ def reap(group):
     raise RuntimeError("processes of a machine do not end")
 
 
-def boot_and_cut(fs, how, image, programs):
-    """Text that the machine said, or None if it did not boot."""
+def boot_and_cut(fs, how, word, image, programs):
+    """Text that the machine said, or None if it did not boot. The cut comes at a random instant after it said the word."""
     log = image + ".log"
     argv = ["linux.uml", "mem=192M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "ubda=" + image, "init=" + os.path.join(HERE, "init.sh"),
             "con=null", "con0=null,fd:1", "quiet", "k3sup_fs=" + fs, "k3sup_how=" + how, "k3sup_blocks=%d" % BLOCKS,
@@ -208,12 +222,12 @@ def boot_and_cut(fs, how, image, programs):
     env = dict(os.environ, LD_PRELOAD=os.path.join(programs, "uml-ptrace.so"), HOME=programs)
     with open(log, "wb") as out:
         p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True)
-    deadline, booted = time.monotonic() + BOOT, False
-    while time.monotonic() < deadline and not booted and b"MOUNTFAIL" not in said(log) and b"Kernel panic" not in said(log):
-        booted = b"READY" in said(log)
+    deadline = time.monotonic() + BOOT
+    while time.monotonic() < deadline and not any(w in said(log) for w in (word, b"MOUNTFAIL", b"Kernel panic", b"WORKER ENDED")):
         time.sleep(0.02)
+    booted = b"READY" in said(log)
     if booted:
-        time.sleep(random.uniform(0.05, LONGEST_RUN))
+        time.sleep(random.uniform(0.0, LONGEST_RUN))
     try:
         os.killpg(p.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -228,29 +242,30 @@ def said(log):
         return f.read()
 
 
-def one_cut(fs, how, base, programs):
+def one_cut(fs, how, word, base, programs):
     with tempfile.TemporaryDirectory(prefix="cut-", dir=programs) as work:
         image = os.path.join(work, "disk")
-        subprocess.check_call(["cp", "--sparse=always", "--reflink=auto", base, image])
-        text = boot_and_cut(fs, how, image, programs)
-        if text is None:  # a machine that did not come up says nothing about swaps: once more
+        text = None
+        for _ in range(BOOTS):
             subprocess.check_call(["cp", "--sparse=always", "--reflink=auto", base, image])
-            text = boot_and_cut(fs, how, image, programs)
-        if text is None:
-            return Cut(fs, how, "dead", 0, said(image + ".log").decode(errors="replace")[-600:])
+            text = boot_and_cut(fs, how, word, image, programs)
+            if text:
+                break
+        if not text:
+            return Cut(fs, how, "noboot", 0, said(image + ".log").decode(errors="replace")[-600:])
         acks = [int(n) for n in re.findall(r"^ACK (\d+)$", text, re.M)]
         if "WORKER ENDED" in text:
-            return Cut(fs, how, "dead", 0, text[-600:])
+            return Cut(fs, how, "ended", 0, text[-600:])
         verdict, note = inside("look", fs, image, how, acks[-1] if acks else 0, programs)
         return Cut(fs, how, verdict, len(acks), note)
 
 
 def plan(full, cuts):
-    """[(fs, how)]: half of the cuts in each verb, and the controls."""
-    todo = [(fs, VERBS[i % 2]) for i in range(cuts or (300 if full else 20)) for fs in DISKS]
-    todo += [(fs, "cp") for fs in DISKS for _ in range(4)]
+    """[(fs, how, after which word)]: half of the cuts in each verb, half of those with something acknowledged; and the controls."""
+    todo = [(fs, VERBS[i % 2], (READY, ACK)[i // 2 % 2]) for i in range(cuts or (300 if full else 20)) for fs in DISKS]
+    todo += [(fs, "cp", ACK) for fs in DISKS for _ in range(4)]
     if full:
-        todo += [(fs, "lazy") for fs in DISKS for _ in range(20)]
+        todo += [(fs, "lazy", ACK) for fs in DISKS for _ in range(20)]
     return todo
 
 
@@ -262,13 +277,13 @@ def run(build, todo, machines=3, verbose=False):
         os.chmod(programs, 0o755)
         compile_programs(build, programs)
         make_template(os.path.join(programs, "template"))
-        bases = {fs: os.path.join(programs, fs) for fs in sorted({fs for fs, _ in todo})}
+        bases = {fs: os.path.join(programs, fs) for fs in sorted({fs for fs, _, _ in todo})}
         for fs, base in bases.items():
             word, note = inside("format", fs, base, programs)
             if word != "made":
                 raise RuntimeError("cannot make a disk with %s: %s" % (fs, note))
         with concurrent.futures.ThreadPoolExecutor(machines) as pool:
-            for cut in pool.map(lambda c: one_cut(c[0], c[1], bases[c[0]], programs), todo):
+            for cut in pool.map(lambda c: one_cut(*c, bases[c[0]], programs), todo):
                 made.append(cut)
                 if verbose or cut.verdict not in CONTROLS.get(cut.how, set()) | {"ok"}:
                     print(*cut, flush=True)
@@ -286,7 +301,9 @@ def judge(made):
         if how in VERBS:
             wrong += ["%s %s: %s" % (fs, how, w) for w in words if w != "ok"]
             wrong += ["%s %s: nothing was ever acknowledged" % (fs, how)] if acks == 0 else []
-        elif how == "cp" and not CONTROLS[how] & set(words):
+            continue
+        wrong += ["%s %s: %s" % (fs, how, w) for w in words if w not in CONTROLS[how] | {"ok"}]
+        if how == "cp" and not CONTROLS[how] & set(words):
             wrong.append("%s %s: not caught, so the rest proves nothing" % (fs, how))
     lazy = {c.verdict for c in made if c.how == "lazy"}
     if lazy and "lost" not in lazy:
@@ -312,7 +329,7 @@ def main():
     if reason:
         print("powercut.py: " + reason, file=sys.stderr)
         return 2
-    todo = [(fs, a.how or how) for fs, how in plan(a.full, a.cuts) if a.fs in (None, fs)]
+    todo = [(fs, a.how or how, word) for fs, how, word in plan(a.full, a.cuts) if a.fs in (None, fs)]
     if a.how:
         todo = todo[:(a.cuts or 20) * (1 if a.fs else 3)]
     began = time.monotonic()

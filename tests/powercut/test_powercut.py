@@ -25,11 +25,17 @@ def test_power_cuts():
 CUTS = [("ext4", "swap", "ok"), ("ext4", "cp", "torn")]
 
 
-@pytest.mark.parametrize("bad", ["torn", "missing", "lost", "backup", "unreadable", "stuck", "dead"])
+@pytest.mark.parametrize("bad", ["torn", "missing", "lost", "backup", "unreadable", "stuck", "ended", "unmountable", "noboot", "unseen"])
 def test_one_bad_cut_is_enough(bad):
     made = [powercut.Cut(fs, how, verdict, 9, "") for fs, how, verdict in CUTS]
     assert powercut.judge(made)[1] == []
     assert powercut.judge(made + [powercut.Cut("ext4", "swap", bad, 9, "")])[1] == ["ext4 swap: " + bad]
+
+
+@pytest.mark.parametrize("bad", ["missing", "ended", "unmountable", "noboot", "unseen"])
+def test_a_control_is_caught_for_its_own_mistake(bad):
+    made = [powercut.Cut(fs, how, verdict, 9, "") for fs, how, verdict in CUTS]
+    assert powercut.judge(made + [powercut.Cut("ext4", "cp", bad, 9, "")])[1] == ["ext4 cp: " + bad]
 
 
 def test_a_control_that_survives_is_wrong():
