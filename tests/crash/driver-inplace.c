@@ -7,6 +7,8 @@
  *   inplace  no temp: the payload is copied over the target
  *   gap      the target is renamed to the backup, then the temp to the target: for a moment there is no k3s
  *   late     the backup goes before the rename, and comes back after it
+ *   lazy     the directory is never synced
+ *   hasty    the temp is not synced before it gets its name
  *   litter   temps have the pid in their name, and nobody removes those of a cut run
  *   deaf     what fsync says is not heard
  *   none     no mistake: must not be caught
@@ -53,6 +55,11 @@ static int sync_fd(int fd)
 	return fsync(fd) < 0 && !is("deaf") ? -1 : 0;
 }
 
+static int sync_dir(int fd)
+{
+	return is("lazy") ? 0 : sync_fd(fd);
+}
+
 static int dress(int fd, const struct stat *like, const char *value, ssize_t len)
 {
 	if (fchown(fd, like->st_uid, like->st_gid) < 0 || fchmod(fd, like->st_mode & 07777) < 0)
@@ -70,7 +77,7 @@ static int copy(int dirfd, int from, int like_fd, const char *name, int how)
 
 	if (content >= 0 && xattr >= 0 && fd >= 0 && fstat(like_fd, &like) == 0 && write(fd, buffer, (size_t)content) == content &&
 		dress(fd, &like, value, xattr) == 0)
-		r = sync_fd(fd);
+		r = is("hasty") ? 0 : sync_fd(fd);
 	if (fd >= 0)
 		close(fd);
 	return r;
@@ -111,7 +118,7 @@ static int publish(int dirfd, const char *temp, int payload, int old)
 		return -1;
 	if (is("inplace"))
 		return copy(dirfd, payload, old, "k3s", O_TRUNC);
-	if (copy(dirfd, payload, old, temp, O_EXCL) < 0 || sync_fd(dirfd) < 0)
+	if (copy(dirfd, payload, old, temp, O_EXCL) < 0 || sync_dir(dirfd) < 0)
 		return -1;
 	if (is("gap") && renameat(dirfd, "k3s", dirfd, BACKUP) < 0)
 		return -1;
@@ -121,7 +128,7 @@ static int publish(int dirfd, const char *temp, int payload, int old)
 		return -1;
 	if (is("late") && copy(dirfd, old, old, BACKUP, O_EXCL) < 0)
 		return -1;
-	return sync_fd(dirfd);
+	return sync_dir(dirfd);
 }
 
 static int replace(int dirfd, int payload, int old)

@@ -6,7 +6,10 @@
 
 A traced run without a fault lists the points: (call, occurrence), from the program's own first call to its end. Then, for each point and each fault,
 on a fresh node: strike there, look, run once more, look, run a third time, look. strace counts occurrences per thread (measured), so the program is
-single-threaded: the library in an inline context. A point that does not strike tests nothing: it makes the whole run VOID.
+single-threaded: the library in an inline context, which inline.c gives to the installed program, too. A point that does not strike tests nothing: it
+makes the whole run VOID.
+
+Without a fault    each file that gets its name by a rename was synced after its last change, and each directory in which a name was made, afterwards
 
 After the fault    the target is the whole old or the whole new file, with mode, owner and extended attributes; the old one is there in full, under the
                    target's or the backup's name; who says that the goal is reached is right; no failed fsync(2), rename or link is passed over; what
@@ -45,11 +48,12 @@ CALL = re.compile(r"^(\d+) +([a-z_0-9]+)\((.*)")
 NEVER_FAIL = {"exit_group", "exit", "execve", "rt_sigreturn", "restart_syscall", "brk"}
 # A failure of these must never look like success. (Of a write(2) it may: the lock's description is a courtesy.)
 MUST_HEAR = {"fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "linkat"}
-# How often these are called is up to the scheduler, once there is more than one thread.
-SCHEDULED = {"futex", "epoll_wait", "epoll_pwait", "poll", "sched_yield", "madvise", "munmap", "mprotect", "read", "write", "rt_sigprocmask"}
+# Where libuv or the C library end the process, since this cannot fail in its eyes; of read(2) and write(2) it is the loop's wake-up descriptor.
+MAY_ABORT = {"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2", "pipe2", "futex"}
+ERRNOS = ("EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR", "EMFILE", "ENOMEM", "EPERM")
 
-Case = collections.namedtuple("Case", "name program verb begin earlier threads")
-Case.__new__.__defaults__ = (r'^-1, "begin"', False, False)
+Case = collections.namedtuple("Case", "name program verb begin earlier")
+Case.__new__.__defaults__ = (r'^-1, "begin"', False)
 
 
 def library(verb, **kw):
@@ -58,15 +62,15 @@ def library(verb, **kw):
 
 SWAP, UPGRADE = library("swap"), library("upgrade")
 EARLIER = library("swap", earlier=True)
-# The program has a worker thread: each call is struck in the thread that gets there first.
-PROGRAM = Case("k3sup-upgrade --restart none", "k3sup-upgrade", None, begin=r"^EPOLL_CLOEXEC", threads=True)
-# The mistake, the fault that shows it, and how.
-MISTAKES = {"inplace": ("KILL", "the target is ('torn'"), "gap": ("KILL", "the target is gone"), "late": ("KILL", "the old file is lost"),
+PROGRAM = Case("k3sup-upgrade --restart none", "k3sup-upgrade", None, begin=r"^EPOLL_CLOEXEC")
+# The mistake, the fault that shows it ("": it shows without one), and how.
+MISTAKES = {"lazy": ("", "usr/local/bin was not synced after"), "hasty": ("", "got its name before it was synced"),
+            "inplace": ("KILL", "the target is ('torn'"), "gap": ("KILL", "the target is gone"), "late": ("KILL", "the old file is lost"),
             "litter": ("KILL", "one more run leaves"), "deaf": ("EIO", "although fsync failed")}
 PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL")]
 # "+": from that occurrence on, as on a disk that stays full.
-FULL = [(UPGRADE, "ENOSPC")] + [(case, fault) for case in (SWAP, UPGRADE) for fault in ("EIO", "EINTR", "ENOSPC+", "EIO+", "ENOMEM")] + \
-    [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")]
+FULL = [(case, fault) for case in (SWAP, UPGRADE) for fault in ERRNOS + ("ENOSPC+", "EIO+") if (case, fault) not in PLAN] + \
+    [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")] + [(PROGRAM, fault) for fault in ("ENOSPC", "EIO", "EPERM")]
 
 
 def mistake(name):
@@ -80,6 +84,8 @@ def compile_drivers(build, into):
     for name in ("driver-swap", "driver-inplace"):
         subprocess.check_call([os.environ.get("CC", "cc"), "-std=c17", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-O2", "-Wall", "-Wextra", "-Werror",
                                "-o", os.path.join(into, name), os.path.join(HERE, name + ".c")] + flags + ["-Wl,-rpath," + build])
+    subprocess.check_call([os.environ.get("CC", "cc"), "-std=c17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
+                           "-o", os.path.join(into, "inline.so"), os.path.join(HERE, "inline.c"), "-ldl"] + [f for f in flags if f.startswith("-I")])
 
 
 def image(version, size):
@@ -104,10 +110,12 @@ class Node:
         self.known = {data: name for name, data in self.images.items()}
         self.write(self.payload, "new", False)
         program = os.path.join(job_bin(work, case), case.program)
+        self.env = dict(os.environ)
         if case.verb:
             self.argv = [program] + case.verb + [self.root, "/usr/local/bin/k3s", self.payload]
         else:
             self.argv = [program, "--root", self.root, "--k3s", "/usr/local/bin/k3s", "--restart", "none", "--json", self.payload]
+            self.env["LD_PRELOAD"] = os.path.join(work, "bin", "inline.so")
 
     def write(self, path, what, dressed=True):
         with open(path, "wb") as f:
@@ -140,7 +148,8 @@ class Node:
 
     def run(self, *tracing):
         try:
-            p = subprocess.run(list(tracing) + self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT)
+            p = subprocess.run(list(tracing) + self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT,
+                               env=self.env)
         except subprocess.TimeoutExpired:
             return "hangs"
         if p.returncode in DRIVEN or (p.returncode == 0 and not self.case.verb):
@@ -191,29 +200,31 @@ def after_rerun(seen, state, end):
 
 
 def strike(node, trace, call, n, fault):
-    """Returns how the run ended, and whether the fault struck."""
+    """Returns how the run ended, and what the fault struck: the call's arguments, None if it did not."""
     what = "signal=KILL" if fault == "KILL" else "error=" + fault.rstrip("+")
     more = "+" if fault.endswith("+") else ""
     for _ in range(TRIES):
         node.reset()
-        end = node.run("strace", "-f", "-o", trace, "-e", "trace=" + call, "-e", "inject=%s:%s:when=%d%s" % (call, what, n, more))
-        calls, injected = collections.Counter(), False
+        end = node.run("strace", "-f", "-o", trace, "-y", "-e", "trace=" + call, "-e", "inject=%s:%s:when=%d%s" % (call, what, n, more))
+        count, struck = 0, None
         with open(trace, errors="replace") as f:
-            for line in f:
-                made = CALL.match(line)
-                if made:
-                    calls[made[1]] += 1
-                injected = injected or ("(INJECTED)" in line and calls[line.split()[0]] == n)
-        if injected or (fault == "KILL" and end == "killed" and n in calls.values()):
-            return end, True
-    return end, False
+            for made in filter(None, map(CALL.match, f)):
+                count += 1
+                if count == n and ("(INJECTED)" in made[3] or (fault == "KILL" and end == "killed")):
+                    struck = made[3]
+        if struck is not None:
+            return end, struck
+    return end, None
 
 
 def try_point(node, trace, call, n, fault):
     end, struck = strike(node, trace, call, n, fault)
-    if not struck:
+    if struck is None:
         return {"end": end, "idle": True}
     bad = after_fault(node.look()[0], end, call, fault)
+    if not bad and end == "killed" and fault != "KILL":
+        end = "aborted"
+        bad = None if call in MAY_ABORT or "<anon_inode:" in struck or "<pipe:" in struck else "ends by a signal"
     if not bad:
         again = node.run()
         seen, state = node.look()
@@ -225,15 +236,45 @@ def try_point(node, trace, call, n, fault):
     return {"end": end, "bad": bad}
 
 
+# What changes the file of a descriptor: the first one, or the second one of copy_file_range(2).
+CHANGES = {"write", "pwrite64", "writev", "ftruncate", "fallocate", "fchmod", "fchown", "fsetxattr", "fremovexattr", "ioctl", "sendfile", "copy_file_range"}
+FD = r"(?:\d+|AT_FDCWD)<([^>]*)>"
+NAMES = re.compile(r'%s, "([^"]*)", %s, "([^"]*)"' % (FD, FD))
+MADE = re.compile(r'%s, "([^"]*)"' % FD)
+
+
+def unsynced(calls, root):
+    """What a power cut could take although the run is over: [(call, its arguments with paths)] in their order."""
+    dirty, wrong = {}, []
+    for call, args in calls:
+        fds = re.findall(FD, args)
+        if call in ("fsync", "fdatasync"):
+            dirty.pop(fds[0], None)
+        elif call in ("syncfs", "sync"):
+            dirty.clear()
+        elif call in CHANGES and fds:
+            dirty[fds[-1 if call == "copy_file_range" else 0]] = call
+        elif call in ("renameat", "renameat2", "linkat"):
+            old_dir, old, new_dir, new = NAMES.match(args).groups()
+            if call != "linkat" and dirty.pop(os.path.join(old_dir, old), None):
+                wrong.append("%s got its name before it was synced" % os.path.join(new_dir, new))
+            for where in {old_dir, new_dir} if call != "linkat" else {new_dir}:
+                dirty[where] = "the %s of %s" % (call, new)
+        elif call == "mkdirat" and MADE.match(args):
+            dirty[MADE.match(args)[1]] = "the mkdirat of " + MADE.match(args)[2]
+        elif call in ("rename", "link", "mkdir"):
+            wrong.append("%s: a path, where a descriptor would be safe" % call)
+    wrong += ["%s was not synced after %s" % (path, why) for path, why in dirty.items() if why.startswith("the ")]
+    return [w for w in wrong if root in w]
+
+
 def reference(node, trace):
-    """The points of a run without a fault: {(call, n)}, in their order; and how many threads there were."""
+    """The points of a run without a fault: {(call, n)}, in their order; and what is wrong with it."""
     node.reset()
-    end = node.run("strace", "-f", "-o", trace)
+    end = node.run("strace", "-f", "-y", "-o", trace)
     seen, state = node.look()
     bad = after_rerun(seen, state, end)
-    if bad:
-        raise SystemExit("without any fault: " + bad)
-    points, counts, begun = {}, collections.Counter(), False
+    points, counts, calls, begun = {}, collections.Counter(), [], False
     with open(trace, errors="replace") as f:
         for line in f:
             made = CALL.match(line)
@@ -243,10 +284,14 @@ def reference(node, trace):
             counts[thread, call] += 1
             if begun:
                 points[call, counts[thread, call]] = None
+                calls += [(call, args)] if " = -1 " not in line else []
             begun = begun or re.search(node.case.begin, args) is not None
+    threads = len({thread for thread, _ in counts})
     if not points:
         raise SystemExit("the trace has no beginning")
-    return list(points), len({thread for thread, _ in counts})
+    if threads > 1:
+        raise SystemExit("%d threads: which of them makes the nth call would be up to the scheduler" % threads)
+    return list(points), [bad] if bad else unsynced(calls, node.root)
 
 
 def worker():
@@ -259,8 +304,8 @@ def worker():
     os.symlink("../bin", os.path.join(job["work"], "node/bin"))
     trace = os.path.join(job["work"], "node/trace")
     if "points" not in job:
-        points, threads = reference(node, trace)
-        json.dump({"points": points, "threads": threads}, sys.stdout)
+        points, bad = reference(node, trace)
+        json.dump({"points": points, "bad": bad}, sys.stdout)
         return
     json.dump([dict(try_point(node, trace, call, n, job["fault"]), call=call, n=n) for call, n in job["points"]], sys.stdout)
 
@@ -285,22 +330,18 @@ def answer(p):
 
 
 class Result:
-    def __init__(self, case, fault, points, threads, results, seconds):
+    def __init__(self, case, fault, points, bad, results, seconds):
         self.case, self.fault, self.points, self.seconds = case, fault, points, seconds
-        self.threads = threads
         idle = [r for r in results if r.get("idle")]
-        self.unscheduled = [r for r in idle if case.threads and r["call"] in SCHEDULED]
-        self.void = ["%s#%d" % (r["call"], r["n"]) for r in idle if r not in self.unscheduled]
-        self.bad = ["%s#%d: %s" % (r["call"], r["n"], r["bad"]) for r in results if r.get("bad")]
+        self.void = ["%s#%d" % (r["call"], r["n"]) for r in idle]
+        self.bad = ["without a fault: " + b for b in bad] + ["%s#%d: %s" % (r["call"], r["n"], r["bad"]) for r in results if r.get("bad")]
         self.struck = len(results) - len(idle)
         self.ends = collections.Counter(r["end"] for r in results if not r.get("idle"))
 
     def __str__(self):
         ends = ", ".join("%d %s" % (n, end) for end, n in sorted(self.ends.items()))
-        lines = ["%-30s %-8s %4d points, %4d struck, %3d bad  (%s; %d thread%s; %.0f s)" %
-                 (self.case.name, self.fault, len(self.points), self.struck, len(self.bad), ends, self.threads, "s"[:self.threads != 1], self.seconds)]
-        if self.unscheduled:
-            lines.append("    up to the scheduler, not reached this time: %d" % len(self.unscheduled))
+        lines = ["%-30s %-8s %4d points, %4d struck, %3d bad  (%s; %.0f s)" %
+                 (self.case.name, self.fault, len(self.points), self.struck, len(self.bad), ends, self.seconds)]
         return "\n".join(lines + ["    bad: " + b for b in self.bad[:10]] + ["    VOID, never struck: " + v for v in self.void[:10]])
 
 
@@ -317,13 +358,13 @@ def campaign(case, fault, build, programs):
             os.symlink(programs, os.path.join(place, "bin"))
             jobs.append({"work": place, "case": case, "fault": fault})
         ref = answer(in_sandbox(jobs[0]))
-        points = [p for p in ref["points"] if fault == "KILL" or p[0] not in NEVER_FAIL]
+        points = [p for p in ref["points"] if fault and (fault == "KILL" or p[0] not in NEVER_FAIL)]
         # Alternately: what is slow is all in one place.
-        running = [in_sandbox(dict(job, points=points[i::WORKERS])) for i, job in enumerate(jobs)]
+        running = [in_sandbox(dict(job, points=points[i::WORKERS])) for i, job in enumerate(jobs)] if points else []
         results = [r for p in running for r in answer(p)]
     finally:
         shutil.rmtree(work)
-    return Result(case, fault, points, ref["threads"], results, time.time() - began)
+    return Result(case, fault, points, ref["bad"], results, time.time() - began)
 
 
 def control(name, build, programs):
