@@ -59,6 +59,30 @@ static void help(struct cli *cli, const struct cli_option *options, size_t n)
 		cli->examples);
 }
 
+static int add_to_list(struct cli_list *list, const char *text)
+{
+	if (!*text || list->count + 1 == sizeof(list->items) / sizeof(list->items[0]))
+		return -E2BIG;
+	list->items[list->count++] = text;
+	return 0;
+}
+
+static int split_to_list(struct cli_list *list, const char *text)
+{
+	char *rest = strdup(text), *one; /* lives as long as the program */
+	int r = rest ? 0 : -ENOMEM;
+
+	while (r == 0 && (one = strsep(&rest, ",")))
+		r = add_to_list(list, one);
+	return r;
+}
+
+/* What a value that set_option() does not take is not. */
+static const char *wanted(const struct cli_option *option)
+{
+	return option->kind == CLI_SECONDS ? "number of seconds" : option->kind == CLI_LIST ? "list of that length" : "number";
+}
+
 static int set_option(const struct cli_option *option, const char *text)
 {
 	char *end = NULL;
@@ -81,6 +105,8 @@ static int set_option(const struct cli_option *option, const char *text)
 	case CLI_NUMBER:
 		*(int64_t *)option->value = strtoll(text, &end, 10);
 		return end == text || *end || errno || *(int64_t *)option->value < 0 ? -EINVAL : 0;
+	case CLI_LIST:
+		return add_to_list(option->value, text);
 	}
 	return -EINVAL;
 }
@@ -94,9 +120,18 @@ static void from_environment(struct cli *cli, const struct cli_option *option)
 	for (int i = 0; i < n; i++)
 		name[i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
 	text = getenv(name);
-	if (text && *text && set_option(option, text) < 0)
-		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "%s: '%s' is not a %s", name, text,
-			option->kind == CLI_SECONDS ? "number of seconds" : "number"));
+	if (text && *text && (option->kind == CLI_LIST ? split_to_list(option->value, text) : set_option(option, text)) < 0)
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "%s: '%s' is not a %s", name, text, wanted(option)));
+}
+
+/* A list on the command line takes the place of the one in the environment, and is not added to it. */
+static void forget_environment(const struct cli_option *option)
+{
+	struct cli_list *list = option->value;
+
+	if (option->kind != CLI_LIST || list->given)
+		return;
+	*list = (struct cli_list){.given = true};
 }
 
 /* A usage error, too, must come as JSON if that was asked for, wherever on the line or in the environment. */
@@ -135,9 +170,11 @@ int cli_parse(struct cli *cli, int argc, char **argv)
 		} else if (c != 0) {
 			exit(cli_fail(cli, CLI_USAGE, -EINVAL,
 				c == ':' ? "%s needs an argument; see --help" : "unknown option %s; see --help", argv[optind - 1]));
-		} else if (set_option(&options[index], optarg) < 0) {
-			exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--%s: '%s' is not a %s", options[index].name, optarg,
-				options[index].kind == CLI_SECONDS ? "number of seconds" : "number"));
+		} else {
+			forget_environment(&options[index]);
+			if (set_option(&options[index], optarg) < 0)
+				exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--%s: '%s' is not a %s", options[index].name, optarg,
+					wanted(&options[index])));
 		}
 	}
 	return optind;

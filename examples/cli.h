@@ -23,9 +23,16 @@ enum cli_exit {
 	CLI_UNPROVEN = 11, /* k3s runs but is not proven */
 };
 
-enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_SECONDS, CLI_NUMBER };
+enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_SECONDS, CLI_NUMBER, CLI_LIST };
 
-/* One option of a program. value: bool *, const char **, int64_t * (milliseconds), int64_t *. */
+/* What an option that may be given several times collects; its environment twin separates by commas. */
+struct cli_list {
+	const char *items[65]; /* ended by NULL */
+	size_t count;
+	bool given; /* on the command line: then the environment does not count */
+};
+
+/* One option of a program. value: bool *, const char **, int64_t * (milliseconds), int64_t *, struct cli_list *. */
 struct cli_option {
 	const char *name; /* without the dashes; its environment twin is K3SUP_NAME */
 	enum cli_kind kind;
