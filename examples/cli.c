@@ -27,6 +27,8 @@ static size_t all_options(struct cli *cli, struct cli_option *ret)
 		{"k3s", CLI_TEXT, &cli->node.k3s, "FILE", "the installed k3s file inside the root (default: found)"},
 		{"state-dir", CLI_TEXT, &cli->node.state_dir, "DIR", "where the journal is kept inside the root (default /var/lib/k3sup)"},
 		{"allow-group-writable", CLI_FLAG, &cli->allow_group_writable, NULL, "path components may be writable by their group"},
+		{"node-is-container", CLI_FLAG, &cli->node_is_container, NULL,
+			"the node is a container (k3d): its k3s may be process 1, whose end ends the container"},
 		{"timeout", CLI_SECONDS, &cli->timeout_ms, "SECONDS", "bounds everything (default 900)"},
 		{"json", CLI_FLAG, &cli->json, NULL, "print exactly one line with one JSON object, for failures too"},
 		{"events", CLI_NUMBER, &cli->events_fd, "FD", "write one JSON object per line and step to this descriptor"},
@@ -275,6 +277,8 @@ int cli_exit_of(int status, k3sup_doc *result)
 	case -EINVAL:
 		return result ? CLI_FAILED : CLI_USAGE; /* of an operation: what the kernel said */
 	case K3SUP_E_NO_K3S:
+	case K3SUP_E_ROOTLESS:
+	case K3SUP_E_RKE2:
 		return CLI_NO_K3S;
 	case K3SUP_E_AMBIGUOUS:
 		return changed ? CLI_UNPROVEN : CLI_NO_K3S;
@@ -313,7 +317,8 @@ k3sup_node *cli_node(struct cli *cli)
 	if (cli->verbose)
 		(void)k3sup_ctx_set_log(cli->ctx, K3SUP_LOG_DEBUG, on_log, cli);
 	cli->node.struct_size = sizeof(cli->node);
-	cli->node.flags = cli->allow_group_writable ? K3SUP_NODE_ALLOW_GROUP_WRITABLE : 0;
+	cli->node.flags =
+		(cli->allow_group_writable ? K3SUP_NODE_ALLOW_GROUP_WRITABLE : 0) | (cli->node_is_container ? K3SUP_NODE_IS_CONTAINER : 0);
 	r = k3sup_node_new(cli->ctx, &cli->node, &node);
 	if (r == -EINVAL)
 		exit(cli_fail(cli, CLI_USAGE, r, "--data-dir, --k3s and --state-dir are absolute paths inside the root"));

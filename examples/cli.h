@@ -51,7 +51,7 @@ struct cli {
 
 	/* common options */
 	struct k3sup_node_opts node;
-	bool json, allow_group_writable, verbose;
+	bool json, allow_group_writable, node_is_container, verbose;
 	int64_t events_fd, timeout_ms, wait_lock_ms;
 
 	k3sup_ctx *ctx;

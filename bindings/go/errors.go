@@ -63,6 +63,8 @@ const (
 	ErrNotRestarted       Code = C.K3SUP_E_NOT_RESTARTED
 	ErrWrongBuild         Code = C.K3SUP_E_WRONG_BUILD
 	ErrNotStable          Code = C.K3SUP_E_NOT_STABLE
+	ErrRootless           Code = C.K3SUP_E_ROOTLESS
+	ErrRKE2               Code = C.K3SUP_E_RKE2
 	ErrPolicyDowngrade    Code = C.K3SUP_E_POLICY_DOWNGRADE
 	ErrPolicyPrerelease   Code = C.K3SUP_E_POLICY_PRERELEASE
 	ErrPolicyPackaging    Code = C.K3SUP_E_POLICY_PACKAGING

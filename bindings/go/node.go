@@ -22,6 +22,7 @@ type Node struct {
 type NodeOptions struct {
 	Root, Proc, DataDir, K3s, StateDir string
 	AllowGroupWritable                 bool
+	IsContainer                        bool // its k3s may be process 1, whose end is the container's
 }
 
 // Node names a node. Close it.
@@ -31,7 +32,10 @@ func (x *Context) Node(o NodeOptions) (*Node, error) {
 	opts := C.struct_k3sup_node_opts{struct_size: C.sizeof_struct_k3sup_node_opts, root: text.add(o.Root), proc: text.add(o.Proc),
 		data_dir: text.add(o.DataDir), k3s: text.add(o.K3s), state_dir: text.add(o.StateDir)}
 	if o.AllowGroupWritable {
-		opts.flags = C.K3SUP_NODE_ALLOW_GROUP_WRITABLE
+		opts.flags |= C.K3SUP_NODE_ALLOW_GROUP_WRITABLE
+	}
+	if o.IsContainer {
+		opts.flags |= C.K3SUP_NODE_IS_CONTAINER
 	}
 	if text.err != nil {
 		return nil, text.err

@@ -65,6 +65,8 @@
 #define K3SUP_E_NOT_RESTARTED (-10084) /* k3s was told to end, and nothing started it again in time */
 #define K3SUP_E_WRONG_BUILD (-10085)   /* the k3s that came back is not the wanted build */
 #define K3SUP_E_NOT_STABLE (-10086)    /* the wanted build starts, and ends again and again */
+#define K3SUP_E_ROOTLESS (-10087)      /* no k3s of this node runs but a user's own one, which is not supported */
+#define K3SUP_E_RKE2 (-10088)          /* no k3s of this node runs but rke2, which is not supported */
 
 /* about policy: which build may follow which */
 #define K3SUP_E_POLICY_DOWNGRADE (-10100)   /* the payload is older than the installed build */

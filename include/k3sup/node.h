@@ -10,6 +10,7 @@
 
 /* k3sup_node_opts.flags */
 #define K3SUP_NODE_ALLOW_GROUP_WRITABLE 1u /* path components may be writable by their group (Debian's root:staff /usr/local) */
+#define K3SUP_NODE_IS_CONTAINER 2u         /* the node is a container (k3d): its k3s may be process 1, whose end is the container's */
 
 struct k3sup_node_opts {
 	uint32_t struct_size;
@@ -124,12 +125,15 @@ K3SUP_API int k3sup_policy_check(const struct k3sup_policy_opts *opts, k3sup_doc
  * @opts: NULL for the defaults.
  * @ret_op: result: candidates[] with pid, role, build, evidence, and the bystanders that came near with the rule that dropped each.
  *
- * Proof, in this order: real and effective uid 0; our pid namespace; the node's root; an executable inside the root, owned by root and writable
- * by nobody else, that is data/<H>/bin/{k3s,containerd} or the installed k3s file; comm. Titles and arguments can be written by anybody and are hints only
- * (k3s itself overwrites them). The k3s of a container, `k3s kubectl` and the like, and shims are never candidates.
+ * Proof: real, effective, saved and file system uid 0; our pid namespace; the node's root; an executable inside the root, owned by root and writable
+ * by nobody else, that is data/<H>/bin/{k3s,containerd} or the installed k3s file; comm; process 1's or our mount namespace, or (PrivateTmp=) a service of the node:
+ * its control group, its unit file or init script that only root can write, and that the service manager itself started it. Titles and arguments can be written by anybody
+ * and are hints only (k3s itself overwrites them). The k3s of a container, `k3s kubectl` and the like, and shims are never candidates. Of a --log pair the parent is
+ * the candidate, and worker_pid its child.
  * Each candidate is held by a pidfd from here on: k3sup_op_process() hands it out.
  *
- * Status is 0 when exactly one k3s was found, or several of different roles that share one file; K3SUP_E_NO_K3S; K3SUP_E_AMBIGUOUS (evidence: candidates).
+ * Status is 0 when exactly one k3s was found, or several of different roles that share one file; K3SUP_E_NO_K3S, or K3SUP_E_ROOTLESS or
+ * K3SUP_E_RKE2 if one of those was seen instead; K3SUP_E_AMBIGUOUS (evidence: candidates).
  * On disk: nothing. Capabilities: CAP_SYS_PTRACE to read /proc/PID/exe of root's processes. Since: 0.1
  */
 K3SUP_API int k3sup_identify(k3sup_node *node, const struct k3sup_identify_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;

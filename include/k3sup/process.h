@@ -56,9 +56,10 @@ K3SUP_API int k3sup_process_pidfd(k3sup_process *process);
  * k3sup_signal() - send one signal to exactly this process.
  *
  * Goes through the pidfd that is held since the process was identified, so it can never reach another process.
- * Pid 1, this process and its ancestors are refused.
+ * Pid 1 (but of a node with K3SUP_NODE_IS_CONTAINER), this process and its ancestors are refused. A process that executes another program by now than the one it was
+ * identified by is not signalled either (K3SUP_E_GONE).
  * Status: 1 when the signal was sent, 0 when the process had ended already. Point of no return: the signal itself.
- * Errors: K3SUP_E_REFUSED_PID, -EPERM, -EINVAL. Capabilities: CAP_KILL for others' processes.
+ * Errors: K3SUP_E_REFUSED_PID, K3SUP_E_GONE, -EPERM, -EINVAL. Capabilities: CAP_KILL for others' processes.
  * On disk: nothing. Since: 0.1
  */
 K3SUP_API int k3sup_signal(k3sup_node *node, const struct k3sup_signal_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;

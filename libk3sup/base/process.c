@@ -20,6 +20,9 @@ struct k3sup_process {
 	int dirfd; /* its /proc directory: what is read there is about this process or is ESRCH */
 	char boot_id[37];
 	uint64_t pid_ns;
+	bool program_known;
+	dev_t exe_dev;
+	ino_t exe_ino;
 	k3sup_doc *info;
 };
 
@@ -174,6 +177,30 @@ k3sup_doc *k3sup_process_info(k3sup_process *process)
 int k3sup_process_pidfd(k3sup_process *process)
 {
 	return process ? process->pidfd : -EINVAL;
+}
+
+void k3sup__process_set_program(k3sup_process *p, dev_t dev, ino_t ino)
+{
+	p->program_known = true;
+	p->exe_dev = dev;
+	p->exe_ino = ino;
+}
+
+int k3sup__process_check(const k3sup_process *p)
+{
+	struct k3sup__stat now;
+	struct stat exe;
+	int r = k3sup__process_ended(p) ? -ESRCH : k3sup__stat_read(p->dirfd, &now);
+
+	if (r < 0)
+		return r;
+	if (now.start_time != p->start_time) /* a directory of /proc never becomes another process's */
+		return -ESRCH;
+	if (!p->program_known)
+		return 0;
+	if (fstatat(p->dirfd, "exe", &exe, 0) < 0)
+		return errno == ENOENT ? -ESRCH : -errno; /* a process that is ending has none */
+	return exe.st_dev == p->exe_dev && exe.st_ino == p->exe_ino ? 0 : K3SUP_E_GONE;
 }
 
 pid_t k3sup__process_pid(const k3sup_process *process)

@@ -33,6 +33,14 @@ int k3sup__boot_id(int proc_fd, char ret[static 37]) _must_check_;
 int k3sup__process_new(int proc_fd, pid_t pid, int dirfd, uint64_t start_time, k3sup_process **ret) _must_check_;
 int k3sup__process_set_info(k3sup_process *process, k3sup__json *info) _must_check_; /* consumes info; adds boot_id, pid_ns, pid, start_time */
 
+/* The program it was identified by. Once that is set, k3sup__process_check() compares. */
+void k3sup__process_set_program(k3sup_process *process, dev_t dev, ino_t ino);
+/*
+ * Is it still the process that was identified, and executes the same program? Looked up through the descriptor of its /proc directory. 0; -ESRCH: it has ended, K3SUP_E_GONE:
+ * it executes another program; or why that cannot be known.
+ */
+int k3sup__process_check(const k3sup_process *process) _must_check_;
+
 pid_t k3sup__process_pid(const k3sup_process *process);
 uint64_t k3sup__process_start_time(const k3sup_process *process);
 int k3sup__process_dirfd(const k3sup_process *process);

@@ -6,13 +6,16 @@
 #include <unistd.h>
 
 #include "node/procscan.h"
+#include "node/unitof.h"
 
 #define DEFAULT_DATA_DIR "/var/lib/rancher/k3s"
 
 void k3sup__candidate_clear(struct k3sup__candidate *c)
 {
 	k3sup_process_unref(c->process);
+	k3sup_process_unref(c->worker);
 	free(c->exe);
+	free(c->unit);
 	free(c->data_dir);
 	*c = (struct k3sup__candidate){0};
 }
@@ -22,14 +25,14 @@ static bool same_inode(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-static bool name_fits(const char *comm)
+static bool name_fits(const struct k3sup__vantage *view, const char *comm)
 {
-	static const char *const names[] = {"k3s-server", "k3s-agent", "exe", "k3s"};
+	static const char *const names[] = {"k3s-server", "k3s-agent", "exe", "rke2"};
 
 	for (size_t i = 0; i < ELEMENTSOF(names); i++)
 		if (k3sup__streq(comm, names[i]))
 			return true;
-	return false;
+	return k3sup__vantage_is_file_name(view, comm);
 }
 
 /* Drops it: 0 so that the scan goes on. */
@@ -39,7 +42,29 @@ static int drop(struct k3sup__look *look, const char *reason)
 	return 0;
 }
 
-static int check_owner(struct k3sup__look *look, bool *ret_ours)
+/*
+ * A user's own k3s (k3s-rootless.service): the program that a wrapper unpacked, below the user's systemd, or with a user namespace of its own as its second and third
+ * process have it. Any user can look like that; it only gives "no k3s of this node runs" another name.
+ */
+static int note_rootless(const struct k3sup__vantage *view, struct k3sup__look *look)
+{
+	_free_ char *exe = NULL, *text = NULL;
+	struct k3sup__cgroup group = {0};
+	struct stat theirs, ours;
+
+	if (k3sup__proc_link(look->dirfd, "exe", &exe) < 0 || !k3sup__program_is_inner(exe))
+		return 0;
+	if (k3sup__read_file(look->dirfd, "cgroup", 65536, &text, NULL) == 0)
+		k3sup__cgroup_parse(text, &group);
+	if (group.keeper == K3SUP__KEEPER_USER)
+		look->other = K3SUP__OTHER_ROOTLESS;
+	else if (k3sup__proc_stat(look->dirfd, "ns/user", &theirs) == 0 &&
+		k3sup__proc_stat(view->node->proc_fd, "self/ns/user", &ours) == 0 && !same_inode(&theirs, &ours))
+		look->other = K3SUP__OTHER_ROOTLESS;
+	return 0;
+}
+
+static int check_owner(const struct k3sup__vantage *view, struct k3sup__look *look, bool *ret_ours)
 {
 	uid_t me = geteuid(), uids[4];
 	int r = k3sup__proc_uids(look->dirfd, uids);
@@ -52,7 +77,7 @@ static int check_owner(struct k3sup__look *look, bool *ret_ours)
 			if (me != 0 && uids[0] == 0 && uids[1] == 0)
 				return -EPERM; /* root's: we could not tell what it is */
 			(void)snprintf(look->reason, sizeof(look->reason), "it runs with uid %u", (unsigned)uids[i]);
-			return 0;
+			return note_rootless(view, look);
 		}
 	*ret_ours = true;
 	return 0;
@@ -76,7 +101,8 @@ static int check_stand(const struct k3sup__vantage *view, struct k3sup__look *lo
 		return drop(look, "it is in another pid namespace");
 	ret->in_root = dir.st_dev == root->dev && dir.st_ino == root->ino;
 	ret->own_mnt = same_inode(&mnt, &view->mnt);
-	if (!ret->in_root && !ret->own_mnt && !(view->init_known && same_inode(&mnt, &view->init)))
+	ret->foreign = !ret->own_mnt && !(view->init_known && same_inode(&mnt, &view->init));
+	if (!ret->in_root && ret->foreign)
 		return drop(look, "it is in another mount namespace and has another root directory");
 	if (!ret->in_root && (view->own_root || !same_inode(&dir, &view->root)))
 		return drop(look, "its root directory is not the node's");
@@ -134,12 +160,12 @@ static int read_installed(struct k3sup__look *look, const struct k3sup__program 
 static int judge_title(const struct k3sup__vantage *view, const struct k3sup__stand *stand, struct k3sup__look *look, bool installed)
 {
 	struct k3sup__candidate *c = &look->found;
-	enum k3sup__command command;
-	bool in_server;
+	enum k3sup__command command = K3SUP__COMMAND_NONE;
+	bool in_server, told = k3sup__streq(c->comm, "k3s-server") || k3sup__streq(c->comm, "k3s-agent");
 	int r = read_cwd(view, stand, look, &in_server);
 
-	if (r == 0)
-		r = k3sup__proc_command(look->dirfd, &command, NULL);
+	if (r == 0 && (!told || installed))
+		r = k3sup__proc_command(look->dirfd, &command);
 	if (r < 0)
 		return r;
 	look->accepted = true;
@@ -195,12 +221,44 @@ static void take_exe_data_dir(struct k3sup__look *look, struct k3sup__program *p
 	}
 }
 
+/* What its service manager says of it; in a foreign mount namespace that decides. */
+static int ask_unit(const struct k3sup__vantage *view, const struct k3sup__stand *stand, struct k3sup__look *look)
+{
+	_cleanup_(k3sup__unitof_clear) struct k3sup__unitof unitof = {0};
+	struct k3sup__candidate *c = &look->found;
+	int r = look->accepted ? k3sup__unit_of(view, look->dirfd, look->pid, c->ppid, &unitof) : 0;
+
+	if (r < 0 || !look->accepted)
+		return r;
+	c->keeper = unitof.keeper;
+	c->unit = unitof.unit;
+	c->unit_main = unitof.main;
+	unitof.unit = NULL;
+	look->dependent = stand->foreign && !c->unit_main;
+	if (!stand->foreign || c->unit != NULL)
+		return 0;
+	look->accepted = look->dependent = false;
+	if (k3sup__is_rights(view->init_error))
+		return view->init_error; /* it may be process 1's mount namespace */
+	return drop(look, "it is in another mount namespace, and no service of the node is its own");
+}
+
+/* rke2 is not unpacked, and its file is named after it. */
+static int examine_rke2(struct k3sup__look *look, const struct k3sup__program *program)
+{
+	if (k3sup__endswith(program->path != NULL ? program->path : "", "/rke2") && !program->deleted) {
+		look->other = K3SUP__OTHER_RKE2;
+		return drop(look, "it is rke2");
+	}
+	return 0;
+}
+
 static int examine_named(const struct k3sup__vantage *view, struct k3sup__look *look)
 {
 	struct k3sup__program program = {.form = K3SUP__FORM_NONE};
 	struct k3sup__stand stand;
 	bool ok;
-	int r = check_owner(look, &ok);
+	int r = check_owner(view, look, &ok);
 
 	if (r < 0 || !ok)
 		return r;
@@ -208,7 +266,9 @@ static int examine_named(const struct k3sup__vantage *view, struct k3sup__look *
 	if (r < 0 || !ok)
 		return r;
 	r = k3sup__program_read(view, &stand, look->dirfd, &program);
-	if (r == 0 && program.form == K3SUP__FORM_NONE) {
+	if (r == 0 && k3sup__streq(look->stat.comm, "rke2")) {
+		r = examine_rke2(look, &program);
+	} else if (r == 0 && program.form == K3SUP__FORM_NONE) {
 		r = drop(look, program.reason);
 	} else if (r == 0) {
 		bool installed = program.form == K3SUP__FORM_INSTALLED;
@@ -218,28 +278,11 @@ static int examine_named(const struct k3sup__vantage *view, struct k3sup__look *
 			r = judge_title(view, &stand, look, installed);
 		if (r == 0)
 			take_exe_data_dir(look, &program);
+		if (r == 0)
+			r = ask_unit(view, &stand, look);
 	}
 	k3sup__program_clear(&program);
 	return r;
-}
-
-/* Another name: worth a line where the title speaks of k3s. Not that of a container's process, whose memory may be made to answer never. */
-static int examine_other(const struct k3sup__vantage *view, struct k3sup__look *look)
-{
-	enum k3sup__command command;
-	struct k3sup__stand stand;
-	bool ok, near = false;
-	int r;
-
-	r = check_owner(look, &ok);
-	if (r == 0 && ok)
-		r = check_stand(view, look, &stand, &ok);
-	look->reason[0] = '\0';
-	if (r == 0 && ok)
-		r = k3sup__proc_command(look->dirfd, &command, &near);
-	if (r == 0 && near)
-		return drop(look, "its name is not one of k3s");
-	return k3sup__is_rights(r) ? 0 : r;
 }
 
 void k3sup__look_clear(struct k3sup__look *look)
@@ -257,11 +300,13 @@ int k3sup__examine(const struct k3sup__vantage *view, struct k3sup__look *look)
 		struct k3sup__stat after;
 
 		k3sup__candidate_clear(&look->found);
-		look->accepted = look->weak = false;
+		look->accepted = look->weak = look->dependent = false;
+		look->other = K3SUP__OTHER_NONE;
 		look->reason[0] = '\0';
 		if (look->stat.state == 'Z' || look->stat.state == 'X')
 			return 0;
-		r = name_fits(look->stat.comm) ? examine_named(view, look) : examine_other(view, look);
+		/* Its program is called as k3s's is, and it is another of its commands: kubectl, containerd, etcd-snapshot. */
+		r = name_fits(view, look->stat.comm) ? examine_named(view, look) : 0;
 		if (r < 0 && r != -ESRCH && !k3sup__is_rights(r))
 			return r;
 		if (k3sup__stat_read(look->dirfd, &after) < 0)

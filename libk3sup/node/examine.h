@@ -17,6 +17,8 @@ struct k3sup__look {
 	bool weak;       /* counts only as the parent or the child of another one that runs the same file */
 	char reason[96]; /* why it was dropped; "": it did not come near */
 	int denied;      /* what kept us from looking at it, though its name fits */
+	bool dependent;  /* accepted, but counts only as the child of another one that runs the same file */
+	enum k3sup__other other;
 };
 
 /* look->pid and look->dirfd are given. 0 whatever it is, -ESRCH if it is gone, or another -errno. */

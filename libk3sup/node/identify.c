@@ -14,9 +14,11 @@
 /* What was accepted, before parents and children are put together. */
 struct entry {
 	struct k3sup__candidate candidate;
+	pid_t pid;
 	bool weak;
-	bool merged; /* into its parent */
-	bool parent; /* a child was merged into it */
+	bool dependent; /* counts only if it is merged into its parent */
+	bool merged;    /* into its parent */
+	bool parent;    /* a child was merged into it */
 };
 
 struct scan {
@@ -25,6 +27,9 @@ struct scan {
 	struct entry *entries;
 	size_t count;
 	k3sup__json *passed_over;
+	char *text; /* for one link at a time */
+	enum k3sup__other other;
+	pid_t other_pid;
 	pid_t denied_pid;
 	int denied;
 	char denied_comm[64];
@@ -55,12 +60,13 @@ static int accept(struct scan *scan, struct k3sup__look *look)
 	if (r < 0)
 		return r;
 	look->dirfd = -1;
-	scan->entries[scan->count++] = (struct entry){.candidate = look->found, .weak = look->weak};
+	scan->entries[scan->count++] =
+		(struct entry){.candidate = look->found, .pid = look->pid, .weak = look->weak, .dependent = look->dependent};
 	look->found = (struct k3sup__candidate){0};
 	return 0;
 }
 
-static int look_at(struct scan *scan, pid_t pid)
+static int look_closely(struct scan *scan, pid_t pid)
 {
 	struct k3sup__look look = {.pid = pid, .dirfd = -1};
 	int r = k3sup__proc_open(scan->view.node->proc_fd, pid, &look.dirfd);
@@ -81,8 +87,24 @@ static int look_at(struct scan *scan, pid_t pid)
 	} else if (r == 0 && look.reason[0] != '\0') {
 		pass_over(scan, pid, look.stat.comm, look.reason);
 	}
+	if (r == 0 && look.other != K3SUP__OTHER_NONE) {
+		scan->other = look.other;
+		scan->other_pid = pid;
+	}
 	k3sup__look_clear(&look);
 	return r == -ESRCH ? 0 : r; /* gone, which is normal */
+}
+
+/* All but a few processes are done with here, for one system call: there may be tens of thousands. */
+static int look_at(struct scan *scan, pid_t pid)
+{
+	int r = k3sup__proc_exe(scan->view.node->proc_fd, pid, scan->text);
+
+	if (r == 0 && !k3sup__vantage_is_near(&scan->view, scan->text))
+		return 0;
+	if (r == -ESRCH || r == -ENAMETOOLONG) /* a thread of the kernel, or gone; or too long a name for any k3s */
+		return 0;
+	return r == 0 || k3sup__is_rights(r) ? look_closely(scan, pid) : r;
 }
 
 static int look_at_all(struct scan *scan)
@@ -131,6 +153,10 @@ static void merge(struct entry *child, struct entry *parent)
 
 	child->merged = true;
 	parent->parent = true;
+	if (k3sup__streq(c->comm, "exe") && p->worker == NULL) { /* else it is one between fork and exec */
+		p->worker = k3sup_process_ref(c->process);
+		p->worker_pid = child->pid;
+	}
 	if (p->role == K3SUP__ROLE_UNKNOWN)
 		p->role = c->role;
 	/* Of a --log pair only the child is the server, and changes to its data-dir. */
@@ -147,15 +173,18 @@ static void put_together(struct scan *scan)
 		for (size_t j = 0; j < scan->count; j++) {
 			struct entry *child = &scan->entries[i], *parent = &scan->entries[j];
 
-			if (i != j && child->candidate.ppid == k3sup__process_pid(parent->candidate.process) &&
-				runs_same(&child->candidate, &parent->candidate))
+			if (i != j && child->candidate.ppid == parent->pid && runs_same(&child->candidate, &parent->candidate))
 				merge(child, parent);
 		}
 	for (size_t i = 0; i < scan->count; i++) {
 		struct entry *e = &scan->entries[i];
 
-		if (e->weak && !e->merged && !e->parent)
-			pass_over(scan, k3sup__process_pid(e->candidate.process), e->candidate.comm, "its title does not say server or agent");
+		if (e->merged)
+			continue;
+		if (e->dependent)
+			pass_over(scan, e->pid, e->candidate.comm, "it is in another mount namespace, and no service manager started it");
+		else if (e->weak && !e->parent)
+			pass_over(scan, e->pid, e->candidate.comm, "its title does not say server or agent");
 	}
 }
 
@@ -170,14 +199,20 @@ static int hand_over(struct scan *scan, struct k3sup__sighting *ret)
 	for (size_t i = 0; i < scan->count; i++) {
 		struct entry *e = &scan->entries[i];
 
-		if (e->merged || (e->weak && !e->parent))
+		if (e->merged || e->dependent || (e->weak && !e->parent))
 			continue;
 		all[count++] = e->candidate;
 		e->candidate = (struct k3sup__candidate){0};
 	}
-	for (size_t i = 0; r == 0 && i < count; i++)
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		if (!all[i].unpacking) /* that one will execute what it unpacks */
+			k3sup__process_set_program(all[i].process, all[i].exe_dev, all[i].exe_ino);
+		if (all[i].worker != NULL)
+			k3sup__process_set_program(all[i].worker, all[i].exe_dev, all[i].exe_ino);
 		r = k3sup__process_set_info(all[i].process, k3sup__candidate_json(&all[i]));
-	*ret = (struct k3sup__sighting){.candidates = all, .count = count, .passed_over = scan->passed_over};
+	}
+	*ret = (struct k3sup__sighting){
+		.candidates = all, .count = count, .passed_over = scan->passed_over, .other = scan->other, .other_pid = scan->other_pid};
 	scan->passed_over = NULL;
 	if (r < 0)
 		k3sup__sighting_clear(ret);
@@ -186,8 +221,8 @@ static int hand_over(struct scan *scan, struct k3sup__sighting *ret)
 
 int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__place *installed, struct k3sup__sighting *ret)
 {
-	struct scan scan = {.op = op, .passed_over = k3sup__json_array()};
-	int r = k3sup__vantage_open(node, installed, &scan.view);
+	struct scan scan = {.op = op, .passed_over = k3sup__json_array(), .text = malloc(K3SUP__LINK_MAX)};
+	int r = scan.text != NULL ? k3sup__vantage_open(node, installed, &scan.view) : -ENOMEM;
 
 	*ret = (struct k3sup__sighting){0};
 	if (r == 0)
@@ -206,6 +241,7 @@ int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__pla
 	for (size_t i = 0; i < scan.count; i++)
 		k3sup__candidate_clear(&scan.entries[i].candidate);
 	free(scan.entries);
+	free(scan.text);
 	k3sup__json_unref(scan.passed_over);
 	k3sup__vantage_close(&scan.view);
 	return r;

@@ -7,12 +7,15 @@
 
 #include "base/process.h"
 #include "node/build.h"
+#include "node/cgroup.h"
 #include "node/node.h"
 
 enum k3sup__role { K3SUP__ROLE_UNKNOWN, K3SUP__ROLE_SERVER, K3SUP__ROLE_AGENT };
 
 struct k3sup__candidate {
-	k3sup_process *process; /* whom to signal; owned */
+	k3sup_process *process; /* owned; of a --log pair the parent, which the service manager knows */
+	k3sup_process *worker; /* of such a pair the child, which is the server or agent; owned; NULL: there is no pair, or its child was not seen */
+	pid_t worker_pid; /* 0: none */
 	enum k3sup__role role;
 	char comm[64];
 	pid_t ppid;
@@ -23,25 +26,35 @@ struct k3sup__candidate {
 	bool exe_deleted;
 	dev_t exe_dev;
 	ino_t exe_ino;
-	char *data_dir; /* observed: a server's cwd, else from exe; NULL if neither tells */
+	enum k3sup__keeper keeper; /* whose service it is; NONE: of nobody who can be named */
+	char *unit;                /* that service: "k3s.service", or "k3s" of OpenRC; NULL with NONE */
+	bool unit_main;            /* it is what the service manager itself started */
+	char *data_dir;            /* observed: a server's cwd, else from exe; NULL if neither tells */
 };
+
+/* What is no k3s that this library takes care of, and is told by name where no k3s is found. */
+enum k3sup__other { K3SUP__OTHER_NONE, K3SUP__OTHER_ROOTLESS, K3SUP__OTHER_RKE2 };
 
 struct k3sup__sighting {
 	struct k3sup__candidate *candidates;
 	size_t count;
 	k3sup__json *passed_over; /* [{pid, comm, reason}]: what came near and which rule dropped it */
+	enum k3sup__other other;
+	pid_t other_pid;
 };
 
 /*
- * One pass over the proc mount. What a candidate is:
+ * One pass over the proc mount. All but the processes whose program is called like a k3s's cost one system call. What a candidate is:
  *
- *   comm     k3s-server or k3s-agent (the name under which the program inside was started), exe (the child of --log, started as /proc/self/exe) or k3s (a wrapper that still
- *            unpacks, or an image's k3s)
+ *   comm     k3s-server or k3s-agent (the name under which the program inside was started), exe (the child of --log, started as /proc/self/exe) or the installed file's (a
+ *            wrapper that still unpacks, or an image's k3s)
  *   uid      all four are 0; or all are ours if we are not root
  *   pid ns   ours
  *   root     the process's root directory is the node's. Or the node's root is another directory than ours, the process's root is ours, and its program lies inside the
- *            node's root (a k3s that is run under a --root directory without chroot); then its mount namespace must be ours or pid 1's. So a container's k3s never counts, while
- *            one with PrivateTmp does (another mount namespace, the same root directory)
+ *            node's root (a k3s that is run under a --root directory without chroot)
+ *   mount ns process 1's or ours. Else only a unit of the node can vouch for it (PrivateTmp= gives the genuine k3s another one, with the same root directory): its group is that
+ *            of a service whose unit file or init script only root can write, and the service manager itself started it, or its parent that runs the same file. So a container's
+ *            k3s never counts, be it in the host's pid namespace and chrooted to the host's files
  *   program  found inside the root again, trusted all the way, with the same inode: data/<H>/bin/{k3s,containerd} or the installed file. If it was deleted or replaced
  *            meanwhile: the same path, and an inode that only root can change
  *   title    counts only where comm does not tell: k3s and exe need server or agent there. exe, and k3s with the title "init" or none, may instead be a pair of parent and child
@@ -55,8 +68,16 @@ struct k3sup__sighting {
  */
 int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__place *installed, struct k3sup__sighting *ret) _must_check_;
 void k3sup__sighting_clear(struct k3sup__sighting *sighting);
-/* 0 if these are one k3s, or a server and an agent that run the same file; K3SUP_E_NO_K3S; K3SUP_E_AMBIGUOUS with evidence /candidates and /passed_over. */
+/*
+ * 0 if these are one k3s, or a server and an agent that run the same file; K3SUP_E_NO_K3S, or K3SUP_E_ROOTLESS or K3SUP_E_RKE2 where one of those was seen instead;
+ * K3SUP_E_AMBIGUOUS with evidence /candidates and /passed_over.
+ */
 int k3sup__sighting_judge(k3sup_op *op, const struct k3sup__sighting *sighting) _must_check_;
+/* Was that "no k3s of this node runs", in any of its forms? */
+static inline bool k3sup__is_no_k3s(int code)
+{
+	return code == K3SUP_E_NO_K3S || code == K3SUP_E_ROOTLESS || code == K3SUP_E_RKE2;
+}
 k3sup__json *k3sup__candidate_json(const struct k3sup__candidate *candidate);
 k3sup__json *k3sup__sighting_json(const struct k3sup__sighting *sighting); /* array of candidates */
 const char *k3sup__role_name(enum k3sup__role role);                       /* "server", "agent", NULL */

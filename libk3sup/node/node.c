@@ -108,7 +108,7 @@ int k3sup_node_new(k3sup_ctx *ctx, const struct k3sup_node_opts *opts, k3sup_nod
 
 	if (ctx == NULL || ret_node == NULL)
 		return -EINVAL;
-	r = k3sup__opts(opts, &o, sizeof(o), K3SUP_NODE_ALLOW_GROUP_WRITABLE);
+	r = k3sup__opts(opts, &o, sizeof(o), K3SUP_NODE_ALLOW_GROUP_WRITABLE | K3SUP_NODE_IS_CONTAINER);
 	if (r < 0)
 		return r;
 	if (o.reserved != NULL)
@@ -119,6 +119,7 @@ int k3sup_node_new(k3sup_ctx *ctx, const struct k3sup_node_opts *opts, k3sup_nod
 	node->root.fd = node->proc_fd = node->lock_fd = -1;
 	node->users = node->refs = 1;
 	node->trust_flags = K3SUP__TRUSTED | ((o.flags & K3SUP_NODE_ALLOW_GROUP_WRITABLE) != 0 ? K3SUP__ALLOW_GROUP : 0);
+	node->is_container = (o.flags & K3SUP_NODE_IS_CONTAINER) != 0;
 	(void)pthread_mutex_init(&node->mutex, NULL); /* with default attributes it cannot fail in glibc and musl */
 	r = fill(node, &o);
 	if (r < 0) {

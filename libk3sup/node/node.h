@@ -18,6 +18,7 @@ struct k3sup_node {
 	struct k3sup__root root;
 	char *proc_path;       /* as the caller gave it */
 	int proc_fd;           /* directory of the proc mount */
+	bool is_container;     /* its k3s may be process 1 */
 	unsigned trust_flags;  /* K3SUP__TRUSTED, and K3SUP__ALLOW_GROUP if the caller allows it */
 	char *data_dir;        /* NULL: observe */
 	char *k3s;             /* NULL: look */

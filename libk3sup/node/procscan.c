@@ -2,7 +2,6 @@
 #include "node/procscan.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -49,14 +48,27 @@ int k3sup__proc_stat(int dirfd, const char *link, struct stat *ret)
 	return fstatat(dirfd, link, ret, 0) < 0 ? gone(-errno) : 0;
 }
 
+int k3sup__proc_exe(int proc_fd, pid_t pid, char *text)
+{
+	char name[24];
+	ssize_t len;
+
+	(void)snprintf(name, sizeof(name), "%d/exe", (int)pid);
+	len = readlinkat(proc_fd, name, text, K3SUP__LINK_MAX - 1);
+	if (len < 0)
+		return gone(-errno);
+	text[len] = '\0';
+	return 0;
+}
+
 int k3sup__proc_link(int dirfd, const char *link, char **ret)
 {
-	_free_ char *text = malloc(PATH_MAX + 1); /* procfs makes the text in one page */
+	_free_ char *text = malloc(K3SUP__LINK_MAX);
 	ssize_t len;
 
 	if (text == NULL)
 		return -ENOMEM;
-	len = readlinkat(dirfd, link, text, PATH_MAX);
+	len = readlinkat(dirfd, link, text, K3SUP__LINK_MAX - 1);
 	if (len < 0)
 		return gone(-errno);
 	text[len] = '\0';
@@ -94,13 +106,6 @@ static size_t split(char *text, size_t len, const char *words[static MAX_WORDS])
 	return count;
 }
 
-static bool is_k3s(const char *word)
-{
-	const char *slash = strrchr(word, '/');
-
-	return k3sup__startswith(slash != NULL ? slash + 1 : word, "k3s");
-}
-
 /* Global flags that take their value from the next argument (k3s pkg/cli/cmds). */
 static bool takes_value(const char *flag)
 {
@@ -121,24 +126,17 @@ static enum k3sup__command name_command(const char *word)
 	return k3sup__streq(word, "init") ? K3SUP__COMMAND_INIT : K3SUP__COMMAND_OTHER;
 }
 
-enum k3sup__command k3sup__command_parse(char *text, size_t len, bool *ret_near)
+enum k3sup__command k3sup__command_parse(char *text, size_t len)
 {
 	const char *words[MAX_WORDS];
 	size_t count = split(text, len, words), i = 1;
-	bool k3s = false, role = false;
 
-	for (size_t w = 0; w < count; w++) {
-		k3s = k3s || is_k3s(words[w]);
-		role = role || (w > 0 && (k3sup__streq(words[w], "server") || k3sup__streq(words[w], "agent")));
-	}
-	if (ret_near != NULL)
-		*ret_near = k3s && role;
 	while (i < count && words[i][0] == '-')
 		i += takes_value(words[i]) ? 2 : 1;
 	return i < count ? name_command(words[i]) : K3SUP__COMMAND_NONE;
 }
 
-int k3sup__proc_command(int dirfd, enum k3sup__command *ret, bool *ret_near)
+int k3sup__proc_command(int dirfd, enum k3sup__command *ret)
 {
 	char text[MAX_TITLE + 1] = {0};
 	ssize_t n;
@@ -149,6 +147,6 @@ int k3sup__proc_command(int dirfd, enum k3sup__command *ret, bool *ret_near)
 	n = read(fd, text, MAX_TITLE);
 	if (n < 0)
 		return gone(-errno);
-	*ret = k3sup__command_parse(text, (size_t)n, ret_near);
+	*ret = k3sup__command_parse(text, (size_t)n);
 	return 0;
 }

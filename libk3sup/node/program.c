@@ -5,10 +5,51 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "node/installed.h"
 #include "node/procscan.h"
 
 #define DELETED " (deleted)"
+
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash != NULL ? slash + 1 : path;
+}
+
+/* The installed files' names first, then what a k3s unpacks. */
+static void fill_names(struct k3sup__vantage *view)
+{
+	const char *places[K3SUP__PLACES];
+	size_t n = 0;
+
+	k3sup__installed_places(view->node, places);
+	if (view->installed != NULL && view->installed->name != NULL)
+		view->names[n++] = view->installed->name;
+	for (size_t i = 0; places[i] != NULL; i++)
+		view->names[n++] = last_part(places[i]);
+	view->names[n++] = "k3s";
+}
+
+bool k3sup__vantage_is_near(const struct k3sup__vantage *view, const char *text)
+{
+	const char *name = last_part(text);
+	size_t len = strlen(name);
+
+	if (k3sup__endswith(name, DELETED))
+		len -= strlen(DELETED);
+	for (size_t i = 0; view->names[i] != NULL; i++)
+		if (strncmp(name, view->names[i], len) == 0 && view->names[i][len] == '\0')
+			return true;
+	return (len == strlen("containerd") && memcmp(name, "containerd", len) == 0) || (len == strlen("rke2") && memcmp(name, "rke2", len) == 0);
+}
+
+bool k3sup__vantage_is_file_name(const struct k3sup__vantage *view, const char *comm)
+{
+	for (size_t i = 0; view->names[i] != NULL; i++)
+		if (strncmp(comm, view->names[i], 15) == 0) /* the kernel keeps so many */
+			return true;
+	return false;
+}
 
 int k3sup__vantage_open(const k3sup_node *node, const struct k3sup__place *installed, struct k3sup__vantage *ret)
 {
@@ -30,7 +71,11 @@ int k3sup__vantage_open(const k3sup_node *node, const struct k3sup__place *insta
 	ret->own_root = ret->root.st_dev == node->root.dev && ret->root.st_ino == node->root.ino;
 	if (ret->own_root || k3sup__streq(ret->prefix, "/"))
 		ret->prefix[0] = '\0';
-	ret->init_known = k3sup__proc_open(node->proc_fd, 1, &init) == 0 && k3sup__proc_stat(init, "ns/mnt", &ret->init) == 0;
+	ret->init_error = k3sup__proc_open(node->proc_fd, 1, &init);
+	if (ret->init_error == 0)
+		ret->init_error = k3sup__proc_stat(init, "ns/mnt", &ret->init);
+	ret->init_known = ret->init_error == 0;
+	fill_names(ret);
 	return 0;
 }
 
@@ -80,6 +125,14 @@ static const char *find_hash(const char *path)
 			return hash;
 	}
 	return NULL;
+}
+
+bool k3sup__program_is_inner(const char *path)
+{
+	size_t len = strlen(path), tail = strlen(DELETED);
+	_free_ char *copy = k3sup__endswith(path, DELETED) ? strndup(path, len - tail) : NULL;
+
+	return find_hash(copy != NULL ? copy : path) != NULL;
 }
 
 static bool same_inode(const struct stat *a, const struct stat *b)

@@ -30,6 +30,10 @@ k3sup__json *k3sup__candidate_json(const struct k3sup__candidate *c)
 	k3sup__json_set_str(json, "exe", c->exe);
 	k3sup__json_set_bool(json, "exe_deleted", c->exe_deleted);
 	k3sup__json_set_str(json, "asset_hash", c->asset_hash[0] != '\0' ? c->asset_hash : NULL);
+	if (c->worker_pid != 0)
+		k3sup__json_set_int(json, "worker_pid", c->worker_pid);
+	k3sup__json_set_str(json, "manager", k3sup__keeper_name(c->keeper));
+	k3sup__json_set_str(json, "unit", c->unit);
 	k3sup__json_set_str(json, "data_dir", c->data_dir);
 	k3sup__json_set_bool(json, "unpacking", c->unpacking);
 	k3sup__json_set_bool(json, "image", c->image);
@@ -70,6 +74,12 @@ int k3sup__sighting_judge(k3sup_op *op, const struct k3sup__sighting *sighting)
 		return 0;
 	k3sup__json_set(k3sup__op_evidence(op), "candidates", k3sup__sighting_json(sighting));
 	k3sup__json_set(k3sup__op_evidence(op), "passed_over", k3sup__json_copy(sighting->passed_over));
+	if (sighting->count == 0 && sighting->other == K3SUP__OTHER_ROOTLESS)
+		return k3sup__fail(op, K3SUP_E_ROOTLESS,
+			"no k3s of this node runs; process %d is a user's own (rootless), which is not supported", (int)sighting->other_pid);
+	if (sighting->count == 0 && sighting->other == K3SUP__OTHER_RKE2)
+		return k3sup__fail(
+			op, K3SUP_E_RKE2, "no k3s of this node runs; process %d is rke2, which is not supported", (int)sighting->other_pid);
 	if (sighting->count == 0)
 		return k3sup__fail(op, K3SUP_E_NO_K3S, "no k3s of this node runs");
 	return k3sup__fail(op, K3SUP_E_AMBIGUOUS, "%zu processes could be this node's k3s: %d, %d%s", sighting->count,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/signal.h"
 
+#include <k3sup/version.h>
+
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -49,19 +51,50 @@ int k3sup__signal_allowed(k3sup_op *op, k3sup_node *node, const k3sup_process *p
 {
 	pid_t pid = k3sup__process_pid(process);
 
-	if (pid <= 1)
-		return k3sup__fail(op, K3SUP_E_REFUSED_PID, "process 1 is not signalled: in a container its end is the container's end");
+	if (pid < 1 || (pid == 1 && !node->is_container))
+		return k3sup__fail(op, K3SUP_E_REFUSED_PID,
+			"process 1 is not signalled: in a container its end is the container's end (--node-is-container allows that)");
 	return refuse_ancestors(op, node, pid);
+}
+
+static bool is_at_least(const char *version, const char *first)
+{
+	int32_t order;
+
+	return k3sup_version_compare(version, first, &order) == 0 && order >= 0;
+}
+
+static bool hands_signals_on(const char *version)
+{
+	return is_at_least(version, "v1.34.2-rc1+k3s1") || (k3sup__startswith(version, "v1.33.") && is_at_least(version, "v1.33.6-rc1+k3s1"));
+}
+
+k3sup_process *k3sup__signal_target(const struct k3sup__candidate *c)
+{
+	struct k3sup__build build;
+	_close_ int fd = -1;
+
+	if (c->worker == NULL)
+		return c->process;
+	fd = openat(k3sup__process_dirfd(c->process), "exe", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0 && k3sup__build_read_fd(NULL, fd, c->exe, K3SUP__BUILD_LENIENT, &build) == 0 && build.version[0] != '\0')
+		return hands_signals_on(build.version) ? c->process : c->worker;
+	return k3sup__process_pid(c->process) == 1 ? c->worker : c->process;
 }
 
 int k3sup__signal_send(k3sup_op *op, k3sup_node *node, const k3sup_process *process, int signo)
 {
+	pid_t pid = k3sup__process_pid(process);
 	int r = k3sup__signal_allowed(op, node, process);
 
 	if (r < 0)
 		return r;
 	/* The pidfd is the identity: it was compared with what /proc said when it was taken, and has not changed hands since. A zombie takes signals, too. */
-	r = k3sup__process_ended(process) ? -ESRCH : k3sup__process_signal(process, signo);
+	r = k3sup__process_check(process);
+	if (r == K3SUP_E_GONE)
+		return k3sup__fail(op, r, "process %d executes another program by now and is not signalled", (int)pid);
+	if (r == 0)
+		r = k3sup__process_signal(process, signo);
 	if (r == -ESRCH)
 		return 0;
 	if (r < 0)

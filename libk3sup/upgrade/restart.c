@@ -6,6 +6,7 @@
 
 #include <signal.h>
 
+#include "node/warn.h"
 #include "process/running.h"
 #include "process/signal.h"
 
@@ -79,8 +80,11 @@ int k3sup__restart_signal(k3sup_op *op)
 			if (r < 0)
 				break;
 			k3sup__op_no_return(op);
+			if (k3sup__process_pid(c->process) == 1)
+				k3sup__warn(op, "the container ends with k3s; when it is made anew, %s is the image's again unless it is on a volume",
+					s->view.installed.path);
 		}
-		r = k3sup__signal_send(op, s->node.node, c->process, SIGTERM);
+		r = k3sup__signal_send(op, s->node.node, k3sup__signal_target(c), SIGTERM);
 		if (r < 0)
 			break;
 		s->signalled |= r > 0;

@@ -25,7 +25,7 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 	if (s->restart == K3SUP_RESTART_NONE)
 		return 0;
 	s->count = v->sighting.count;
-	if (v->running_error == K3SUP_E_NO_K3S && v->same == 1) {
+	if (k3sup__is_no_k3s(v->running_error) && v->same == 1) {
 		s->start_awaited = true;
 		s->count = 1;
 		return 0;

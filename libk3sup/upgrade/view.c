@@ -65,7 +65,7 @@ static int look_for_processes(k3sup_op *op, k3sup_node *node, struct k3sup__view
 	if (r < 0)
 		return r;
 	v->running_error = k3sup__sighting_judge(op, &v->sighting);
-	if (v->running_error == K3SUP_E_NO_K3S || v->running_error == K3SUP_E_AMBIGUOUS)
+	if (k3sup__is_no_k3s(v->running_error) || v->running_error == K3SUP_E_AMBIGUOUS)
 		k3sup__op_forgive(op);
 	else if (v->running_error < 0)
 		return v->running_error;

@@ -17,7 +17,7 @@ struct k3sup__view {
 	k3sup__json *files;            /* the paths, if several could be it; else NULL */
 	struct k3sup__build build;     /* of the installed file */
 	struct k3sup__sighting sighting;
-	int running_error;                   /* 0, K3SUP_E_NO_K3S or K3SUP_E_AMBIGUOUS */
+	int running_error;                   /* 0, K3SUP_E_AMBIGUOUS, or k3sup__is_no_k3s() */
 	bool unpacking;                      /* some k3s is still being unpacked */
 	bool pending;                        /* some running k3s is not the installed build */
 	int same;                            /* -1: no payload to compare with; 0; 1: installed is the payload */

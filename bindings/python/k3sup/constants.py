@@ -53,6 +53,8 @@ class Code(enum.IntEnum):
     NOT_RESTARTED = -10084
     WRONG_BUILD = -10085
     NOT_STABLE = -10086
+    ROOTLESS = -10087
+    RKE2 = -10088
     POLICY_DOWNGRADE = -10100
     POLICY_PRERELEASE = -10101
     POLICY_PACKAGING = -10102
@@ -79,6 +81,7 @@ class Restart(enum.IntEnum):
 # Flags of the option structs; methods take them as keyword arguments.
 CTX_INLINE = 1
 NODE_ALLOW_GROUP_WRITABLE = 1
+NODE_IS_CONTAINER = 2
 BUILD_READ_FD = 1
 POLICY_ALLOW_DOWNGRADE = 1
 POLICY_ALLOW_SKIP_MINOR = 2

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 from . import _ffi
 from ._core import Handle, Path, Payload, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
-from .constants import (NODE_ALLOW_GROUP_WRITABLE, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
+from .constants import (NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
                         UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, Restart)
 from .op import Op
 from .process import Process
@@ -21,8 +21,10 @@ class Node(Handle):
     """
 
     def __init__(self, context: "Context", *, root: Optional[Path] = None, proc: Optional[Path] = None, data_dir: Optional[Path] = None,
-                 k3s: Optional[Path] = None, state_dir: Optional[Path] = None, allow_group_writable: bool = False) -> None:
-        opts = _ffi.NodeOpts(flags=NODE_ALLOW_GROUP_WRITABLE if allow_group_writable else 0, root=encode_opt(root), proc=encode_opt(proc),
+                 k3s: Optional[Path] = None, state_dir: Optional[Path] = None, allow_group_writable: bool = False,
+                 is_container: bool = False) -> None:
+        flags = (NODE_ALLOW_GROUP_WRITABLE if allow_group_writable else 0) | (NODE_IS_CONTAINER if is_container else 0)
+        opts = _ffi.NodeOpts(flags=flags, root=encode_opt(root), proc=encode_opt(proc),
                              data_dir=encode_opt(data_dir), k3s=encode_opt(k3s), state_dir=encode_opt(state_dir))
         ret = ptr()
         with context._core as core:

@@ -8,7 +8,9 @@
 #include "../base/scratch.h"
 
 #include <grp.h>
+#include <poll.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "sandbox.h"
@@ -21,17 +23,26 @@
 #define INSTALLED "/usr/local/bin/k3s"
 
 /*
- * Says on descriptor 3 that it runs. FAKE_CHILD: the argv[0] of a child that it starts as itself, as k3s does for --log; FAKE_CWD: where that child works.
+ * Says on descriptor 3 that it runs. FAKE_CHILD: the argv[0] of a child that it starts as itself, as k3s does for --log; FAKE_CWD: where that child works. FAKE_STARTS: a
+ * program that it starts as a child, as a supervisor does.
  * FAKE_THEN: what it executes when SIGUSR1 comes, as the wrapper does when it has unpacked.
  */
 static const char fake_source[] = "#include <fcntl.h>\n#include <signal.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
 				  "int main(int argc, char **argv) {\n"
-				  "	char *child = getenv(\"FAKE_CHILD\"), *cwd = getenv(\"FAKE_CWD\"), *then = getenv(\"FAKE_THEN\");\n"
+				  "	char *child = getenv(\"FAKE_CHILD\"), *cwd = getenv(\"FAKE_CWD\"), *starts = "
+				  "getenv(\"FAKE_STARTS\"), *then = getenv(\"FAKE_THEN\");\n"
 				  "	sigset_t set;\n"
 				  "	int n = argc;\n"
 				  "	sigemptyset(&set);\n"
 				  "	sigaddset(&set, SIGUSR1);\n"
 				  "	if (then) sigprocmask(SIG_BLOCK, &set, NULL);\n"
+				  "	if (starts) {\n"
+				  "		unsetenv(\"FAKE_STARTS\");\n"
+				  "		if (fork() == 0) {\n"
+				  "			execl(starts, \"/usr/local/bin/k3s server\", (char *)NULL);\n"
+				  "			_exit(1);\n"
+				  "		}\n"
+				  "	}\n"
 				  "	if (child) {\n"
 				  "		unsetenv(\"FAKE_CHILD\");\n"
 				  "		if (fork() == 0) {\n"
@@ -57,11 +68,13 @@ struct fake_spec {
 	const char *args[6];
 	const char *child; /* the argv[0] of a child */
 	const char *child_cwd;
-	const char *then; /* inside root: what it becomes on SIGUSR1 */
+	const char *starts; /* another program that it starts as its child, a path of ours */
+	const char *then;   /* inside root: what it becomes on SIGUSR1 */
 	const char *cwd;
 	const char *root; /* the directory file is in; "" for "/" */
 	bool chroot_there;
 	bool new_mnt;
+	bool by_init; /* its parent is process 1, as a service's is under systemd */
 	uid_t uid;
 };
 
@@ -151,8 +164,9 @@ static inline void fake_exec(const struct fake_spec *spec, int ready)
 	const char *argv[8] = {spec->title};
 	_free_ char *child = spec->child != NULL ? k3sup__fmt("FAKE_CHILD=%s", spec->child) : NULL;
 	_free_ char *cwd = spec->child_cwd != NULL ? k3sup__fmt("FAKE_CWD=%s", spec->child_cwd) : NULL;
+	_free_ char *starts = spec->starts != NULL ? k3sup__fmt("FAKE_STARTS=%s", spec->starts) : NULL;
 	_free_ char *then = spec->then != NULL ? k3sup__fmt("FAKE_THEN=%s%s", spec->root, spec->then) : NULL;
-	char *env[4] = {NULL};
+	char *env[5] = {NULL};
 	size_t n = 0;
 
 	(void)setpgid(0, 0);
@@ -173,24 +187,75 @@ static inline void fake_exec(const struct fake_spec *spec, int ready)
 		env[n++] = child;
 	if (cwd != NULL)
 		env[n++] = cwd;
+	if (starts != NULL)
+		env[n++] = starts;
 	if (then != NULL)
 		env[n++] = then;
 	execve(file, (char *const *)(uintptr_t)argv, env);
 	_exit(6);
 }
 
+/* In a child: makes the process that is to run, of which process 1 becomes the parent. Its pid goes first through the pipe. */
+static inline void fake_leave(int ready)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		_exit(0);
+	while (getppid() != 1)
+		(void)usleep(100);
+	pid = getpid();
+	if (write(ready, &pid, sizeof(pid)) != sizeof(pid))
+		_exit(7);
+}
+
+/* A file with these lines, its directories made. */
+static inline void write_text(const char *root, const char *path, const char *text)
+{
+	_free_ char *whole = k3sup__fmt("%s%s", root, path), *dir = strdup(whole);
+	int fd;
+
+	*strrchr(dir, '/') = '\0';
+	make_dirs(dir);
+	fd = open(whole, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(k3sup__write_full(fd, text, strlen(text)), 0);
+	close(fd);
+}
+
+/* What /proc/PID/cgroup says: control groups of any shape without any. Goes with the process. */
+static inline void fake_cgroup(pid_t pid, const char *text)
+{
+	char file[] = "/tmp/k3sup-cgroup-XXXXXX";
+	_free_ char *path = k3sup__fmt("/proc/%d/cgroup", (int)pid);
+	int fd = mkstemp(file);
+
+	assert_true(fd >= 0);
+	assert_int_equal(k3sup__write_full(fd, text, strlen(text)), 0);
+	close(fd);
+	assert_int_equal(mount(file, path, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(unlink(file), 0);
+}
+
 /* Returns when it, and its child if it has one, run under their names. */
 static inline pid_t fake_start(const struct fake_spec *spec)
 {
 	int ready[2];
-	ssize_t expected = spec->child != NULL ? 2 : 1;
+	ssize_t expected = spec->child != NULL || spec->starts != NULL ? 2 : 1;
 	pid_t pid;
 
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	pid = fork();
 	assert_true(pid >= 0);
-	if (pid == 0)
+	if (pid == 0) {
+		if (spec->by_init)
+			fake_leave(ready[1]);
 		fake_exec(spec, ready[1]);
+	}
+	if (spec->by_init) {
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		assert_int_equal(read(ready[0], &pid, sizeof(pid)), sizeof(pid));
+	}
 	(void)setpgid(pid, pid);
 	close(ready[1]);
 	while (expected-- > 0) {
@@ -206,8 +271,14 @@ static inline pid_t fake_start(const struct fake_spec *spec)
 /* Ends it and its children. */
 static inline void fake_stop(pid_t pid)
 {
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
 	assert_int_equal(kill(-pid, SIGKILL), 0);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	if (waitpid(pid, NULL, 0) < 0) { /* process 1 reaps it */
+		assert_true(pidfd >= 0);
+		assert_int_equal(poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, -1), 1);
+	}
+	close(pidfd);
 }
 
 #endif

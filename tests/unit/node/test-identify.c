@@ -4,8 +4,6 @@
  */
 #include "fake.h"
 
-#include <poll.h>
-
 #include "node/identify.h"
 
 #define SERVER_TITLE "/usr/local/bin/k3s server"
@@ -218,6 +216,12 @@ static void with_own_var_lib(void)
 	assert_int_equal(mount("tmpfs", "/var/lib", "tmpfs", 0, "mode=755"), 0);
 }
 
+/* Nor must its units. */
+static void with_own_units(void)
+{
+	assert_int_equal(mount("tmpfs", "/etc", "tmpfs", 0, "mode=755"), 0);
+}
+
 static void the_hosts_k3s_is_found_in_its_own_mount_namespace_too(void **state)
 {
 	struct scratch *s = *state;
@@ -225,20 +229,108 @@ static void the_hosts_k3s_is_found_in_its_own_mount_namespace_too(void **state)
 	struct k3sup__sighting sighting;
 
 	with_own_var_lib();
+	with_own_units();
 	fake_install_data("", BIN1);
+	write_text("", "/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s server\n");
 	for (int private_tmp = 0; private_tmp < 2; private_tmp++) {
 		pid_t pid;
 
-		spec.new_mnt = private_tmp != 0;
+		spec.by_init = spec.new_mnt = private_tmp != 0;
 		pid = fake_start(&spec);
+		if (private_tmp != 0)
+			fake_cgroup(pid, "0::/system.slice/k3s.service\n");
 		sighting = scan_root(s, "/");
 		assert_one(&sighting, pid);
+		assert_int_equal(sighting.candidates[0].unit_main, private_tmp);
 		assert_string_equal(sighting.candidates[0].exe, BIN1 "/k3s");
 		assert_string_equal(sighting.candidates[0].data_dir, DATA_DIR);
 		k3sup__sighting_clear(&sighting);
 		fake_stop(pid);
 	}
+	assert_int_equal(umount2("/etc", MNT_DETACH), 0);
 	assert_int_equal(umount2("/var/lib", MNT_DETACH), 0);
+}
+
+/* Everything about it is right but for its mount namespace: only a unit can vouch for it. */
+static void nobody_vouches_for_a_foreign_mount_namespace_but_a_unit(void **state)
+{
+	static const struct {
+		const char *group, *unit;
+		mode_t mode;
+		bool by_init, vouched;
+	} cases[] = {
+		{"0::/system.slice/k3s.service\n", "k3s.service", 0644, true, true},
+		{"1:name=systemd:/system.slice/k3s.service/delegated\n0::/\n", "k3s.service", 0644, true, true},
+		{"0::/../../system.slice/k3s-west.service\n", "k3s-west.service", 0644, true, true},
+		{"0::/system.slice/k3s@a.service\n", "k3s@.service", 0644, true, true},
+		{"0::/system.slice/k3s.service\n", "k3s.service", 0644, false, false}, /* a shim's child, below it */
+		{"0::/system.slice/k3s.service\n", "k3s.service", 0666, true, false},
+		{"0::/system.slice/k3s.service\n", "other.service", 0644, true, false},
+		{"0::/\n", "k3s.service", 0644, true, false},
+		{"0::/kubepods.slice/kubepods-pod1.slice/cri-1.scope\n", "k3s.service", 0644, true, false},
+		{"0::/kubepods/pod1/1/system.slice/k3s.service\n", "k3s.service", 0644, true, false},
+		{"0::/user.slice/user-1000.slice/user@1000.service/app.slice/k3s.service\n", "k3s.service", 0644, true, false},
+	};
+	struct scratch *s = *state;
+	struct fake_spec spec = {.root = "", .file = BIN1 "/k3s-server", .title = SERVER_TITLE, .cwd = DATA_DIR "/server", .new_mnt = true};
+
+	with_own_var_lib();
+	fake_install_data("", BIN1);
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		_free_ char *unit = k3sup__fmt("/etc/systemd/system/%s", cases[i].unit);
+		struct k3sup__sighting sighting;
+		pid_t pid;
+
+		with_own_units();
+		write_text("", unit, "[Service]\nExecStart=/usr/local/bin/k3s server\n");
+		assert_int_equal(chmod(unit, cases[i].mode), 0);
+		spec.by_init = cases[i].by_init;
+		pid = fake_start(&spec);
+		fake_cgroup(pid, cases[i].group);
+		sighting = scan_root(s, "/");
+		if (cases[i].vouched)
+			assert_one(&sighting, pid);
+		else if (sighting.count != 0 || strstr(reason_of(&sighting, pid), "in another mount namespace, and no service") == NULL)
+			fail_msg("case %zu: %zu candidates, %s", i, sighting.count, reason_of(&sighting, pid));
+		k3sup__sighting_clear(&sighting);
+		fake_stop(pid);
+		assert_int_equal(umount2("/etc", MNT_DETACH), 0);
+	}
+	assert_int_equal(umount2("/var/lib", MNT_DETACH), 0);
+}
+
+/* OpenRC: supervise-daemon is its parent, and OpenRC's own records say of which service. */
+static void a_service_of_openrc_is_named(void **state)
+{
+	struct scratch *s = *state;
+	struct fake_spec daemon = {.root = s->path, .file = "/sbin/supervise-daemon", .title = "supervise-daemon"};
+	_free_ char *program = k3sup__fmt("%s" BIN1 "/k3s-server", s->path), *pid_text = NULL;
+	struct k3sup__sighting sighting;
+	pid_t parent, pid;
+
+	fake_install_data(s->path, BIN1);
+	fake_install(s->path, daemon.file, "", NULL);
+	daemon.starts = program;
+	parent = fake_start(&daemon);
+	pid_text = k3sup__fmt("%d\n", (int)parent);
+	write_text(s->path, "/run/k3s-west.pid", pid_text);
+	write_text(s->path, "/run/openrc/daemons/other/001", "exec=/usr/sbin/other\npidfile=/run/other.pid\n");
+	write_text(s->path, "/run/openrc/daemons/k3s-west/001", "exec=/usr/local/bin/k3s\nargv_0=/usr/local/bin/k3s\npidfile=/run/k3s-west.pid\n");
+	for (int i = 0; i < 2; i++) {
+		sighting = scan(s);
+		assert_int_equal(sighting.count, 1);
+		pid = k3sup__process_pid(sighting.candidates[0].process);
+		assert_int_equal(sighting.candidates[0].ppid, parent);
+		assert_int_equal(sighting.candidates[0].keeper, i == 0 ? K3SUP__KEEPER_NONE : K3SUP__KEEPER_OPENRC);
+		if (i == 1) {
+			assert_string_equal(sighting.candidates[0].unit, "k3s-west");
+			assert_true(sighting.candidates[0].unit_main);
+		}
+		assert_int_not_equal(pid, parent);
+		k3sup__sighting_clear(&sighting);
+		write_text(s->path, "/etc/init.d/k3s-west", "#!/sbin/openrc-run\n"); /* without its script the name is nobody's */
+	}
+	fake_stop(parent);
 }
 
 /* As an upgrade pod sees it: another root directory, the host's tree bind-mounted at /host, and with own_mnt not even the mounts are shared. */
@@ -592,7 +684,7 @@ static void an_images_k3s_is_found_before_and_after_a_swap(void **state)
 	fake_stop(pid);
 }
 
-static void supervisors_and_bystanders_are_listed_but_never_chosen(void **state)
+static void supervisors_and_bystanders_are_never_chosen(void **state)
 {
 	struct scratch *s = *state;
 	const struct fake_spec specs[] = {
@@ -602,7 +694,7 @@ static void supervisors_and_bystanders_are_listed_but_never_chosen(void **state)
 
 	for (size_t i = 0; i < ELEMENTSOF(specs); i++) {
 		fake_install(s->path, specs[i].file, "", NULL);
-		assert_dropped(s, &specs[i], "its name is not one of k3s");
+		assert_dropped(s, &specs[i], NULL);
 	}
 }
 
@@ -779,6 +871,8 @@ int main(void)
 		TEST(a_chrooted_k3s_belongs_to_the_node_of_that_root),
 		TEST(a_k3s_below_the_root_of_another_node_is_not_the_hosts),
 		TEST(the_hosts_k3s_is_found_in_its_own_mount_namespace_too),
+		TEST(nobody_vouches_for_a_foreign_mount_namespace_but_a_unit),
+		TEST(a_service_of_openrc_is_named),
 		TEST(the_hosts_k3s_is_found_from_a_pod),
 		TEST(an_unprivileged_impostor_is_dropped),
 		TEST(a_containers_k3s_is_dropped),
@@ -794,7 +888,7 @@ int main(void)
 		TEST(an_orphan_of_a_log_pair_is_a_candidate),
 		TEST(a_wrapper_that_unpacks_is_told_apart_from_an_image),
 		TEST(an_images_k3s_is_found_before_and_after_a_swap),
-		TEST(supervisors_and_bystanders_are_listed_but_never_chosen),
+		TEST(supervisors_and_bystanders_are_never_chosen),
 		TEST(two_servers_are_ambiguous),
 		TEST(a_server_and_an_agent_of_one_build_are_one_k3s),
 		TEST(missing_rights_do_not_look_like_no_k3s),

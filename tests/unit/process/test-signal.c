@@ -139,6 +139,94 @@ static void a_grandparent_is_refused(void **state)
 	k3sup_node_unref(node);
 }
 
+/* The same process, but not the program that was identified any more. */
+static void one_that_executes_another_program_is_not_signalled(void **state)
+{
+	struct scratch *s = *state;
+	struct fake_spec spec = {.root = s->path, .file = BIN1 "/k3s-server", .title = "k3s server", .then = "/usr/bin/other"};
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	k3sup_process *process;
+	struct stat before, now;
+	k3sup_op *op;
+	pid_t pid;
+
+	fake_install_data(s->path, BIN1);
+	fake_install(s->path, spec.then, "", NULL);
+	pid = fake_start(&spec);
+	process = running_process(node);
+	assert_int_equal(k3sup__process_check(process), 0);
+	assert_int_equal(fstatat(k3sup__process_dirfd(process), "exe", &before, 0), 0);
+	assert_int_equal(kill(pid, SIGUSR1), 0);
+	do {
+		assert_int_equal(fstatat(k3sup__process_dirfd(process), "exe", &now, 0), 0);
+	} while (now.st_ino == before.st_ino);
+	assert_int_equal(k3sup__process_check(process), K3SUP_E_GONE);
+	op = run_signal(node, process, SIGKILL, K3SUP_E_GONE);
+	assert_says(op, "executes another program by now");
+	k3sup_op_unref(op);
+	assert_false(k3sup__process_ended(process));
+	fake_stop(pid);
+	assert_int_equal(k3sup__process_check(process), -ESRCH);
+	k3sup_process_unref(process);
+	k3sup_node_unref(node);
+}
+
+/* The control of pid_1_and_ourselves_...: with the node declared a container it is allowed. */
+static void process_1_of_a_declared_container_is_allowed(void **state)
+{
+	struct scratch *s = *state;
+	struct k3sup_node_opts opts = {.struct_size = sizeof(opts), .flags = K3SUP_NODE_IS_CONTAINER, .root = s->path};
+	k3sup_node *node = NULL;
+	k3sup_process *process;
+
+	assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), 0);
+	process = handle_of(node, 1);
+	assert_int_equal(k3sup__signal_allowed(s->op, node, process), 0);
+	k3sup_process_unref(process);
+	process = handle_of(node, getpid());
+	assert_int_equal(k3sup__signal_allowed(s->op, node, process), K3SUP_E_REFUSED_PID);
+	k3sup_process_unref(process);
+	k3sup_node_unref(node);
+}
+
+/* Before v1.33.6 and v1.34.2 the parent of a --log pair dies of SIGTERM at once and leaves its child behind. */
+static void of_a_log_pair_the_one_is_told_that_ends_both(void **state)
+{
+	static const struct {
+		const char *version;
+		bool parent;
+	} cases[] = {{"v1.21.3+k3s1", false}, {"v1.30.4+k3s1", false}, {"v1.32.9+k3s1", false}, {"v1.33.5+k3s1", false},
+		{"v1.33.6+k3s1", true}, {"v1.34.1+k3s1", false}, {"v1.34.2+k3s1", true}, {"v1.35.0+k3s1", true}, {"", true}};
+	struct scratch *s = *state;
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		static const char *const links[] = {"k3s-server", NULL};
+		struct fake_spec spec = {.root = s->path, .file = BIN1 "/k3s-server", .title = "/usr/local/bin/k3s init", .child = "k3s server"};
+		_free_ char *link = k3sup__fmt("%s" BIN1 "/k3s-server", s->path),
+			    *tail = k3sup__fmt("embed/" HASH1 ".tar.zst %s ", cases[i].version);
+		struct k3sup__sighting sighting;
+		const struct k3sup__candidate *c;
+		pid_t pid;
+
+		(void)unlink(link);
+		fake_install(s->path, BIN1 "/k3s", tail, links);
+		pid = fake_start(&spec);
+		assert_int_equal(k3sup__identify_scan(s->op, node, NULL, &sighting), 0);
+		assert_int_equal(sighting.count, 1);
+		c = &sighting.candidates[0];
+		assert_int_equal(k3sup__process_pid(c->process), pid);
+		assert_non_null(c->worker);
+		assert_int_equal(k3sup__process_pid(c->worker), c->worker_pid);
+		assert_int_not_equal(c->worker_pid, pid);
+		if (k3sup__signal_target(c) != (cases[i].parent ? c->process : c->worker))
+			fail_msg("of %s the wrong one is told", cases[i].version);
+		k3sup__sighting_clear(&sighting);
+		fake_stop(pid);
+	}
+	k3sup_node_unref(node);
+}
+
 static void a_chain_of_parents_that_cannot_be_read_is_no_permission(void **state)
 {
 	struct scratch *s = *state;
@@ -211,6 +299,9 @@ int main(void)
 		scratch_test(one_that_has_ended_is_already_so),
 		scratch_test(pid_1_and_ourselves_and_our_parents_are_refused),
 		scratch_test(a_grandparent_is_refused),
+		scratch_test(one_that_executes_another_program_is_not_signalled),
+		scratch_test(process_1_of_a_declared_container_is_allowed),
+		scratch_test(of_a_log_pair_the_one_is_told_that_ends_both),
 		scratch_test(a_chain_of_parents_that_cannot_be_read_is_no_permission),
 		scratch_test(cancelled_in_time_it_is_not_sent),
 		scratch_test(bad_options_are_refused),

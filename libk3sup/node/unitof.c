@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/unitof.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "node/procscan.h"
+
+#define OPENRC_DAEMONS "/run/openrc/daemons"
+#define INIT_SCRIPTS "/etc/init.d"
+#define MAX_RECORDS 1024 /* OpenRC's services and their daemons; a bound, since others than OpenRC can fill directories, too */
+
+/* Where systemd looks for the units of the system (systemd.unit(5)), most important first. */
+static const char *const unit_dirs[] = {"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
+	"/run/systemd/generator.early", "/etc/systemd/system", "/run/systemd/system", "/run/systemd/generator",
+	"/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/generator.late"};
+
+static bool is_shortage(int r)
+{
+	return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
+}
+
+/* 1: there is such a file, and only root could have written it. */
+static int has_file(const struct k3sup__vantage *view, const char *dir, const char *name)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	_free_ char *path = k3sup__fmt("%s/%s", dir, name);
+	int r = path != NULL ? k3sup__root_find(NULL, &view->node->root, path, view->node->trust_flags, &place) : -ENOMEM;
+
+	if (r < 0)
+		return is_shortage(r) ? r : 0;
+	return place.fd >= 0 && S_ISREG(place.st.st_mode);
+}
+
+/* k3s@a.service is written as k3s@.service. */
+static int has_template(const struct k3sup__vantage *view, const char *dir, const char *name)
+{
+	const char *at = strchr(name, '@'), *dot = strrchr(name, '.');
+	_free_ char *template = NULL;
+
+	if (at == NULL || dot == NULL || dot < at)
+		return 0;
+	template = k3sup__fmt("%.*s@%s", (int)(at - name), name, dot);
+	return template != NULL ? has_file(view, dir, template) : -ENOMEM;
+}
+
+static int has_unit_file(const struct k3sup__vantage *view, const char *name)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ELEMENTSOF(unit_dirs); i++) {
+		r = has_file(view, unit_dirs[i], name);
+		if (r == 0)
+			r = has_template(view, unit_dirs[i], name);
+	}
+	return r;
+}
+
+/* ---- OpenRC ---- */
+
+/* A small file that only root can write; *ret is NULL if there is none. */
+static int read_trusted(const struct k3sup__vantage *view, const char *path, char **ret)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	int r = k3sup__root_find(NULL, &view->node->root, path, view->node->trust_flags, &place);
+	_close_ int fd = -1;
+	ssize_t n;
+
+	*ret = NULL;
+	if (r < 0 || place.fd < 0 || !S_ISREG(place.st.st_mode))
+		return is_shortage(r) ? r : 0;
+	fd = k3sup__place_open(&place, O_RDONLY);
+	if (fd < 0)
+		return is_shortage(fd) ? fd : 0;
+	*ret = calloc(1, 4096);
+	if (*ret == NULL)
+		return -ENOMEM;
+	n = k3sup__read_full(fd, *ret, 4095);
+	if (n < 0) {
+		free(*ret);
+		*ret = NULL;
+	}
+	return 0;
+}
+
+/* Does the pid file that this record of a daemon names (a line "pidfile=PATH") hold this pid? */
+static int record_names(const struct k3sup__vantage *view, const char *record, pid_t pid, bool *ret)
+{
+	_free_ char *text = NULL, *path = NULL, *number = NULL;
+	const char *line;
+	int r = read_trusted(view, record, &text);
+
+	*ret = false;
+	if (r < 0 || text == NULL)
+		return r;
+	line = k3sup__startswith(text, "pidfile=") ? text : strstr(text, "\npidfile=");
+	if (line == NULL)
+		return 0;
+	line = strchr(line, '=') + 1;
+	path = strndup(line, strcspn(line, "\n"));
+	if (path == NULL)
+		return -ENOMEM;
+	if (path[0] != '/')
+		return 0;
+	r = read_trusted(view, path, &number);
+	*ret = number != NULL && strtol(number, NULL, 10) == (long)pid;
+	return r;
+}
+
+static int open_dir(const struct k3sup__vantage *view, const char *path, DIR **ret)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	int r = k3sup__root_find(NULL, &view->node->root, path, view->node->trust_flags, &place), fd = -1;
+
+	*ret = NULL;
+	if (r >= 0 && place.fd >= 0)
+		fd = r = k3sup__place_open(&place, O_RDONLY | O_DIRECTORY);
+	if (r < 0 || fd < 0)
+		return is_shortage(r) ? r : 0;
+	*ret = fdopendir(fd);
+	if (*ret == NULL)
+		(void)k3sup__close(fd);
+	return 0;
+}
+
+static int service_names(const struct k3sup__vantage *view, const char *service, pid_t pid, bool *ret)
+{
+	_free_ char *dir = k3sup__fmt("%s/%s", OPENRC_DAEMONS, service);
+	struct dirent *entry;
+	DIR *records;
+	int r = dir != NULL ? open_dir(view, dir, &records) : -ENOMEM;
+
+	*ret = false;
+	if (r < 0 || records == NULL)
+		return r;
+	for (unsigned n = 0; r == 0 && !*ret && n < MAX_RECORDS && (entry = readdir(records)) != NULL; n++) {
+		_free_ char *record = entry->d_name[0] != '.' ? k3sup__fmt("%s/%s", dir, entry->d_name) : NULL;
+
+		if (record != NULL)
+			r = record_names(view, record, pid, ret);
+		else if (entry->d_name[0] != '.')
+			r = -ENOMEM;
+	}
+	(void)closedir(records);
+	return r;
+}
+
+/* The service whose daemon this is, by OpenRC's records of the daemons it started (librc: rc_service_daemon_set). */
+static int find_service(const struct k3sup__vantage *view, pid_t pid, char **ret)
+{
+	struct dirent *entry;
+	DIR *services;
+	int r = open_dir(view, OPENRC_DAEMONS, &services);
+
+	*ret = NULL;
+	if (r < 0 || services == NULL)
+		return r;
+	for (unsigned n = 0; r == 0 && *ret == NULL && n < MAX_RECORDS && (entry = readdir(services)) != NULL; n++) {
+		bool found = false;
+
+		if (entry->d_name[0] != '.')
+			r = service_names(view, entry->d_name, pid, &found);
+		if (r == 0 && found && (*ret = strdup(entry->d_name)) == NULL)
+			r = -ENOMEM;
+	}
+	(void)closedir(services);
+	return r;
+}
+
+/* Is it OpenRC's supervise-daemon, run by root? */
+static int is_supervisor(const struct k3sup__vantage *view, pid_t pid, bool *ret)
+{
+	_close_ int dirfd = -1;
+	struct k3sup__stat stat;
+	uid_t uids[4] = {1, 1, 1, 1};
+	int r = k3sup__proc_open(view->node->proc_fd, pid, &dirfd);
+
+	if (r == 0)
+		r = k3sup__stat_read(dirfd, &stat);
+	if (r == 0)
+		r = k3sup__proc_uids(dirfd, uids);
+	*ret = r == 0 && k3sup__startswith("supervise-daemon", stat.comm) && strlen(stat.comm) == 15 && uids[0] == 0 && uids[1] == 0;
+	return is_shortage(r) ? r : 0;
+}
+
+static int of_openrc(const struct k3sup__vantage *view, const char *group, pid_t pid, pid_t ppid, struct k3sup__unitof *ret)
+{
+	_free_ char *service = NULL;
+	bool supervised;
+	int r = is_supervisor(view, ppid, &supervised);
+
+	if (r == 0)
+		r = find_service(view, supervised ? ppid : pid, &service);
+	if (r == 0 && service != NULL)
+		ret->main = true;
+	else if (r == 0 && group != NULL && (service = strdup(group)) == NULL)
+		r = -ENOMEM;
+	if (r < 0 || service == NULL)
+		return r;
+	r = has_file(view, INIT_SCRIPTS, service);
+	if (r > 0) {
+		ret->keeper = K3SUP__KEEPER_OPENRC;
+		ret->unit = service;
+		service = NULL;
+		return 0;
+	}
+	ret->main = false;
+	return r;
+}
+
+/* ---- both ---- */
+
+int k3sup__unit_of(const struct k3sup__vantage *view, int dirfd, pid_t pid, pid_t ppid, struct k3sup__unitof *ret)
+{
+	_free_ char *text = NULL;
+	struct k3sup__cgroup group = {0};
+	int r = k3sup__read_file(dirfd, "cgroup", 65536, &text, NULL);
+
+	*ret = (struct k3sup__unitof){0};
+	if (r == -ESRCH || is_shortage(r))
+		return r;
+	if (r == 0) /* else a kernel without control groups */
+		k3sup__cgroup_parse(text, &group);
+	if (group.keeper != K3SUP__KEEPER_SYSTEMD)
+		return of_openrc(view, group.keeper == K3SUP__KEEPER_OPENRC ? group.unit : NULL, pid, ppid, ret);
+	r = has_unit_file(view, group.unit);
+	if (r <= 0)
+		return r;
+	ret->unit = strdup(group.unit);
+	if (ret->unit == NULL)
+		return -ENOMEM;
+	ret->keeper = K3SUP__KEEPER_SYSTEMD;
+	ret->main = ppid == 1;
+	return 0;
+}
+
+void k3sup__unitof_clear(struct k3sup__unitof *unitof)
+{
+	free(unitof->unit);
+	*unitof = (struct k3sup__unitof){0};
+}
