@@ -78,6 +78,8 @@ int k3sup__op_checkpoint(k3sup_op *op);
  */
 int k3sup__fail(k3sup_op *op, int code, const char *fmt, ...) _printf_(3, 4);
 void k3sup__op_forgive(k3sup_op *op);
+/* What was said so far; NULL if nothing was. For those who forgive a failure and report it as a finding. */
+const char *k3sup__op_sentence(const k3sup_op *op);
 /* The failure that was said is final: what is still done (a last look at the node) neither adds to it nor takes it back. */
 void k3sup__op_seal_failure(k3sup_op *op);
 /* The object of evidence that goes with a failure; borrowed. NULL if op is NULL or its failure is sealed: setters take that. */

@@ -273,6 +273,11 @@ void k3sup__op_seal_failure(k3sup_op *op)
 	op->sealed = true;
 }
 
+const char *k3sup__op_sentence(const k3sup_op *op)
+{
+	return op && !op->sealed ? op->message : NULL;
+}
+
 void k3sup__op_forgive(k3sup_op *op)
 {
 	if (!op || op->sealed)

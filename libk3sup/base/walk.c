@@ -246,7 +246,11 @@ static int end_at_top(struct walk *w, struct k3sup__place *ret)
 {
 	struct level *level = top(w), *parent = w->depth > 1 ? level - 1 : level;
 	static const char root_path[] = "/\0."; /* the name must point into the path */
+	int r;
 
+	r = check_end(w, NULL, &level->st); /* while its sentence still has the path */
+	if (r < 0)
+		return r;
 	ret->st = level->st;
 	ret->fd = fcntl(level->fd, F_DUPFD_CLOEXEC, 0);
 	ret->dirfd = fcntl(parent->fd, F_DUPFD_CLOEXEC, 0);
@@ -264,7 +268,7 @@ static int end_at_top(struct walk *w, struct k3sup__place *ret)
 		memcpy(ret->path, root_path, sizeof(root_path));
 		ret->name = ret->path + 2;
 	}
-	return check_end(w, NULL, &level->st);
+	return 0;
 }
 
 /* 1: the path ends here; 0: the directory was made, look again */

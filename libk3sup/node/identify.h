@@ -9,8 +9,7 @@
 #include "node/build.h"
 #include "node/cgroup.h"
 #include "node/node.h"
-
-enum k3sup__role { K3SUP__ROLE_UNKNOWN, K3SUP__ROLE_SERVER, K3SUP__ROLE_AGENT };
+#include "node/role.h"
 
 struct k3sup__candidate {
 	k3sup_process *process; /* owned; of a --log pair the parent, which the service manager knows */
@@ -80,7 +79,6 @@ static inline bool k3sup__is_no_k3s(int code)
 }
 k3sup__json *k3sup__candidate_json(const struct k3sup__candidate *candidate);
 k3sup__json *k3sup__sighting_json(const struct k3sup__sighting *sighting); /* array of candidates */
-const char *k3sup__role_name(enum k3sup__role role);                       /* "server", "agent", NULL */
 
 /*
  * The installed k3s file: the node's --k3s if given, else /usr/local/bin/k3s, /opt/bin/k3s, /usr/bin/k3s, /bin/k3s, whichever exist once links are followed (the same
