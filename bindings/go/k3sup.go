@@ -64,8 +64,9 @@ func VersionCompare(a, b string) (int, error) {
 
 // texts are the C copies of the strings of one call. What goes to C holds no Go pointer.
 type texts struct {
-	all []*C.char
-	err error
+	all   []*C.char
+	lists []**C.char
+	err   error
 }
 
 // add returns nil for the empty string, which stands for the default.
@@ -82,7 +83,26 @@ func (t *texts) add(s string) *C.char {
 	return c
 }
 
+// list returns an array that ends with NULL, or nil for none. An empty text would end it before its time.
+func (t *texts) list(all []string) **C.char {
+	if len(all) == 0 {
+		return nil
+	}
+	c := (**C.char)(C.calloc(C.size_t(len(all)+1), C.size_t(unsafe.Sizeof((*C.char)(nil)))))
+	t.lists = append(t.lists, c)
+	for i, slots := 0, unsafe.Slice(c, len(all)); i < len(all); i++ {
+		if all[i] == "" {
+			t.err = syscall.EINVAL
+		}
+		slots[i] = t.add(all[i])
+	}
+	return c
+}
+
 func (t *texts) free() {
+	for _, c := range t.lists {
+		C.free(unsafe.Pointer(c))
+	}
 	for _, c := range t.all {
 		C.free(unsafe.Pointer(c))
 	}

@@ -203,6 +203,34 @@ func (n *Node) Swap(o SwapOptions) (*Op, error) {
 	return n.start("swap", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_swap(n.c, &opts, ret) })
 }
 
+// StageOptions say which files (image tarballs) are put into the data-dir's agent/images, under their own names.
+type StageOptions struct {
+	Files    []string
+	WaitLock time.Duration // how long to wait for the node's lock; 0: not at all, below 0: for ever
+	Commit   bool          // the old versions that are kept are not needed any more
+	Restore  bool          // they are put back; no files then
+
+	SHA256    string // of the only file, or ""
+	Sums      string // a list as k3s publishes them, which names each of the files, or ""
+	Signature string // of the list, or without one of the only file, or ""
+	Key       string // the public key for it (PEM), or ""
+}
+
+// Stage puts files where k3s imports images from, before it is restarted.
+func (n *Node) Stage(o StageOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_stage_opts{struct_size: C.sizeof_struct_k3sup_stage_opts, wait_lock_ms: ms(o.WaitLock), files: text.list(o.Files),
+		sha256: text.add(o.SHA256), sums: text.add(o.Sums), signature: text.add(o.Signature), key: text.add(o.Key)}
+	if o.Commit {
+		opts.flags |= C.K3SUP_STAGE_COMMIT
+	}
+	if o.Restore {
+		opts.flags |= C.K3SUP_STAGE_RESTORE
+	}
+	return n.start("stage", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_stage(n.c, &opts, ret) })
+}
+
 // Restart says how k3s is restarted.
 type Restart uint32
 

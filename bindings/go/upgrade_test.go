@@ -205,6 +205,33 @@ func TestUpgrade(t *testing.T) {
 	if again := wait(t, op, err); op.Status() != 0 || again.Changed || again.Running.Pid != r.Running.Pid || atomic.LoadInt32(&h.starts) != 2 {
 		t.Errorf("%d %+v", op.Status(), again)
 	}
+	stageSome(t, n, h.root)
+}
+
+// Stage puts a file in place, keeps what it replaces, and puts that back.
+func stageSome(t *testing.T, n *Node, root string) {
+	t.Helper()
+	image, there := filepath.Join(root, "k3s-airgap-images.tar.zst"), filepath.Join(root, "var/lib/rancher/k3s/agent/images/k3s-airgap-images.tar.zst")
+	must(t, os.WriteFile(image, []byte("images"), 0o644))
+	op, err := n.Stage(StageOptions{Files: []string{image}, SHA256: digest(t, image), Commit: true})
+	if wait(t, op, err); op.Status() != 1 || digest(t, there) != digest(t, image) {
+		t.Error(op.Status())
+	}
+	must(t, os.WriteFile(image, []byte("others"), 0o644))
+	op, err = n.Stage(StageOptions{Files: []string{image}})
+	if wait(t, op, err); digest(t, there) != digest(t, image) {
+		t.Error("not replaced")
+	}
+	op, err = n.Stage(StageOptions{Restore: true})
+	if wait(t, op, err); op.Status() != 1 || digest(t, there) == digest(t, image) {
+		t.Error("not restored")
+	}
+	for _, o := range []StageOptions{{}, {Files: []string{""}}, {Files: []string{"/x.tar", "/y/x.tar"}}, {Files: []string{"/x"}, SHA256: "abc"},
+		{Files: []string{"/x"}, Key: "/k"}, {Files: []string{"/x"}, Signature: "/s"}} {
+		if _, err := n.Stage(o); !errors.Is(err, syscall.EINVAL) {
+			t.Error(o, err)
+		}
+	}
 }
 
 func TestCancelledUpgrade(t *testing.T) {

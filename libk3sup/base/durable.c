@@ -38,6 +38,28 @@ int k3sup__sync_dir(int dirfd)
 	return fd < 0 ? -errno : k3sup__sync_fd(fd);
 }
 
+int k3sup__make_dir(k3sup_op *op, int dirfd, const char *name, mode_t mode, const char *shown)
+{
+	_close_ int fd = -1;
+	int r = 0;
+
+	if (mkdirat(dirfd, name, mode) < 0) {
+		if (errno == EEXIST)
+			return 0;
+		r = -errno;
+		return k3sup__fail(op, r, "cannot make the directory %s: %s", shown, k3sup_strerror(r));
+	}
+	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	/* the host's umask may have taken our own bits, the parent may have passed on its set-group-id */
+	if (fd < 0 || fchmod(fd, mode) < 0)
+		r = -errno;
+	if (r == 0)
+		r = k3sup__sync_fd(fd);
+	if (r == 0)
+		r = k3sup__sync_dir(dirfd);
+	return r < 0 ? k3sup__fail(op, r, "cannot make the directory %s durable: %s", shown, k3sup_strerror(r)) : 0;
+}
+
 /* ---- temps ---- */
 
 /*
@@ -61,6 +83,14 @@ static bool is_temp(const char *entry, const char *prefix)
 	size_t len = strlen(prefix);
 
 	return strlen(entry) == len + TEMP_DIGITS && k3sup__startswith(entry, prefix) && k3sup__is_hex(entry + len, TEMP_DIGITS);
+}
+
+bool k3sup__is_temp(const char *entry)
+{
+	size_t len = strlen(entry), tail = strlen(K3SUP__TEMP_MARK) + TEMP_DIGITS;
+
+	return entry[0] == '.' && len > tail && k3sup__startswith(entry + len - tail, K3SUP__TEMP_MARK) &&
+		k3sup__is_hex(entry + len - TEMP_DIGITS, TEMP_DIGITS);
 }
 
 char *k3sup__temp_name(const char *name)
@@ -192,7 +222,17 @@ static int hold_old(k3sup_op *op, struct k3sup__stage *stage)
 	return 0;
 }
 
+static int workdir(const struct k3sup__stage *stage)
+{
+	return stage->workfd >= 0 ? stage->workfd : stage->dirfd;
+}
+
 int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__stage *ret)
+{
+	return k3sup__stage_begin_in(op, dirfd, name, -1, ret);
+}
+
+int k3sup__stage_begin_in(k3sup_op *op, int dirfd, const char *name, int workfd, struct k3sup__stage *ret)
 {
 	struct k3sup__stage stage = K3SUP__STAGE_NONE;
 	int r;
@@ -203,16 +243,18 @@ int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__
 	if (!stage.name)
 		return -ENOMEM;
 	stage.dirfd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (stage.dirfd < 0) {
+	if (workfd >= 0 && stage.dirfd >= 0)
+		stage.workfd = openat(workfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (stage.dirfd < 0 || (workfd >= 0 && stage.workfd < 0)) {
 		r = -errno;
 		(void)k3sup__fail(op, r, "cannot open the directory of %s: %s", name, k3sup_strerror(r));
 	} else {
 		r = hold_old(op, &stage);
 	}
 	if (r == 0) {
-		r = k3sup__temp_create(stage.dirfd, name, &stage.temp, &stage.fd);
+		r = k3sup__temp_create(workdir(&stage), name, &stage.temp, &stage.fd);
 		if (r < 0)
-			(void)k3sup__fail(op, r, "cannot make a file beside %s: %s", name, k3sup_strerror(r));
+			(void)k3sup__fail(op, r, "cannot make a file %s %s: %s", workfd < 0 ? "beside" : "for", name, k3sup_strerror(r));
 	}
 	if (r < 0)
 		k3sup__stage_drop(&stage);
@@ -224,9 +266,10 @@ int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__
 void k3sup__stage_drop(struct k3sup__stage *stage)
 {
 	if (stage->temp)
-		(void)unlinkat(stage->dirfd, stage->temp, 0);
+		(void)unlinkat(workdir(stage), stage->temp, 0);
 	k3sup__close(stage->fd);
 	k3sup__close(stage->old_fd);
+	k3sup__close(stage->workfd);
 	k3sup__close(stage->dirfd);
 	free(stage->name);
 	free(stage->temp);
@@ -244,7 +287,7 @@ static int reopen(k3sup_op *op, struct k3sup__stage *stage)
 	r = k3sup__sync_fd(stage->fd);
 	if (r < 0)
 		return k3sup__fail(op, r, "cannot sync the new %s: %s", stage->name, k3sup_strerror(r));
-	fd = openat(stage->dirfd, stage->temp, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	fd = openat(workdir(stage), stage->temp, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 || fstat(stage->fd, &written) < 0 || fstat(fd, &st) < 0) {
 		r = -errno;
 		k3sup__close(fd);
@@ -312,6 +355,13 @@ int k3sup__stage_seal(k3sup_op *op, struct k3sup__stage *stage, int old_fd, mode
 	return r < 0 ? r : give_attributes(op, stage, old_fd, mode);
 }
 
+int k3sup__stage_finish(k3sup_op *op, struct k3sup__stage *stage, int old_fd, mode_t mode)
+{
+	int r = reopen(op, stage);
+
+	return r < 0 ? r : give_attributes(op, stage, old_fd, mode);
+}
+
 int k3sup__durable_write(k3sup_op *op, int dirfd, const char *name, const void *content, size_t len, mode_t mode)
 {
 	struct k3sup__stage stage = K3SUP__STAGE_NONE;
@@ -331,9 +381,7 @@ int k3sup__durable_write(k3sup_op *op, int dirfd, const char *name, const void *
 	if (r < 0)
 		(void)k3sup__fail(op, r, "cannot write the new %s: %s", name, k3sup_strerror(r));
 	if (r == 0)
-		r = reopen(op, &stage);
-	if (r == 0)
-		r = give_attributes(op, &stage, old_fd, mode);
+		r = k3sup__stage_finish(op, &stage, old_fd, mode);
 	if (r == 0)
 		r = k3sup__stage_publish(op, &stage, NULL, NULL, &renamed);
 	k3sup__stage_drop(&stage);

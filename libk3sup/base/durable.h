@@ -20,13 +20,14 @@
 
 struct k3sup__stage {
 	int dirfd;  /* a real descriptor (not O_PATH) of the directory; owned */
+	int workfd; /* likewise, of the one that holds temp and backup: -1 if that is dirfd; owned */
 	int fd;     /* the staged file, read-only once sealed; owned */
 	int old_fd; /* O_PATH of the file to be replaced, so that its inode number cannot be reused meanwhile; -1 if there was none; owned */
 	char *name;      /* the name to be replaced */
 	char *temp;      /* the temp's name, NULL once published or dropped */
 	struct stat old; /* of the file to be replaced; st_nlink 0 if there was none */
 };
-#define K3SUP__STAGE_NONE ((struct k3sup__stage){.dirfd = -1, .fd = -1, .old_fd = -1})
+#define K3SUP__STAGE_NONE ((struct k3sup__stage){.dirfd = -1, .workfd = -1, .fd = -1, .old_fd = -1})
 
 /*
  * Begins: temp made, opened for reading and writing in stage->fd. dirfd (may be O_PATH) stays the caller's. K3SUP_E_TARGET_NOT_FILE
@@ -34,12 +35,16 @@ struct k3sup__stage {
  * (immutable), -EACCES, -ENOSPC.
  */
 int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__stage *ret) _must_check_;
+/* The same where nothing but NAME may ever be seen in its directory: temp and backup lie in another one of the same file system. */
+int k3sup__stage_begin_in(k3sup_op *op, int dirfd, const char *name, int workfd, struct k3sup__stage *ret) _must_check_;
 /*
  * After the content was written: reopened read-only, nobody may be able to write it any more (K3SUP_E_TARGET_BUSY after two seconds;
  * K3SUP_E_UNSUPPORTED where the file system has no leases to find out by), attributes, fsync.
  * old_fd: the file whose attributes are kept (O_PATH is not enough), -1 if there is none; mode: then.
  */
 int k3sup__stage_seal(k3sup_op *op, struct k3sup__stage *stage, int old_fd, mode_t mode) _must_check_;
+/* The same for a file that nobody executes: who else may have it open does not matter. */
+int k3sup__stage_finish(k3sup_op *op, struct k3sup__stage *stage, int old_fd, mode_t mode) _must_check_;
 /*
  * Publishes. backup: name that keeps the old file, NULL for none. Refuses with K3SUP_E_TARGET_CHANGED if NAME is no longer the inode
  * in stage->old. before_rename (may be NULL) is called after the backup is durable and directly before the rename; a negative value
@@ -64,11 +69,15 @@ int k3sup__durable_write(k3sup_op *op, int dirfd, const char *name, const void *
 int k3sup__sync_fd(int fd) _must_check_;
 int k3sup__sync_dir(int dirfd) _must_check_;
 
+/* A directory with this mode, whatever the umask, on disk when this comes back; one that is there already (another run was faster) is left as it is. shown: its path. */
+int k3sup__make_dir(k3sup_op *op, int dirfd, const char *name, mode_t mode, const char *shown) _must_check_;
+
 /*
  * For durable.c and publish.c: the name a temp of NAME may have (owned); and such a temp, 0600 and empty, opened for reading
  * and writing.
  */
 char *k3sup__temp_name(const char *name);
+bool k3sup__is_temp(const char *entry); /* of whatever NAME */
 int k3sup__temp_create(int dirfd, const char *name, char **ret_temp, int *ret_fd) _must_check_;
 
 #endif

@@ -30,28 +30,6 @@ static int not_ours(k3sup_op *op, const char *what, const struct stat *st)
 		(unsigned)st->st_mode & 07777u);
 }
 
-static int make_state_dir(k3sup_op *op, const struct k3sup__place *place)
-{
-	_close_ int fd = -1;
-	int r = 0;
-
-	if (mkdirat(place->dirfd, place->name, 0700) < 0) {
-		if (errno == EEXIST) /* another run was faster; it is looked at like any other */
-			return 0;
-		r = -errno;
-		return k3sup__fail(op, r, "cannot make the directory %s: %s", place->path, k3sup_strerror(r));
-	}
-	fd = openat(place->dirfd, place->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	/* the host's umask may have taken our own bits, the parent may have passed on its set-group-id */
-	if (fd < 0 || fchmod(fd, 0700) < 0)
-		r = -errno;
-	if (r == 0)
-		r = k3sup__sync_fd(fd);
-	if (r == 0)
-		r = k3sup__sync_dir(place->dirfd);
-	return r < 0 ? k3sup__fail(op, r, "cannot make the directory %s durable: %s", place->path, k3sup_strerror(r)) : 0;
-}
-
 static int open_state_dir(k3sup_op *op, const struct k3sup__place *place, int *ret_fd)
 {
 	int fd = openat(place->dirfd, place->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r = 0;
@@ -87,7 +65,7 @@ int k3sup__state_dir_open(k3sup_op *op, const struct k3sup__root *root, const ch
 		plain[len - 1] = '\0';
 	r = k3sup__root_find(op, root, plain, flags, &place);
 	if (r == 0 && place.fd < 0)
-		r = create ? make_state_dir(op, &place) : -ENOENT;
+		r = create ? k3sup__make_dir(op, place.dirfd, place.name, 0700, place.path) : -ENOENT;
 	if (r == 0)
 		r = open_state_dir(op, &place, ret_fd);
 	k3sup__place_clear(&place);

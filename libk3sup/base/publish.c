@@ -11,6 +11,12 @@
 
 #define COPY_CHUNK (256 * 1024)
 
+/* Where temp and backup are. */
+static int workdir(const struct k3sup__stage *stage)
+{
+	return stage->workfd >= 0 ? stage->workfd : stage->dirfd;
+}
+
 static bool same(const struct stat *a, const struct stat *b)
 {
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
@@ -93,7 +99,7 @@ static int copy_content(k3sup_op *op, int from, int to)
 static int copy_old(k3sup_op *op, const struct k3sup__stage *stage, int old_fd, char **ret_temp)
 {
 	_close_ int to = -1;
-	int r = k3sup__temp_create(stage->dirfd, stage->name, ret_temp, &to);
+	int r = k3sup__temp_create(workdir(stage), stage->name, ret_temp, &to);
 
 	if (r == 0)
 		r = copy_content(op, old_fd, to);
@@ -110,13 +116,13 @@ static int link_old(k3sup_op *op, const struct k3sup__stage *stage, char **ret_t
 	*ret_temp = k3sup__temp_name(stage->name);
 	if (!*ret_temp)
 		return -ENOMEM;
-	if (linkat(stage->dirfd, stage->name, stage->dirfd, *ret_temp, 0) < 0) {
+	if (linkat(stage->dirfd, stage->name, workdir(stage), *ret_temp, 0) < 0) {
 		r = -errno;
 		free(*ret_temp);
 		*ret_temp = NULL;
 		return r;
 	}
-	r = is_named(stage->dirfd, *ret_temp, stage->old_fd);
+	r = is_named(workdir(stage), *ret_temp, stage->old_fd);
 	return r < 0 ? r : r ? 0 : changed(op, stage);
 }
 
@@ -134,10 +140,10 @@ static int replace_backup(k3sup_op *op, const struct k3sup__stage *stage, int ol
 		k3sup__log(op, K3SUP_LOG_INFO, "%s cannot be linked (%s), so it is copied", stage->name, k3sup_strerror(r));
 		r = copy_old(op, stage, old_fd, &temp);
 	}
-	if (r == 0 && renameat(stage->dirfd, temp, stage->dirfd, backup) < 0)
+	if (r == 0 && renameat(workdir(stage), temp, workdir(stage), backup) < 0)
 		r = -errno;
 	if (r < 0 && temp)
-		(void)unlinkat(stage->dirfd, temp, 0);
+		(void)unlinkat(workdir(stage), temp, 0);
 	return r;
 }
 
@@ -145,23 +151,23 @@ static int replace_backup(k3sup_op *op, const struct k3sup__stage *stage, int ol
 static int keep_old(k3sup_op *op, const struct k3sup__stage *stage, const char *backup)
 {
 	_close_ int old_fd = open_old(op, stage);
-	int r = old_fd < 0 ? old_fd : is_named(stage->dirfd, backup, stage->old_fd);
+	int r = old_fd < 0 ? old_fd : is_named(workdir(stage), backup, stage->old_fd);
 
 	/* A run that was cut may have come so far. Renaming a link over another one of the same file would do nothing, and leave both. */
 	if (r == 0)
 		r = replace_backup(op, stage, old_fd, backup);
 	if (r >= 0)
-		r = k3sup__sync_fd(stage->dirfd);
+		r = k3sup__sync_fd(workdir(stage));
 	return r < 0 ? k3sup__fail(op, r, "cannot keep the old %s as %s: %s", stage->name, backup, k3sup_strerror(r)) : 0;
 }
 
 static int rename_new(k3sup_op *op, struct k3sup__stage *stage)
 {
-	int r = is_named(stage->dirfd, stage->temp, stage->fd);
+	int r = is_named(workdir(stage), stage->temp, stage->fd);
 
 	if (r == 0)
 		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody took %s away, the new %s", stage->temp, stage->name);
-	if (r > 0 && renameat(stage->dirfd, stage->temp, stage->dirfd, stage->name) == 0) {
+	if (r > 0 && renameat(workdir(stage), stage->temp, stage->dirfd, stage->name) == 0) {
 		free(stage->temp);
 		stage->temp = NULL;
 		return 0;
@@ -195,6 +201,8 @@ int k3sup__stage_publish(k3sup_op *op, struct k3sup__stage *stage, const char *b
 		return r;
 	*ret_renamed = true;
 	r = k3sup__sync_fd(stage->dirfd);
+	if (r == 0 && stage->workfd >= 0)
+		r = k3sup__sync_fd(stage->workfd);
 	if (r < 0)
 		return k3sup__fail(op, r, "%s was replaced, but its directory cannot be synced: %s", stage->name, k3sup_strerror(r));
 	return 0;

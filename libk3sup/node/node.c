@@ -257,3 +257,19 @@ bool k3sup__node_has_lock(k3sup_node *node)
 	(void)pthread_mutex_unlock(&node->mutex);
 	return has;
 }
+
+/* statx(2) tells it from Linux 5.8 on only. */
+int k3sup__node_mount_of(const k3sup_node *node, int fd, long *ret)
+{
+	_free_ char *path = k3sup__fmt("self/fdinfo/%d", fd), *text = NULL;
+	const char *line;
+	int r = path ? k3sup__read_file(node->proc_fd, path, 65536, &text, NULL) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	line = strstr(text, "mnt_id:");
+	if (!line)
+		return -ENODATA;
+	*ret = strtol(line + strlen("mnt_id:"), NULL, 10);
+	return 0;
+}

@@ -48,4 +48,7 @@ void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node);
 /* Does this handle hold the lock now, for whatever operation? */
 bool k3sup__node_has_lock(k3sup_node *node);
 
+/* The number of the mount that a descriptor of ours was opened on. 0 or -errno. */
+int k3sup__node_mount_of(const k3sup_node *node, int fd, long *ret) _must_check_;
+
 #endif

@@ -74,7 +74,8 @@ static bool is_name(const struct line *line, const char *name)
 	return strlen(name) == line->name_len && memcmp(line->name, name, line->name_len) == 0;
 }
 
-static const char *artifact_of(const struct line *line)
+/* Of a k3s binary; each architecture has a list of its own. */
+static const char *binary_of(const struct line *line)
 {
 	for (size_t i = 0; i < ELEMENTSOF(artifacts); i++)
 		if (is_name(line, artifacts[i].artifact))
@@ -93,6 +94,7 @@ static bool same_digest(const char *a, const char *b)
 int k3sup__sums_find(k3sup_op *op, const char *text, size_t len, const char *shown, const char *artifact, char ret[static K3SUP__SHA256_HEX])
 {
 	const char *found = NULL, *other = NULL, *wrong = what_else(text, len);
+	bool binary = binary_of(&(struct line){.name = artifact, .name_len = strlen(artifact)}) != NULL;
 	unsigned number = 0;
 
 	if (wrong != NULL)
@@ -107,7 +109,7 @@ int k3sup__sums_find(k3sup_op *op, const char *text, size_t len, const char *sho
 			return k3sup__fail(op, K3SUP_E_SUMS, "line %u of %s is not a digest and a name", number, shown);
 		at += line_len + 1;
 		if (!is_name(&line, artifact)) {
-			other = other != NULL ? other : artifact_of(&line);
+			other = other != NULL || !binary ? other : binary_of(&line);
 			continue;
 		}
 		if (found != NULL)

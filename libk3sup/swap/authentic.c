@@ -127,18 +127,13 @@ static int check_list(k3sup_op *op, const struct k3sup__terms *terms, const char
 	return r < 0 ? r : 0;
 }
 
-static int read_list(k3sup_op *op, const k3sup_node *node, const struct k3sup__terms *terms, const struct k3sup__build *build,
-	struct k3sup__proof *proof)
+static int read_list(k3sup_op *op, const k3sup_node *node, const struct k3sup__terms *terms, const char *artifact, struct k3sup__proof *proof)
 {
 	struct k3sup__given sums = {"the list", terms->sums, terms->key != NULL ? 0 : node->trust_flags, K3SUP__SUMS_MAX, K3SUP_E_SUMS};
-	const char *artifact = k3sup__artifact(build->arch);
 	_free_ char *list = NULL;
 	size_t len;
-	int r;
+	int r = k3sup__given_read(op, &sums, &list, &len);
 
-	if (artifact == NULL)
-		return k3sup__fail(op, K3SUP_E_SUMS, "k3s releases have no artifact for %s", build->arch);
-	r = k3sup__given_read(op, &sums, &list, &len);
 	if (r >= 0)
 		r = check_list(op, terms, list, len, proof);
 	if (r >= 0)
@@ -152,26 +147,37 @@ static int read_list(k3sup_op *op, const k3sup_node *node, const struct k3sup__t
 	return 0;
 }
 
-int k3sup__proof_prepare(k3sup_op *op, const k3sup_node *node, const struct k3sup__terms *terms, const struct k3sup__build *build,
-	const char *shown, struct k3sup__proof *ret)
+int k3sup__proof_prepare_artifact(
+	k3sup_op *op, const k3sup_node *node, const struct k3sup__terms *terms, const char *artifact, struct k3sup__proof *ret)
 {
 	struct k3sup__proof proof = {.kind = "none", .report = k3sup__json_object()};
-	int r = terms->expect_version != NULL ? check_version(op, terms->expect_version, build, shown) : 0;
+	int r = 0;
 
 	if (terms->sha256 != NULL)
 		memcpy(proof.expected, terms->sha256, sizeof(proof.expected));
 	if (terms->sha256 != NULL || terms->sums != NULL)
 		proof.kind = "digest";
-	if (r >= 0 && terms->key != NULL)
+	if (terms->key != NULL)
 		r = read_key(op, node, terms, &proof);
 	if (r >= 0 && terms->sums != NULL)
-		r = read_list(op, node, terms, build, &proof);
+		r = read_list(op, node, terms, artifact, &proof);
 	if (r < 0) {
 		k3sup__proof_clear(&proof);
 		return r;
 	}
 	*ret = proof;
 	return 0;
+}
+
+int k3sup__proof_prepare(k3sup_op *op, const k3sup_node *node, const struct k3sup__terms *terms, const struct k3sup__build *build,
+	const char *shown, struct k3sup__proof *ret)
+{
+	const char *artifact = k3sup__artifact(build->arch);
+	int r = terms->expect_version != NULL ? check_version(op, terms->expect_version, build, shown) : 0;
+
+	if (r >= 0 && terms->sums != NULL && artifact == NULL)
+		r = k3sup__fail(op, K3SUP_E_SUMS, "k3s releases have no artifact for %s", build->arch);
+	return r < 0 ? r : k3sup__proof_prepare_artifact(op, node, terms, artifact, ret);
 }
 
 /* ---- checking ---- */
@@ -212,13 +218,18 @@ int k3sup__proof_check(k3sup_op *op, struct k3sup__proof *proof, const char sha2
 	return 0;
 }
 
-void k3sup__proof_report(k3sup_op *op, const struct k3sup__proof *proof)
+void k3sup__proof_tell(k3sup__json *object, const struct k3sup__proof *proof)
 {
 	bool proven = proof != NULL && proof->proven && !k3sup__streq(proof->kind, "none");
 
-	k3sup__json_set_str(k3sup__op_facts(op), "authenticated", proven ? proof->kind : "none");
+	k3sup__json_set_str(object, "authenticated", proven ? proof->kind : "none");
 	if (proven)
-		k3sup__json_set(k3sup__op_facts(op), "authentication", k3sup__json_copy(proof->report));
+		k3sup__json_set(object, "authentication", k3sup__json_copy(proof->report));
+}
+
+void k3sup__proof_report(k3sup_op *op, const struct k3sup__proof *proof)
+{
+	k3sup__proof_tell(k3sup__op_facts(op), proof);
 }
 
 void k3sup__proof_clear(struct k3sup__proof *proof)

@@ -49,9 +49,14 @@ struct k3sup__proof {
  */
 int k3sup__proof_prepare(k3sup_op *op, const k3sup_node *node, const struct k3sup__terms *terms, const struct k3sup__build *build,
 	const char *shown, struct k3sup__proof *ret) _must_check_;
+/* The same for any artifact of a release, which the list names. The version is not looked at. */
+int k3sup__proof_prepare_artifact(k3sup_op *op, const k3sup_node *node, const struct k3sup__terms *terms, const char *artifact,
+	struct k3sup__proof *ret) _must_check_;
 /* Are these the bytes? 0, K3SUP_E_DIGEST_MISMATCH, K3SUP_E_SIGNATURE. */
 int k3sup__proof_check(k3sup_op *op, struct k3sup__proof *proof, const char sha256[static K3SUP__SHA256_HEX], const char *shown) _must_check_;
-/* Writes authenticated and authentication into the facts. proof may be NULL. */
+/* Writes authenticated and authentication into an object. proof may be NULL. */
+void k3sup__proof_tell(k3sup__json *object, const struct k3sup__proof *proof);
+/* The same into the facts. */
 void k3sup__proof_report(k3sup_op *op, const struct k3sup__proof *proof);
 void k3sup__proof_clear(struct k3sup__proof *proof);
 

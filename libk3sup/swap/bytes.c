@@ -70,7 +70,7 @@ int k3sup__bytes_copy(k3sup_op *op, const struct k3sup__bytes *from, int to, cha
 			return k3sup__fail(op, r, "cannot write the new file: %s", k3sup_strerror(r));
 		r = k3sup__digest_update(digest, buf, want);
 		at += n;
-		k3sup__op_progress(op, at, from->size);
+		k3sup__op_progress(op, from->before + at, from->whole ? from->whole : from->size);
 		if (r >= 0)
 			r = k3sup__op_checkpoint(op);
 	}

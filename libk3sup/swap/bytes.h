@@ -16,6 +16,7 @@ struct k3sup__bytes {
 	int fd;
 	const char *shown; /* for sentences */
 	int64_t size;
+	int64_t before, whole; /* for progress: of several files, what came before this one and what all of them have; 0: it is the only one */
 };
 
 /*

@@ -12,18 +12,9 @@
 #include "node/policy.h"
 #include "swap/package.h"
 
-/* The metadata of one file fits in 64 KiB anywhere. */
-#define METADATA 65536u
-/* What k3s unpacks into data/<H> has about four times the size of its wrapper, in some hundred files and links (k3s pkg/data; the failures of k3s#5813 and kairos#2682). */
-#define UNPACKED_FACTOR 4u
-#define UNPACKED_INODES 400u
-/* A temp, and what the state directory may get. */
-#define OWN_INODES 4u
-
 #define BUT_NOT_TOLD "whether that is so cannot be told: %s"
 
-/* What only root may look at does not make the node unfit; anything else that cannot be told does. */
-static void cannot_tell(struct k3sup__checks *checks, const char *name, int r)
+void k3sup__cannot_tell(struct k3sup__checks *checks, const char *name, int r)
 {
 	bool denied = r == -EACCES || r == -EPERM;
 
@@ -59,7 +50,7 @@ static void check_mount(const struct k3sup__place *target, struct k3sup__checks 
 	struct statvfs vfs;
 
 	if (fstatvfs(target->dirfd, &vfs) < 0) {
-		cannot_tell(checks, "read-only", -errno);
+		k3sup__cannot_tell(checks, "read-only", -errno);
 		return;
 	}
 	if (vfs.f_flag & ST_RDONLY)
@@ -90,7 +81,7 @@ static void check_immutable(const struct k3sup__place *target, struct k3sup__che
 	int file = is_immutable(target->fd), directory = is_immutable(target->dirfd);
 
 	if (file < 0 || directory < 0)
-		cannot_tell(checks, "immutable", file < 0 ? file : directory);
+		k3sup__cannot_tell(checks, "immutable", file < 0 ? file : directory);
 	else if (file || directory)
 		k3sup__checks_add(checks, "immutable", K3SUP__REFUSE, K3SUP_E_TARGET_IMMUTABLE, evidence_of(target),
 			"%s cannot be replaced: %s is marked as immutable or append-only (chattr)", target->path, file ? "it" : "its directory");
@@ -98,31 +89,15 @@ static void check_immutable(const struct k3sup__place *target, struct k3sup__che
 		k3sup__checks_add(checks, "immutable", K3SUP__PASS, 0, NULL, "neither %s nor its directory is immutable", target->path);
 }
 
-/* The mount that a descriptor was opened on; statx(2) tells it from Linux 5.8 on only. */
-static int mount_of(const k3sup_node *node, int fd, long *ret)
-{
-	_free_ char *path = k3sup__fmt("self/fdinfo/%d", fd), *text = NULL;
-	const char *line;
-	int r = path ? k3sup__read_file(node->proc_fd, path, 65536, &text, NULL) : -ENOMEM;
-
-	if (r < 0)
-		return r;
-	line = strstr(text, "mnt_id:");
-	if (!line)
-		return -ENODATA;
-	*ret = strtol(line + strlen("mnt_id:"), NULL, 10);
-	return 0;
-}
-
 static void check_file_mount(const k3sup_node *node, const struct k3sup__place *target, struct k3sup__checks *checks)
 {
 	long file, directory;
-	int r = mount_of(node, target->fd, &file);
+	int r = k3sup__node_mount_of(node, target->fd, &file);
 
 	if (r >= 0)
-		r = mount_of(node, target->dirfd, &directory);
+		r = k3sup__node_mount_of(node, target->dirfd, &directory);
 	if (r < 0)
-		cannot_tell(checks, "file-mount", r);
+		k3sup__cannot_tell(checks, "file-mount", r);
 	else if (file != directory)
 		k3sup__checks_add(checks, "file-mount", K3SUP__REFUSE, K3SUP_E_TARGET_MOUNTED,
 			evidence_of(target), "%s cannot be replaced: it is a mount of its own, so no other file can take its name; replace it where it is mounted from",
@@ -162,12 +137,12 @@ static void check_links(const struct k3sup__place *target, struct k3sup__checks 
 	int ours;
 
 	if (fstat(target->fd, &st) < 0) {
-		cannot_tell(checks, "hard-links", -errno);
+		k3sup__cannot_tell(checks, "hard-links", -errno);
 		return;
 	}
 	ours = st.st_nlink > 1 ? own_names(target, &st) : 0;
 	if (ours < 0) {
-		cannot_tell(checks, "hard-links", ours);
+		k3sup__cannot_tell(checks, "hard-links", ours);
 	} else if (st.st_nlink > 1 + (nlink_t)ours) {
 		evidence = evidence_of(target);
 		k3sup__json_set_int(evidence, "links", (int64_t)st.st_nlink);
@@ -189,7 +164,7 @@ static int check_package(k3sup_op *op, k3sup_node *node, const struct k3sup__pla
 	if (r < 0 && (r == -ENOMEM || k3sup__op_checkpoint(op) < 0))
 		return r;
 	if (r < 0 && !allowed) {
-		cannot_tell(checks, "package", r);
+		k3sup__cannot_tell(checks, "package", r);
 	} else if (r != 0) {
 		evidence = evidence_of(plan->target);
 		if (owner)
@@ -200,121 +175,6 @@ static int check_package(k3sup_op *op, k3sup_node *node, const struct k3sup__pla
 		k3sup__checks_add(checks, "package", K3SUP__PASS, 0, NULL, "%s belongs to no package", plan->target->path);
 	}
 	return 0;
-}
-
-/* ---- room ---- */
-
-/* Root may use the blocks that ext4 keeps back. No blocks, or inodes, at all: a file system that does not count them (tmpfs without a limit, btrfs, some of FUSE). */
-static uint64_t free_bytes(const struct statvfs *vfs)
-{
-	return vfs->f_blocks == 0 ? UINT64_MAX : (uint64_t)vfs->f_frsize * (geteuid() == 0 ? vfs->f_bfree : vfs->f_bavail);
-}
-
-static uint64_t free_inodes(const struct statvfs *vfs)
-{
-	return vfs->f_files == 0 ? UINT64_MAX : geteuid() == 0 ? vfs->f_ffree : vfs->f_favail;
-}
-
-static k3sup__json *room(const char *unit, uint64_t have, uint64_t need)
-{
-	k3sup__json *evidence = k3sup__json_object();
-	_free_ char *free_key = k3sup__fmt("free_%s", unit), *needed_key = k3sup__fmt("needed_%s", unit);
-
-	if (free_key && needed_key) {
-		k3sup__json_set_int(evidence, free_key, (int64_t)have);
-		k3sup__json_set_int(evidence, needed_key, (int64_t)need);
-	}
-	return evidence;
-}
-
-static void check_space(const struct k3sup__plan *plan, struct k3sup__checks *checks)
-{
-	uint64_t need = plan->payload->build.size + METADATA;
-	const char *path = plan->target->path;
-	struct statvfs vfs;
-
-	if (fstatvfs(plan->target->dirfd, &vfs) < 0) {
-		cannot_tell(checks, "space", -errno);
-		return;
-	}
-	if (free_bytes(&vfs) < need)
-		k3sup__checks_add(checks, "space", K3SUP__REFUSE, -ENOSPC, room("bytes", free_bytes(&vfs), need),
-			"the file system of %s has %llu bytes free, the new file needs %llu", path, (unsigned long long)free_bytes(&vfs),
-			(unsigned long long)need);
-	else
-		k3sup__checks_add(checks, "space", K3SUP__PASS, 0, NULL, "there is room for the new file beside %s", path);
-	if (free_inodes(&vfs) < OWN_INODES)
-		k3sup__checks_add(checks, "inodes", K3SUP__REFUSE, -ENOSPC, room("inodes", free_inodes(&vfs), OWN_INODES),
-			"the file system of %s has %llu inodes left, the new file needs up to %u", path,
-			(unsigned long long)free_inodes(&vfs), OWN_INODES);
-	else
-		k3sup__checks_add(checks, "inodes", K3SUP__PASS, 0, NULL, "there are inodes for the new file beside %s", path);
-}
-
-/* The directory, or the nearest one above that is there. */
-static int find_upwards(const k3sup_node *node, const char *path, struct k3sup__place *ret)
-{
-	_free_ char *at = strdup(path);
-
-	if (!at)
-		return -ENOMEM;
-	for (;;) {
-		char *slash = strrchr(at, '/');
-		int r = k3sup__root_find(NULL, &node->root, *at ? at : "/", 0, ret);
-
-		if (r == 0 && ret->fd >= 0)
-			return 0;
-		k3sup__place_clear(ret);
-		*ret = K3SUP__PLACE_NONE;
-		if ((r < 0 && r != -ENOENT) || !slash)
-			return r < 0 ? r : -ENOENT;
-		*slash = '\0';
-	}
-}
-
-static bool is_unpacked(const k3sup_node *node, const struct k3sup__plan *plan)
-{
-	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
-	_free_ char *path = k3sup__fmt("%s/data/%s", plan->data_dir, plan->payload->build.asset_hash);
-
-	return path && k3sup__root_find(NULL, &node->root, path, 0, &place) == 0 && place.fd >= 0 && S_ISDIR(place.st.st_mode);
-}
-
-/* What the new k3s will need as soon as it starts. On the file system of the target, beside the file. */
-static void check_data_dir(const k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks)
-{
-	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
-	uint64_t need = plan->payload->build.size * UNPACKED_FACTOR, inodes = UNPACKED_INODES;
-	const char *name = "data-dir-space";
-	struct statvfs vfs;
-	struct stat st;
-	int r;
-
-	if (!plan->payload->build.wrapper || is_unpacked(node, plan)) {
-		k3sup__checks_add(checks, name, K3SUP__PASS, 0, NULL, "nothing has to be unpacked into %s", plan->data_dir);
-		return;
-	}
-	r = find_upwards(node, plan->data_dir, &place);
-	if (r >= 0 && (fstatvfs(place.fd, &vfs) < 0 || fstat(plan->target->dirfd, &st) < 0))
-		r = -errno;
-	if (r < 0) {
-		cannot_tell(checks, name, r);
-		return;
-	}
-	if (st.st_dev == place.st.st_dev) {
-		need += plan->payload->build.size + METADATA;
-		inodes += OWN_INODES;
-	}
-	if (free_bytes(&vfs) < need)
-		k3sup__checks_add(checks, name, K3SUP__REFUSE, K3SUP_E_DATA_DIR_SPACE, room("bytes", free_bytes(&vfs), need),
-			"the file system of %s has %llu bytes free; unpacking the new k3s may need %llu, and it could not start",
-			plan->data_dir, (unsigned long long)free_bytes(&vfs), (unsigned long long)need);
-	else if (free_inodes(&vfs) < inodes)
-		k3sup__checks_add(checks, name, K3SUP__REFUSE, K3SUP_E_DATA_DIR_SPACE, room("inodes", free_inodes(&vfs), inodes),
-			"the file system of %s has %llu inodes left; unpacking the new k3s may need %llu, and it could not start",
-			plan->data_dir, (unsigned long long)free_inodes(&vfs), (unsigned long long)inodes);
-	else
-		k3sup__checks_add(checks, name, K3SUP__PASS, 0, NULL, "there is room to unpack the new k3s into %s", plan->data_dir);
 }
 
 int k3sup__preflight(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks)
@@ -329,8 +189,7 @@ int k3sup__preflight(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *p
 	r = check_package(op, node, plan, checks);
 	if (r < 0)
 		return r;
-	check_space(plan, checks);
-	check_data_dir(node, plan, checks);
+	k3sup__room_check(node, plan, checks);
 	return k3sup__op_checkpoint(op);
 }
 
@@ -347,7 +206,7 @@ static int find_floor(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *
 	if (plan->allow & K3SUP_SWAP_ALLOW_DOWNGRADE)
 		k3sup__checks_add(checks, "floor-known", K3SUP__ALLOWED, r, NULL, "the floor cannot be read: %s", k3sup_strerror(r));
 	else
-		cannot_tell(checks, "floor-known", r);
+		k3sup__cannot_tell(checks, "floor-known", r);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #define K3SUP_SWAP_PREFLIGHT_H
 
 #include "node/checks.h"
+#include "swap/images.h"
 #include "swap/swap.h"
 
 /* What is about to be done. */
@@ -17,16 +18,26 @@ struct k3sup__plan {
 	const char *data_dir;                 /* inside the root */
 	const char *role;                     /* "server", "agent", NULL: unknown */
 	uint32_t allow;                       /* K3SUP_SWAP_ALLOW_* */
+	const struct k3sup__images *images;   /* what else is to be put in place, looked at; may be NULL */
 };
 
 /*
- * The policies, then the preflight: store, read-only, noexec, immutable, file-mount, hard-links, package, space, inodes, data-dir-space. Writes "checks" into the facts.
+ * The policies, then the preflight: store, read-only, noexec, immutable, file-mount, hard-links, package, and those of k3sup__room_check(). Writes "checks" into the facts.
  * 0, or the first refusal: K3SUP_E_POLICY_*, K3SUP_E_PAYLOAD_*, K3SUP_E_TARGET_*, K3SUP_E_DATA_DIR_SPACE, -ENOSPC; or why nothing could be said. Changes nothing and
  * needs no lock; what only root may read is a warning to others.
  */
 int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan) _must_check_;
 /* The payload is the installed file now: records the floor. 0, or why not: the swap has happened all the same, and one more run catches up. */
 int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan) _must_check_;
+
+/*
+ * Room for all of it: "space", "inodes", "images-read-only", "images-space" (where there are images to be written), "data-dir-space". What shares a file system is added up
+ * in that order. The second one is for images alone, where the k3s file is in place.
+ */
+void k3sup__room_check(const k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks);
+void k3sup__room_check_images(const k3sup_node *node, const struct k3sup__images *images, struct k3sup__checks *checks);
+/* What only root may look at does not make the node unfit; anything else that cannot be told does. */
+void k3sup__cannot_tell(struct k3sup__checks *checks, const char *name, int r);
 
 /* The part of k3sup__admit() that is about the place. A negative code only where the operation shall stop. */
 int k3sup__preflight(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks) _must_check_;

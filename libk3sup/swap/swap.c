@@ -41,7 +41,8 @@ static int open_target(k3sup_op *op, const struct k3sup__place *target)
 
 int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, char sha256[static K3SUP__SHA256_HEX])
 {
-	struct k3sup__bytes a = {payload->fd, payload->shown, payload->st.st_size}, b = {-1, target->path, target->st.st_size};
+	struct k3sup__bytes a = {.fd = payload->fd, .shown = payload->shown, .size = payload->st.st_size};
+	struct k3sup__bytes b = {.fd = -1, .shown = target->path, .size = target->st.st_size};
 	_close_ int fd = -1;
 
 	sha256[0] = '\0';
@@ -141,7 +142,7 @@ static int check_target(k3sup_op *op, const struct k3sup__stage *stage, const st
 static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target, int old_fd,
 	struct k3sup__stage *stage, struct k3sup__swapped *ret)
 {
-	struct k3sup__bytes from = {payload->fd, payload->shown, payload->st.st_size};
+	struct k3sup__bytes from = {.fd = payload->fd, .shown = payload->shown, .size = payload->st.st_size};
 	int r = name_readonly(op, k3sup__stage_begin(op, target->dirfd, target->name, stage), target);
 
 	if (r >= 0)

@@ -96,6 +96,17 @@ AT(k3sup_swap_opts, expect_version, 72, 48);
 AT(k3sup_swap_opts, reserved3, 80, 52);
 END(k3sup_swap_opts, reserved3, 88, 56);
 
+AT(k3sup_stage_opts, struct_size, 0, 0);
+AT(k3sup_stage_opts, flags, 4, 4);
+AT(k3sup_stage_opts, wait_lock_ms, 8, 8);
+AT(k3sup_stage_opts, files, 16, 16);
+AT(k3sup_stage_opts, sha256, 24, 20);
+AT(k3sup_stage_opts, sums, 32, 24);
+AT(k3sup_stage_opts, signature, 40, 28);
+AT(k3sup_stage_opts, key, 48, 32);
+AT(k3sup_stage_opts, reserved, 56, 36);
+END(k3sup_stage_opts, reserved, 64, 40);
+
 AT(k3sup_upgrade_opts, struct_size, 0, 0);
 AT(k3sup_upgrade_opts, flags, 4, 4);
 AT(k3sup_upgrade_opts, timeout_ms, 8, 8);

@@ -65,6 +65,7 @@ VERB(signal, node)
 VERB(wait_exit, node)
 VERB(wait_running, node)
 VERB(swap, node)
+VERB(stage, node)
 VERB(upgrade, node)
 VERB(state, node)
 
@@ -82,6 +83,7 @@ static const struct kind {
 	{"k3sup_wait_exit_opts", sizeof(struct k3sup_wait_exit_opts), call_wait_exit},
 	{"k3sup_wait_running_opts", sizeof(struct k3sup_wait_running_opts), call_wait_running},
 	{"k3sup_swap_opts", sizeof(struct k3sup_swap_opts), call_swap},
+	{"k3sup_stage_opts", sizeof(struct k3sup_stage_opts), call_stage},
 	{"k3sup_upgrade_opts", sizeof(struct k3sup_upgrade_opts), call_upgrade},
 	{"k3sup_state_opts", sizeof(struct k3sup_state_opts), call_state},
 };

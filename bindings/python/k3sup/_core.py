@@ -6,12 +6,13 @@ moment. So: every call into C holds the core's lock; a finalizer only writes dow
 gives it back, except inside a callback, from where nothing may be called.
 """
 import collections
+import ctypes
 import math
 import os
 import select
 import threading
 import weakref
-from typing import Any, Callable, Deque, Optional, Set, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Deque, Optional, Sequence, Set, Tuple, Type, TypeVar, Union
 
 LogCallback = Callable[[int, str, str], None]
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -133,6 +134,12 @@ def encode(path: Path) -> bytes:
 
 def encode_opt(path: Optional[Path]) -> Optional[bytes]:
     return None if path is None else encode(path)
+
+
+def encode_list(paths: Union[Path, Sequence[Path]]) -> Any:
+    """A list for C, with NULL at its end; None for an empty one. One path alone will do."""
+    some = [paths] if isinstance(paths, (str, bytes, os.PathLike)) else list(paths)
+    return (ctypes.c_char_p * (len(some) + 1))(*(encode(path) for path in some), None) if some else None
 
 
 def payload_of(payload: Payload, fd_flag: int) -> Tuple[Optional[bytes], int, int]:

@@ -74,6 +74,11 @@ class SwapOpts(Sized):
                        ("reserved2", c_uint32), *_TERMS, ("reserved3", c_char_p))
 
 
+class StageOpts(Sized):
+    _fields_ = _struct(("wait_lock_ms", c_int64), ("files", POINTER(c_char_p)), ("sha256", c_char_p), ("sums", c_char_p),
+                       ("signature", c_char_p), ("key", c_char_p), ("reserved", c_char_p))
+
+
 class UpgradeOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("payload", c_char_p),
                        ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32), *_TERMS, ("reserved2", c_char_p))
@@ -98,6 +103,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "k3sup_wait_exit_opts": WaitExitOpts,
     "k3sup_wait_running_opts": WaitRunningOpts,
     "k3sup_swap_opts": SwapOpts,
+    "k3sup_stage_opts": StageOpts,
     "k3sup_upgrade_opts": UpgradeOpts,
     "k3sup_state_opts": StateOpts,
     "k3sup_progress": Progress,
@@ -139,6 +145,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_wait_exit": (c_int, [ptr, POINTER(WaitExitOpts), POINTER(ptr)], check),
     "k3sup_wait_running": (c_int, [ptr, POINTER(WaitRunningOpts), POINTER(ptr)], check),
     "k3sup_swap": (c_int, [ptr, POINTER(SwapOpts), POINTER(ptr)], check),
+    "k3sup_stage": (c_int, [ptr, POINTER(StageOpts), POINTER(ptr)], check),
     "k3sup_upgrade": (c_int, [ptr, POINTER(UpgradeOpts), POINTER(ptr)], check),
     "k3sup_state": (c_int, [ptr, POINTER(StateOpts), POINTER(ptr)], check),
     "k3sup_op_ref": (ptr, [ptr], None),

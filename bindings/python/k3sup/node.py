@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import ctypes
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 
 from . import _ffi
-from ._core import Handle, Path, Payload, encode_opt, ms, payload_of
+from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
-from .constants import (NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
-                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, Restart)
+from .constants import (NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE, SWAP_PAYLOAD_FD,
+                        UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK,
+                        UPGRADE_PAYLOAD_FD, Restart)
 from .op import Op
 from .process import Process
 
@@ -88,6 +89,18 @@ class Node(Handle):
         return self._start(lib.k3sup_swap, _ffi.SwapOpts(
             flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0),
             **_terms(sha256, sums, signature, key, expect_version)))
+
+    def stage(self, files: Union[Path, Sequence[Path]] = (), *, commit: bool = False, restore: bool = False,
+              wait_lock: Optional[float] = 0.0, sha256: Optional[str] = None, sums: Optional[Path] = None,
+              signature: Optional[Path] = None, key: Optional[Path] = None) -> Op:
+        """Put files (image tarballs) into the data-dir's agent/images, under their own names, before k3s is restarted.
+
+        Old versions are kept until `commit`: the new k3s has proved to run; or `restore` puts them back. `sha256` is of the only file;
+        `sums` (a list) has to name each of them, `signature` with `key` is over the list.
+        """
+        return self._start(lib.k3sup_stage, _ffi.StageOpts(
+            flags=(STAGE_COMMIT if commit else 0) | (STAGE_RESTORE if restore else 0), wait_lock_ms=ms(wait_lock, least=0),
+            files=encode_list(files), sha256=encode_opt(sha256), sums=encode_opt(sums), signature=encode_opt(signature), key=encode_opt(key)))
 
     def upgrade(self, payload: Payload, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
                 restart: Restart = Restart.AUTO, check: bool = False, allow_downgrade: bool = False, allow_skip_minor: bool = False,

@@ -88,6 +88,19 @@ def upgrade(host, old, new):
         again = node.upgrade(new, stable=1.5, timeout=60)
         same = again.wait()
         assert again.status == 0 and same["/changed"] is False and same["/running/pid"] == result["/running/pid"] and host.starts == 2
+
+        image = os.path.join(host.root, "tmp", "k3s-airgap-images.tar.zst")
+        with open(image, "w") as f:
+            f.write("images")
+        staged = node.stage(image, sha256=sha256(image), commit=True)
+        told = staged.wait()
+        assert staged.status == 1 and told["/images/0/action"] == "create" and told["/authenticated"] == "digest", told
+        assert sha256(host.root + "/var/lib/rancher/k3s/agent/images/k3s-airgap-images.tar.zst") == sha256(image)
+        with open(image, "w") as f:
+            f.write("others")
+        assert node.stage([image]).wait()["/images/0/kept"] is True
+        assert node.stage(restore=True).wait()["/images/0/action"] == "restore"
+        assert node.stage([image]).wait()["/images/0/action"] == "replace"
         print("changed, then already so")
 
 

@@ -381,6 +381,17 @@ def test_what_a_payload_has_to_be_reaches_the_library(ctx, root, standin, tmp_pa
         assert refused.value.errno == errno.EINVAL, terms
 
 
+def test_what_is_to_be_staged_reaches_the_library(ctx, root):
+    node = ctx.node(root=root)
+    for args in ({}, {"files": ["/x.tar", "/y/x.tar"]}, {"files": "/x.tar", "sha256": "abc"}, {"files": ["/x.tar"], "restore": True},
+                 {"files": ["/x.tar"], "key": "/k"}, {"files": ["/x.tar"], "signature": "/s"}, {"commit": True, "restore": True}):
+        with pytest.raises(OSError) as refused:
+            node.stage(**args)
+        assert refused.value.errno == errno.EINVAL, args
+    with pytest.raises(ValueError):
+        node.stage(["/x.tar\0"])
+
+
 @needs_root
 def test_an_exception_in_progress_stops_the_operation_and_comes_out_of_wait(ctx, root, standin):
     class Odd(BaseException):

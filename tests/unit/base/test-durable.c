@@ -475,6 +475,60 @@ static void the_hook_has_the_last_word_before_the_rename(void **state)
 	assert_int_equal(count_entries(s->fd), 2);
 }
 
+/* Nothing but NAME is ever seen in its directory. */
+static void temp_and_backup_can_lie_elsewhere(void **state)
+{
+	struct scratch *s = *state;
+	struct k3sup__stage stage = K3SUP__STAGE_NONE;
+	_close_ int dir = -1, work = -1, old_fd = -1;
+	bool renamed = false;
+
+	assert_int_equal(mkdirat(s->fd, "dir", 0755), 0);
+	assert_int_equal(mkdirat(s->fd, "work", 0700), 0);
+	dir = openat(s->fd, "dir", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	work = openat(s->fd, "work", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	put_file(dir, "k3s", "old", 0640);
+	assert_int_equal(k3sup__stage_begin_in(s->op, dir, "k3s", work, &stage), 0);
+	assert_int_equal(k3sup__write_full(stage.fd, "new", 3), 0);
+	assert_int_equal(stat_at(work, stage.temp).st_size, 3);
+	assert_true(k3sup__is_temp(stage.temp));
+	old_fd = openat(dir, "k3s", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(k3sup__stage_finish(s->op, &stage, old_fd, 0755), 0);
+	assert_int_equal(count_entries(dir), 1);
+	kernel.trace[0] = '\0';
+	assert_int_equal(k3sup__stage_publish(s->op, &stage, "kept", NULL, &renamed), 0);
+	assert_true(renamed);
+	assert_string_equal(kernel.trace, "flrdrdd");
+	assert_content(dir, "k3s", "new");
+	assert_content(work, "kept", "old");
+	assert_int_equal(stat_at(dir, "k3s").st_mode, S_IFREG | 0640);
+	assert_int_equal(count_entries(dir), 1);
+	assert_int_equal(count_entries(work), 1);
+	k3sup__stage_drop(&stage);
+	/* dropped before it is published: nothing is left */
+	assert_int_equal(k3sup__stage_begin_in(s->op, dir, "k3s", work, &stage), 0);
+	k3sup__stage_drop(&stage);
+	assert_int_equal(count_entries(work), 1);
+	assert_false(k3sup__is_temp("k3s"));
+	assert_false(k3sup__is_temp(".k3sup-tmp-01234567"));
+	assert_false(k3sup__is_temp(".k3s.k3sup-tmp-0123456g"));
+}
+
+static void directories_are_made_with_their_mode(void **state)
+{
+	struct scratch *s = *state;
+	mode_t mask = umask(0777);
+
+	assert_int_equal(k3sup__make_dir(s->op, s->fd, "dir", 0751, "dir"), 0);
+	umask(mask);
+	assert_string_equal(kernel.trace, "dd");
+	assert_int_equal(stat_at(s->fd, "dir").st_mode, S_IFDIR | 0751);
+	assert_int_equal(k3sup__make_dir(s->op, s->fd, "dir", 0700, "dir"), 0);
+	assert_int_equal(stat_at(s->fd, "dir").st_mode, S_IFDIR | 0751);
+	assert_int_equal(k3sup__make_dir(s->op, s->fd, "none/dir", 0700, "none/dir"), -ENOENT);
+	assert_sentence(s, "none/dir");
+}
+
 /* ---- backups ---- */
 
 static void where_links_are_refused_the_backup_is_a_copy(void **state)
@@ -781,6 +835,8 @@ int main(void)
 		durable_test(what_is_published_is_what_was_sealed),
 		durable_test(the_hook_has_the_last_word_before_the_rename),
 		durable_test(a_target_that_changes_while_the_hook_runs_is_left_alone),
+		durable_test(temp_and_backup_can_lie_elsewhere),
+		durable_test(directories_are_made_with_their_mode),
 		durable_test(where_links_are_refused_the_backup_is_a_copy),
 		durable_test(a_backup_that_cannot_be_made_stops_everything),
 		durable_test(a_sync_that_fails_is_a_failure),

@@ -30,6 +30,7 @@ static void the_one_entry_is_found(void **state)
 		{A "  k3s", "k3s", A},
 		{A "  k3s-arm64\n" B "  k3s\n", "k3s-arm64", A},
 		{A "  k3s-arm64\n" B "  k3s\n", "k3s", B_LOWER},
+		{IMAGES B "  k3s-airgap-images-amd64.tar\n" B "  k3s\n", "k3s-airgap-images-amd64.tar.zst", A},
 	};
 
 	(void)state;
@@ -79,6 +80,17 @@ static void every_other_list_is_refused_with_its_own_sentence(void **state)
 	}
 }
 
+/* A list of another architecture is one that names another k3s; images are there or not. */
+static void other_artifacts_are_just_missing(void **state)
+{
+	char digest[K3SUP__SHA256_HEX];
+
+	assert_int_equal(k3sup__sums_find(((struct scratch *)*state)->op, A "  k3s\n" IMAGES, strlen(A "  k3s\n" IMAGES), "list",
+				 "k3s-airgap-images-amd64.tar", digest),
+		K3SUP_E_SUMS);
+	assert_sentence(*state, "list does not name k3s-airgap-images-amd64.tar");
+}
+
 static void nul_bytes_and_endless_lists_are_refused(void **state)
 {
 	size_t len = K3SUP__SUMS_MAX + 1;
@@ -99,6 +111,7 @@ int main(void)
 		cmocka_unit_test(each_architecture_has_its_artifact),
 		cmocka_unit_test(the_one_entry_is_found),
 		scratch_test(every_other_list_is_refused_with_its_own_sentence),
+		scratch_test(other_artifacts_are_just_missing),
 		scratch_test(nul_bytes_and_endless_lists_are_refused),
 	};
 

@@ -18,6 +18,7 @@ struct question {
 	uint64_t size;
 	uint32_t allow;
 	bool inner;
+	int64_t images; /* bytes of an image that is to be staged, too */
 };
 
 static void make_dirs(struct scratch *s, const char *path)
@@ -50,9 +51,13 @@ static int ask(struct scratch *s, const struct question *q, bool settle)
 	struct k3sup__place place = K3SUP__PLACE_NONE;
 	struct k3sup__plan plan = {
 		.payload = &payload, .target = &place, .installed = &installed, .data_dir = "/var/lib/rancher/k3s", .role = q->role, .allow = q->allow};
+	struct k3sup__image image = {0};
+	struct k3sup__images images = {.list = &image, .count = 1, .path = (char[]){"/var/lib/rancher/k3s/agent/images"}, .todo = q->images};
 	k3sup_node *node = NULL;
 	size_t before = count_entries(s->fd);
 	int r;
+
+	plan.images = q->images > 0 ? &images : NULL;
 
 	(void)strcpy(payload.build.asset_hash, q->inner ? "" : HASH);
 	(void)strcpy(payload.build.version, q->version ? q->version : "v1.30.5+k3s1");
@@ -250,6 +255,42 @@ static void the_data_dir_has_a_file_system_of_its_own(void **state)
 	assert_int_equal(umount(dir), 0);
 }
 
+/* Each would fit alone. */
+static void images_are_counted_with_what_shares_their_file_system(void **state)
+{
+	struct scratch *s = *state;
+	_free_ char *dir = k3sup__fmt("%s/var/lib", s->path);
+	struct question q = {.size = 1 << 20, .images = 3 << 20};
+
+	need_mounts();
+	put_target(s);
+	make_dirs(s, "/var/lib");
+	assert_int_equal(mount("test", dir, "tmpfs", 0, "size=6m"), 0);
+	assert_int_equal(ask(s, &(struct question){.size = 1 << 20}, false), 0);
+	assert_string_equal(decision(s, "images-space"), "none");
+	assert_int_equal(ask(s, &(struct question){.inner = true, .images = 3 << 20}, false), 0);
+	assert_string_equal(decision(s, "images-space"), "pass");
+	assert_int_equal(ask(s, &q, false), K3SUP_E_DATA_DIR_SPACE);
+	assert_string_equal(decision(s, "images-space"), "pass");
+	q.images = 7 << 20;
+	assert_int_equal(ask(s, &q, false), -ENOSPC);
+	assert_sentence(s, "agent/images");
+	assert_int_equal(umount(dir), 0);
+	/* the k3s file, too, if it is there */
+	assert_int_equal(mount("test", s->path, "tmpfs", 0, "size=5m,mode=0755"), 0);
+	{
+		_free_ char *bin = k3sup__fmt("%s" DIR, s->path), *k3s = k3sup__fmt("%s" K3S, s->path), *command = k3sup__fmt("mkdir -p %s", bin);
+
+		assert_int_equal(system(command), 0); /* NOLINT */
+		put_file(AT_FDCWD, k3s, "k3s", 0755);
+		q = (struct question){.size = 3 << 20, .inner = true, .images = 3 << 20};
+		assert_int_equal(ask(s, &q, false), -ENOSPC);
+		assert_string_equal(decision(s, "space"), "pass");
+		assert_string_equal(decision(s, "images-space"), "refuse");
+	}
+	assert_int_equal(umount(s->path), 0);
+}
+
 static void a_file_that_is_a_mount_is_told_apart(void **state)
 {
 	struct scratch *s = *state;
@@ -311,6 +352,7 @@ int main(void)
 		scratch_test(immutable_files_and_directories_are_seen),
 		scratch_test(mounts_are_judged_by_their_flags),
 		scratch_test(the_data_dir_has_a_file_system_of_its_own),
+		scratch_test(images_are_counted_with_what_shares_their_file_system),
 		scratch_test(a_file_that_is_a_mount_is_told_apart),
 	};
 

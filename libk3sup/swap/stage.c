@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/identify.h"
+#include "swap/preflight.h"
+
+#include <k3sup/ctx.h>
+
+#define RETRY_LOCK_MS 100
+
+struct stage_state {
+	struct k3sup__node_state node;
+	struct k3sup__images images;
+	int64_t lock_deadline;
+	uint32_t flags;
+};
+
+static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 9}, {"images", 90}};
+
+/* What runs knows best where it keeps things. That none, or not one, runs says nothing about images; that two work in different places does. */
+static int find_data_dir(k3sup_op *op, k3sup_node *node, char **ret, const char **ret_source)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
+	_cleanup_(k3sup__sighting_clear) struct k3sup__sighting sighting = {0};
+	const struct k3sup__candidate *known = NULL;
+	int r = k3sup__installed_find(op, node, NULL, &installed);
+
+	if (r < 0) {
+		k3sup__place_clear(&installed);
+		k3sup__op_forgive(op);
+	}
+	r = k3sup__identify_scan(op, node, &installed, &sighting);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < sighting.count; i++) {
+		const struct k3sup__candidate *c = &sighting.candidates[i];
+
+		if (!known && c->data_dir)
+			known = c;
+		if (!node->data_dir && c->data_dir && !k3sup__streq(c->data_dir, known->data_dir))
+			return k3sup__fail(op, K3SUP_E_AMBIGUOUS, "k3s runs in %s and in %s; name the data-dir that is meant",
+				known->data_dir, c->data_dir);
+	}
+	return k3sup__data_dir_find(op, node, known, ret, ret_source);
+}
+
+static int check_room(k3sup_op *op, k3sup_node *node, const struct k3sup__images *images)
+{
+	_cleanup_(k3sup__checks_clear) struct k3sup__checks checks;
+
+	k3sup__checks_begin(&checks);
+	k3sup__room_check_images(node, images, &checks);
+	return k3sup__checks_judge(op, &checks);
+}
+
+static int put(k3sup_op *op, k3sup_node *node, const char *data_dir, struct k3sup__images *images)
+{
+	int r = k3sup__images_look(op, node, images, data_dir);
+
+	if (r >= 0)
+		r = check_room(op, node, images);
+	if (r >= 0)
+		r = k3sup__images_stage(op, node, data_dir, images);
+	k3sup__images_report(op, images);
+	return r;
+}
+
+/* All of them have to be authentic for the whole to be. */
+static void report(k3sup_op *op, const struct k3sup__images *images, const char *data_dir, const char *source)
+{
+	k3sup__json *where = k3sup__json_object();
+	const char *weakest = images->count > 0 ? "signature" : "none";
+
+	for (size_t i = 0; i < images->count; i++) {
+		const struct k3sup__proof *proof = &images->list[i].proof;
+
+		if (!proof->proven || k3sup__streq(proof->kind, "none"))
+			weakest = "none";
+		else if (k3sup__streq(weakest, "signature"))
+			weakest = proof->kind;
+	}
+	k3sup__json_set_str(k3sup__op_facts(op), "authenticated", weakest);
+	k3sup__json_set_str(where, "path", data_dir);
+	k3sup__json_set_str(where, "source", source);
+	k3sup__json_set(k3sup__op_facts(op), "data_dir", where);
+}
+
+static int work(k3sup_op *op)
+{
+	struct stage_state *s = k3sup__op_state(op);
+	k3sup_node *node = s->node.node;
+	_free_ char *data_dir = NULL;
+	const char *source;
+	int r = k3sup__node_take_turn(op, node), more = 0;
+
+	if (r < 0)
+		return r;
+	k3sup__op_begin(op, "identify", "looking for the data-dir");
+	r = find_data_dir(op, node, &data_dir, &source);
+	if (r >= 0 && s->images.count > 0)
+		r = put(op, node, data_dir, &s->images);
+	if (r >= 0 && s->flags != 0)
+		more = s->flags & K3SUP_STAGE_COMMIT ? k3sup__images_commit(op, node, data_dir) : k3sup__images_restore(op, node, data_dir);
+	if (more < 0)
+		r = more;
+	k3sup__json_set_bool(k3sup__op_facts(op), "changed", more > 0 || k3sup__images_changed(&s->images));
+	if (data_dir)
+		report(op, &s->images, data_dir, source);
+	return r < 0 ? r : more > 0 || k3sup__images_changed(&s->images);
+}
+
+static int step(k3sup_op *op)
+{
+	struct stage_state *s = k3sup__op_state(op);
+	int64_t now = k3sup__now_ms();
+
+	switch (k3sup__op_woke(op)) {
+	case K3SUP__WOKE_START:
+		k3sup__op_plan(op, plan, ELEMENTSOF(plan));
+		k3sup__op_begin(op, "lock", "taking the node's lock");
+		break;
+	case K3SUP__WOKE_WORK:
+		if (k3sup__op_work_result(op) != K3SUP_E_BUSY || now >= s->lock_deadline)
+			return k3sup__op_work_result(op);
+		k3sup__op_forgive(op);
+		return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
+	case K3SUP__WOKE_DEADLINE:
+	case K3SUP__WOKE_PROCESS:
+	case K3SUP__WOKE_CHILD:
+	case K3SUP__WOKE_STOP:
+		break;
+	}
+	return k3sup__op_work(op, work);
+}
+
+static void clear(k3sup_op *op)
+{
+	struct stage_state *s = k3sup__op_state(op);
+
+	k3sup__node_give_turn(op, s->node.node);
+	k3sup__images_clear(&s->images);
+}
+
+static const struct k3sup__op_class class = {
+	.verb = "stage",
+	.state_size = sizeof(struct stage_state),
+	.step = step,
+	.clear = clear,
+};
+
+int k3sup_stage(k3sup_node *node, const struct k3sup_stage_opts *opts, k3sup_op **ret_op)
+{
+	struct k3sup_stage_opts o;
+	struct k3sup__given_terms terms;
+	struct k3sup__images images = K3SUP__IMAGES_NONE;
+	struct stage_state *s;
+	k3sup_op *op;
+	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_STAGE_COMMIT | K3SUP_STAGE_RESTORE) : -EINVAL;
+
+	if (r >= 0 && (o.reserved || o.flags == (K3SUP_STAGE_COMMIT | K3SUP_STAGE_RESTORE)))
+		r = -EINVAL;
+	if (r >= 0) {
+		terms = (struct k3sup__given_terms){.sha256 = o.sha256, .sums = o.sums, .signature = o.signature, .key = o.key};
+		r = k3sup__images_take(o.files, &terms, &images);
+	}
+	if (r >= 0 && (images.count == 0) != (o.flags == K3SUP_STAGE_RESTORE) && !(images.count == 0 && o.flags == K3SUP_STAGE_COMMIT))
+		r = -EINVAL;
+	if (r >= 0)
+		r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
+	if (r < 0) {
+		k3sup__images_clear(&images);
+		return r;
+	}
+	s = k3sup__op_state(op);
+	s->images = images;
+	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);
+	s->flags = o.flags;
+	*ret_op = op;
+	return 0;
+}
