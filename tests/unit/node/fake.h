@@ -74,6 +74,7 @@ struct fake_spec {
 	const char *root; /* the directory file is in; "" for "/" */
 	bool chroot_there;
 	bool new_mnt;
+	bool new_pid; /* the process is the first one of a pid namespace; the handle is that of its parent */
 	bool by_init; /* its parent is process 1, as a service's is under systemd */
 	uid_t uid;
 };
@@ -139,6 +140,7 @@ static inline void install_program(const char *program, const char *root, const 
 	for (; links != NULL && *links != NULL; links++) {
 		_free_ char *link = k3sup__fmt("%s/%s", dir, *links);
 
+		(void)unlink(link);
 		assert_int_equal(symlink(strrchr(whole, '/') + 1, link), 0);
 	}
 }
@@ -172,6 +174,17 @@ static inline void fake_exec(const struct fake_spec *spec, int ready)
 	(void)setpgid(0, 0);
 	if (spec->new_mnt && unshare(CLONE_NEWNS) < 0)
 		_exit(1);
+	if (spec->new_pid) {
+		pid_t first = unshare(CLONE_NEWPID) == 0 ? fork() : -1;
+
+		if (first < 0)
+			_exit(8);
+		if (first > 0) {
+			close(ready);
+			for (;;)
+				pause();
+		}
+	}
 	if (spec->chroot_there && (chroot(spec->root) < 0 || chdir("/") < 0))
 		_exit(2);
 	if (spec->cwd != NULL && chdir(spec->cwd) < 0)
