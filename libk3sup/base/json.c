@@ -48,10 +48,27 @@ k3sup__json *k3sup__json_ref(k3sup__json *value)
 {
 	return json_incref(value);
 }
+
+/* What is about to be freed: objects that became marks are objects again, or jansson would not free them. */
+static void unmark(json_t *value)
+{
+	const char *key;
+	json_t *part;
+	size_t i;
+
+	if (!value || value == &lost || value->refcount != 1)
+		return;
+	if (is_lost(value))
+		value->type = JSON_OBJECT;
+	json_object_foreach (value, key, part)
+		unmark(part);
+	json_array_foreach (value, i, part)
+		unmark(part);
+}
+
 void k3sup__json_unref(k3sup__json *value)
 {
-	if (is_lost(value) && value->refcount == 1)
-		value->type = JSON_OBJECT; /* it was one; now it can be freed */
+	unmark(value);
 	json_decref(value);
 }
 
@@ -110,9 +127,10 @@ static void mark_object(json_t *object)
 {
 	void *first = json_object_iter(object);
 
-	if (first)
+	if (first) {
+		unmark(json_object_iter_value(first));
 		(void)json_object_iter_set_new(object, first, &lost);
-	else if (json_is_object(object))
+	} else if (json_is_object(object))
 		object->type = JSON_NULL;
 }
 
@@ -120,32 +138,33 @@ static void mark_array(json_t *array)
 {
 	size_t len = json_array_size(array);
 
-	if (json_array_append_new(array, &lost) < 0 && len > 0)
+	if (json_array_append_new(array, &lost) < 0 && len > 0) {
+		unmark(json_array_get(array, len - 1));
 		(void)json_array_set_new(array, len - 1, &lost);
+	}
 }
 
+/* Not jansson's functions that consume the value, not even where they fail: freeing is ours. */
 void k3sup__json_set(k3sup__json *object, const char *key, k3sup__json *value)
 {
-	if (!object) {
-		json_decref(value);
-		return;
+	if (object) {
+		unmark(json_object_get(object, key));
+		if (!value || json_object_set(object, key, value) < 0)
+			mark_object(object);
 	}
-	if (!value || json_object_set_new(object, key, value) < 0)
-		mark_object(object);
+	k3sup__json_unref(value);
 }
 
 void k3sup__json_add(k3sup__json *array, k3sup__json *value)
 {
-	if (!array) {
-		json_decref(value);
-		return;
-	}
-	if (!value || json_array_append_new(array, value) < 0)
+	if (array && (!value || json_array_append(array, value) < 0))
 		mark_array(array);
+	k3sup__json_unref(value);
 }
 
 void k3sup__json_del(k3sup__json *object, const char *key)
 {
+	unmark(json_object_get(object, key));
 	(void)json_object_del(object, key);
 }
 
@@ -218,34 +237,41 @@ int k3sup__json_each(const k3sup__json *object, int (*fn)(const char *key, k3sup
 	return 0;
 }
 
-/* One step of a JSON Pointer: the token up to the next slash, with ~1 and ~0 undone. */
+/* Is this token, with ~1 and ~0 undone, that key? */
+static bool is_key(const char *token, size_t len, const char *key)
+{
+	for (size_t i = 0; i < len; i++, key++) {
+		char c = token[i];
+
+		if (c == '~' && i + 1 < len && (token[i + 1] == '0' || token[i + 1] == '1'))
+			c = token[++i] == '0' ? '~' : '/';
+		if (*key != c)
+			return false;
+	}
+	return *key == '\0';
+}
+
+/* One step of a JSON Pointer: the token up to the next slash. Takes no memory: who reads a document is never told that something is not there for want of it. */
 static json_t *descend(const json_t *value, const char *token, size_t len)
 {
-	_free_ char *key = NULL;
-	size_t n = 0;
 	uint64_t index = 0;
+	const char *key;
+	json_t *part;
 
-	if (json_is_array(value)) {
-		if (len == 0 || len > 9 || (len > 1 && token[0] == '0'))
-			return NULL;
-		for (size_t i = 0; i < len; i++) {
-			if (token[i] < '0' || token[i] > '9')
-				return NULL;
-			index = index * 10 + (uint64_t)(token[i] - '0');
-		}
-		return json_array_get(value, (size_t)index);
+	if (!json_is_array(value)) {
+		json_object_foreach ((json_t *)value, key, part)
+			if (is_key(token, len, key))
+				return part;
+		return NULL;
 	}
-	key = malloc(len + 1);
-	if (!key)
+	if (len == 0 || len > 9 || (len > 1 && token[0] == '0'))
 		return NULL;
 	for (size_t i = 0; i < len; i++) {
-		if (token[i] == '~' && i + 1 < len && (token[i + 1] == '0' || token[i + 1] == '1'))
-			key[n++] = token[++i] == '0' ? '~' : '/';
-		else
-			key[n++] = token[i];
+		if (token[i] < '0' || token[i] > '9')
+			return NULL;
+		index = index * 10 + (uint64_t)(token[i] - '0');
 	}
-	key[n] = '\0';
-	return json_object_get(value, key);
+	return json_array_get(value, (size_t)index);
 }
 
 k3sup__json *k3sup__json_pointer(const k3sup__json *value, const char *path)
@@ -270,6 +296,14 @@ int k3sup__json_parse(const char *text, size_t len, k3sup__json **ret)
 	if (len > MAX_TEXT)
 		return -EFBIG;
 	value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	/* jansson's lexer calls a text for which it gets no memory an invalid token. */
+	if (!value && json_error_code(&error) != json_error_out_of_memory) {
+		_free_ char *probe = malloc(len + 1);
+
+		if (!probe)
+			return -ENOMEM;
+		value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	}
 	if (!value)
 		return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : K3SUP_E_PARSE;
 	*ret = value;

@@ -298,6 +298,7 @@ int k3sup__examine(const struct k3sup__vantage *view, struct k3sup__look *look)
 
 	for (int again = 0; r == 0; again++) {
 		struct k3sup__stat after;
+		int seen;
 
 		k3sup__candidate_clear(&look->found);
 		look->accepted = look->weak = look->dependent = false;
@@ -309,8 +310,9 @@ int k3sup__examine(const struct k3sup__vantage *view, struct k3sup__look *look)
 		r = name_fits(view, look->stat.comm) ? examine_named(view, look) : 0;
 		if (r < 0 && r != -ESRCH && !k3sup__is_rights(r))
 			return r;
-		if (k3sup__stat_read(look->dirfd, &after) < 0)
-			return -ESRCH;
+		seen = k3sup__stat_read(look->dirfd, &after);
+		if (seen < 0)
+			return seen;
 		if ((r == -ESRCH || !k3sup__streq(after.comm, look->stat.comm)) && again < 3) {
 			look->stat = after;
 			r = 0;
