@@ -212,6 +212,8 @@ def strike(node, trace, call, n, fault):
                 count += 1
                 if count == n and ("(INJECTED)" in made[3] or (fault == "KILL" and end == "killed")):
                     struck = made[3]
+                elif struck is not None and "(INJECTED)" in made[3]:
+                    struck = made[3]  # the last one that failed is the one that it ended at
         if struck is not None:
             return end, struck
     return end, None
