@@ -184,7 +184,7 @@ int cli_parse(struct cli *cli, int argc, char **argv)
 
 /* ---- output ---- */
 
-static void print_json_text(FILE *out, const char *text)
+void cli_print_quoted(FILE *out, const char *text)
 {
 	putc('"', out);
 	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
@@ -237,7 +237,7 @@ int cli_fail(struct cli *cli, int exit, int code, const char *fmt, ...)
 	printf("{\"schema\":1,\"tool\":\"%s\",\"exit\":%d,\"ok\":false,\"changed\":false,\"error\":{\"code\":%d,\"name\":\"%s\","
 	       "\"message\":",
 		cli->tool, exit, code, k3sup_error_name(code));
-	print_json_text(stdout, text);
+	cli_print_quoted(stdout, text);
 	printf(",\"evidence\":{}}}\n");
 	return fflush(stdout) == 0 ? exit : CLI_FAILED;
 }
@@ -340,7 +340,7 @@ static void write_event(int fd, const struct k3sup_progress *progress)
 		return;
 	fprintf(out, "{\"step\":\"%s\",\"percent\":%u,\"done\":%lld,\"total\":%lld,\"downtime_ms\":%lld,\"text\":", progress->step,
 		progress->percent, (long long)progress->done, (long long)progress->total, (long long)progress->downtime_ms);
-	print_json_text(out, progress->text);
+	cli_print_quoted(out, progress->text);
 	fputs("}\n", out);
 	len = ftell(out);
 	if (fclose(out) == 0 && len > 0 && poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, 0) > 0)

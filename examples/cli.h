@@ -8,6 +8,7 @@
 #include <k3sup.h>
 
 #include <stdbool.h>
+#include <stdio.h>
 
 /* The exit statuses of all programs. They are a contract: scripts and Jobs decide by them. */
 enum cli_exit {
@@ -70,6 +71,9 @@ int cli_exit_of(int status, k3sup_doc *result);
 int cli_finish(struct cli *cli, int exit, k3sup_op *op);
 /* The same where there is no operation. */
 int cli_fail(struct cli *cli, int exit, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* A JSON string (which YAML takes, too), in quotes. */
+void cli_print_quoted(FILE *out, const char *text);
 
 /* Text at a path of a document, or fallback. */
 const char *cli_text(k3sup_doc *doc, const char *path, const char *fallback);

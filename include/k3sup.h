@@ -6,6 +6,7 @@
 #define K3SUP_H
 
 #include <k3sup/api.h>
+#include <k3sup/certs.h>
 #include <k3sup/ctx.h>
 #include <k3sup/doc.h>
 #include <k3sup/error.h>

@@ -279,6 +279,38 @@ func TestCancelledUpgrade(t *testing.T) {
 	must(t, op.Close())
 }
 
+func TestCertificates(t *testing.T) {
+	h := sandbox(t)
+	if h == nil {
+		return
+	}
+	ctx, n := h.node(t)
+	running(t, n, WaitRunningOptions{Stable: time.Second})
+	op, err := n.CertsCheck(CertsCheckOptions{Services: []string{"admin", "kubelet"}, Kubeconfigs: []string{"/etc/none", "/etc/none2"},
+		At: time.Unix(86400, 0), WarnDays: 7, K3sVersion: "v1.20.0+k3s1"})
+	must(t, err)
+	result, err := op.Wait(context.Background())
+	must(t, err)
+	if text, _ := result.Str("/reference_time"); text != "1970-01-02T00:00:00Z" {
+		t.Error(text)
+	}
+	for _, part := range []string{"/etc/none", "/etc/none2", "server/tls/client-admin.crt", "agent/client-kubelet.crt"} {
+		if !strings.Contains(result.String(), `"`+part+`"`) || strings.Contains(result.String(), `"path":"server/tls/client-scheduler.crt"`) {
+			t.Error(part)
+		}
+	}
+	for _, o := range []CertsCheckOptions{{Services: []string{"nonsense"}}, {Services: []string{""}}, {Kubeconfigs: []string{"relative"}}} {
+		if _, err := n.CertsCheck(o); !errors.Is(err, syscall.EINVAL) {
+			t.Error(o, err)
+		}
+	}
+	op, err = ctx.CertsCACheck(h.root, h.root+"/var/lib/rancher/k3s/server")
+	must(t, err)
+	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrDataDir) {
+		t.Error(err)
+	}
+}
+
 func TestProcesses(t *testing.T) {
 	h := sandbox(t)
 	if h == nil {

@@ -25,6 +25,7 @@
 #define K3SUP_E_ESCAPE (-10023)         /* a path that cannot be followed inside the node's root (magic link, not a path) */
 #define K3SUP_E_STATE_DIR (-10024)      /* our own state directory is not ours alone, or its contents are damaged */
 #define K3SUP_E_DATA_DIR_SPACE (-10025) /* the data-dir has no room for what the new k3s unpacks */
+#define K3SUP_E_DATA_DIR (-10026)       /* the data-dir is not the one that this k3s keeps its things in */
 
 /* about the payload */
 #define K3SUP_E_PAYLOAD_MISSING (-10040)   /* no such file, or it cannot be opened */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/signature.h"
 
+#include "base/base64.h"
+
 #include <openssl/core_names.h>
 #include <openssl/decoder.h>
 #include <openssl/err.h>
@@ -191,49 +193,13 @@ int k3sup__key_verify(const struct k3sup__key *key, const void *bytes, size_t le
 
 /* ---- signature files ---- */
 
-static int base64_value(unsigned char c)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *at = c != '\0' ? strchr(digits, c) : NULL;
-
-	return at != NULL ? (int)(at - digits) : -1;
-}
-
-/* The length of what the text stands for, written over it; -1 if it is not base64 from one end to the other. dry: only look. */
-static ssize_t base64(unsigned char *bytes, size_t len, bool dry)
-{
-	size_t digits = 0, pads = 0, out = 0;
-	uint32_t bits = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = bytes[i];
-		int value = base64_value(c);
-
-		if (c == '\n' || c == '\r' || c == ' ' || c == '\t')
-			continue;
-		if (c == '=' && digits % 4 + pads % 4 >= 2 && pads < 2) {
-			pads++;
-			continue;
-		}
-		if (value < 0 || pads > 0)
-			return -1;
-		bits = bits << 6 | (uint32_t)value;
-		if (digits++ % 4 == 0)
-			continue;
-		if (!dry)
-			bytes[out] = (unsigned char)(bits >> (2 * (3 - (digits - 1) % 4)));
-		out++;
-	}
-	return digits > 0 && (digits + pads) % 4 == 0 ? (ssize_t)out : -1;
-}
-
 int k3sup__signature_decode(k3sup_op *op, unsigned char *bytes, size_t len, const char *shown)
 {
 	if (len == 0)
 		return k3sup__fail(op, K3SUP_E_SIGNATURE, "the signature in %s is empty", shown);
 	/* No raw signature is made of such letters only: of 64 random bytes one in 2^128. */
-	if (base64(bytes, len, true) > 0)
-		len = (size_t)base64(bytes, len, false);
+	if (k3sup__base64(bytes, len, true) > 0)
+		len = (size_t)k3sup__base64(bytes, len, false);
 	if (len > K3SUP__SIGNATURE_MAX)
 		return k3sup__fail(op, K3SUP_E_SIGNATURE, "%s is too long for a signature", shown);
 	return (int)len;

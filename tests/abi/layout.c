@@ -129,3 +129,20 @@ AT(k3sup_state_opts, flags, 4, 4);
 AT(k3sup_state_opts, payload, 8, 8);
 AT(k3sup_state_opts, reserved, 16, 12);
 END(k3sup_state_opts, reserved, 24, 16);
+
+AT(k3sup_certs_check_opts, struct_size, 0, 0);
+AT(k3sup_certs_check_opts, flags, 4, 4);
+AT(k3sup_certs_check_opts, at, 8, 8);
+AT(k3sup_certs_check_opts, services, 16, 16);
+AT(k3sup_certs_check_opts, kubeconfigs, 24, 20);
+AT(k3sup_certs_check_opts, k3s_version, 32, 24);
+AT(k3sup_certs_check_opts, reserved, 40, 28);
+AT(k3sup_certs_check_opts, warn_days, 48, 32);
+AT(k3sup_certs_check_opts, reserved2, 52, 36);
+END(k3sup_certs_check_opts, reserved2, 56, 40);
+
+AT(k3sup_certs_ca_check_opts, struct_size, 0, 0);
+AT(k3sup_certs_ca_check_opts, flags, 4, 4);
+AT(k3sup_certs_ca_check_opts, dir, 8, 8);
+AT(k3sup_certs_ca_check_opts, server_dir, 16, 12);
+END(k3sup_certs_ca_check_opts, server_dir, 24, 16);

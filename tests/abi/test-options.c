@@ -68,6 +68,8 @@ VERB(swap, node)
 VERB(stage, node)
 VERB(upgrade, node)
 VERB(state, node)
+VERB(certs_check, node)
+VERB(certs_ca_check, ctx)
 
 static const struct kind {
 	const char *name;
@@ -86,6 +88,8 @@ static const struct kind {
 	{"k3sup_stage_opts", sizeof(struct k3sup_stage_opts), call_stage},
 	{"k3sup_upgrade_opts", sizeof(struct k3sup_upgrade_opts), call_upgrade},
 	{"k3sup_state_opts", sizeof(struct k3sup_state_opts), call_state},
+	{"k3sup_certs_check_opts", sizeof(struct k3sup_certs_check_opts), call_certs_check},
+	{"k3sup_certs_ca_check_opts", sizeof(struct k3sup_certs_ca_check_opts), call_certs_ca_check},
 };
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 

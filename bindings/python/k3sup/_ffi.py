@@ -88,6 +88,15 @@ class StateOpts(Sized):
     _fields_ = _struct(("payload", c_char_p), ("reserved", c_char_p))
 
 
+class CertsCheckOpts(Sized):
+    _fields_ = _struct(("at", c_int64), ("services", POINTER(c_char_p)), ("kubeconfigs", POINTER(c_char_p)), ("k3s_version", c_char_p),
+                       ("reserved", c_char_p), ("warn_days", c_uint32), ("reserved2", c_uint32))
+
+
+class CertsCaCheckOpts(Sized):
+    _fields_ = _struct(("dir", c_char_p), ("server_dir", c_char_p))
+
+
 class Progress(ctypes.Structure):
     _fields_ = [("struct_size", c_uint32), ("percent", c_uint32), ("done", c_int64), ("total", c_int64), ("downtime_ms", c_int64),
                 ("step", c_char_p), ("text", c_char_p)]
@@ -106,6 +115,8 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "k3sup_stage_opts": StageOpts,
     "k3sup_upgrade_opts": UpgradeOpts,
     "k3sup_state_opts": StateOpts,
+    "k3sup_certs_check_opts": CertsCheckOpts,
+    "k3sup_certs_ca_check_opts": CertsCaCheckOpts,
     "k3sup_progress": Progress,
 }
 
@@ -148,6 +159,8 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_stage": (c_int, [ptr, POINTER(StageOpts), POINTER(ptr)], check),
     "k3sup_upgrade": (c_int, [ptr, POINTER(UpgradeOpts), POINTER(ptr)], check),
     "k3sup_state": (c_int, [ptr, POINTER(StateOpts), POINTER(ptr)], check),
+    "k3sup_certs_check": (c_int, [ptr, POINTER(CertsCheckOpts), POINTER(ptr)], check),
+    "k3sup_certs_ca_check": (c_int, [ptr, POINTER(CertsCaCheckOpts), POINTER(ptr)], check),
     "k3sup_op_ref": (ptr, [ptr], None),
     "k3sup_op_unref": (ptr, [ptr], None),
     "k3sup_op_wait": (c_int, [ptr, c_int64], None),  # its errors are the operation's: op.py looks at them

@@ -7,7 +7,7 @@ import weakref
 from typing import Any, Dict, Optional
 
 from . import _ffi
-from ._core import Core, Handle, LogCallback, Payload, payload_of
+from ._core import Core, Handle, LogCallback, Path, Payload, encode, payload_of
 from ._ffi import lib, ptr
 from .constants import BUILD_READ_FD, CTX_INLINE, LogLevel
 from .node import Node
@@ -51,6 +51,14 @@ class Context(Handle):
         ret = ptr()
         with self._core:
             lib.k3sup_build_read(self._ptr, ctypes.byref(opts), ctypes.byref(ret))
+            return Op(self, self, ret.value)
+
+    def certs_ca_check(self, directory: Path, server_dir: Path) -> Op:
+        """Would a server, whose <data-dir>/server is `server_dir`, take the authorities that were prepared in `directory`/tls?"""
+        opts = _ffi.CertsCaCheckOpts(dir=encode(directory), server_dir=encode(server_dir))
+        ret = ptr()
+        with self._core:
+            lib.k3sup_certs_ca_check(self._ptr, ctypes.byref(opts), ctypes.byref(ret))
             return Op(self, self, ret.value)
 
     def set_log(self, log: Optional[LogCallback], level: int = LogLevel.INFO) -> None:

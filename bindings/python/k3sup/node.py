@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 from . import _ffi
 from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
-from .constants import (NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE, SWAP_PAYLOAD_FD,
+from .constants import (CERTS_CHECK_AT, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE, SWAP_PAYLOAD_FD,
                         UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK,
                         UPGRADE_PAYLOAD_FD, Restart)
 from .op import Op
@@ -56,6 +56,16 @@ class Node(Handle):
     def identify(self) -> Op:
         """Which processes are this node's k3s? They are in the operation's `processes`."""
         return self._start(lib.k3sup_identify, _ffi.IdentifyOpts())
+
+    def certs_check(self, *, services: Sequence[str] = (), kubeconfigs: Union[Path, Sequence[Path]] = (), at: Optional[float] = None,
+                    k3s_version: Optional[str] = None, warn_days: int = 0) -> Op:
+        """Which certificates are there, and are they well? Changes nothing.
+
+        `services` in k3s's words; `kubeconfigs`: more of them to look into; `at`: as if it were this time (seconds since 1970).
+        """
+        opts = _ffi.CertsCheckOpts(flags=0 if at is None else CERTS_CHECK_AT, at=int(at or 0), k3s_version=encode_opt(k3s_version),
+                                   services=encode_list(services), kubeconfigs=encode_list(kubeconfigs), warn_days=warn_days)
+        return self._start(lib.k3sup_certs_check, opts)
 
     def signal(self, process: Process, signo: int = 0) -> Op:
         """Send one signal (0: SIGTERM) to exactly this process."""

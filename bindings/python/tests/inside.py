@@ -140,6 +140,19 @@ def cancel(host, old, new):
         print("cancelled, then not")
 
 
+def certificates(host, old, new):
+    """Lists, texts and times arrive as they were given."""
+    with k3sup.Context() as ctx, ctx.node(root=host.root) as node:
+        running(node, stable=1)
+        result = node.certs_check(services=["admin", "k3s-server"], kubeconfigs=["/etc/none", b"/etc/none2"], at=86400, warn_days=7).wait()
+        assert {row.get("service") for row in result["/certificates"] if row["kind"] != "ca"} <= {"admin", "k3s-server"}
+        assert result["/reference_time"] == "1970-01-02T00:00:00Z" and result["/warn_days"] == 7
+        paths = {p["path"] for p in result["/problems"]}
+        assert {"/etc/none", "/etc/none2", "server/tls/client-admin.crt"} <= paths, paths
+        assert node.certs_check(k3s_version="v1.20.0+k3s1").wait()["/warn_days"] == 90
+        print("checked")
+
+
 def processes(host, old, new):
     with k3sup.Context(inline=True) as ctx, ctx.node(root=host.root) as node:
         first = running(node)

@@ -129,6 +129,17 @@ def test_a_build_is_read_by_path_descriptor_and_file(ctx, standin):
 
 # ---- life ----
 
+def test_what_cannot_be_checked_is_refused(ctx, root, tmp_path):
+    node = ctx.node(root=root)
+    for wrong in ({"services": ["nonsense"]}, {"kubeconfigs": ["relative"]}, {"warn_days": 99999}):
+        with pytest.raises(OSError) as caught:
+            node.certs_check(**wrong)
+        assert caught.value.errno == errno.EINVAL
+    with pytest.raises(k3sup.K3supError) as said:
+        ctx.certs_ca_check(tmp_path, root).wait()
+    assert said.value.code == Code.DATA_DIR
+
+
 def test_closed_objects_say_so(ctx, root):
     node = ctx.node(root=root)
     op = ctx.build_read("/nothing")

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namesp
     ("upgrade", "changed, then already so"),
     ("cancel", "cancelled, then not"),
     ("processes", "signalled and started again"),
+    ("certificates", "checked"),
     ("aio", "awaited"),
     ("example", "shown"),
 ])

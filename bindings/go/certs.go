@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package k3sup
+
+// #include <k3sup.h>
+import "C"
+
+import (
+	"os"
+	"time"
+)
+
+// CertsCheckOptions say what is looked at, and how.
+type CertsCheckOptions struct {
+	Services    []string  // in k3s's words; none: all
+	Kubeconfigs []string  // further kubeconfigs to look into, inside the root
+	At          time.Time // as if it were this time; zero: now
+	K3sVersion  string    // decides how early k3s renews; empty: the installed file's
+	WarnDays    uint32    // a leaf that ends within so many days is WARNING; 0: as K3sVersion says
+}
+
+// CertsCheck tells which certificates there are on the node, and what is wrong with them. Changes nothing.
+func (n *Node) CertsCheck(o CertsCheckOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_certs_check_opts{struct_size: C.sizeof_struct_k3sup_certs_check_opts, services: text.list(o.Services),
+		kubeconfigs: text.list(o.Kubeconfigs), k3s_version: text.add(o.K3sVersion), warn_days: C.uint32_t(o.WarnDays)}
+	if !o.At.IsZero() {
+		opts.flags, opts.at = C.K3SUP_CERTS_CHECK_AT, C.int64_t(o.At.Unix())
+	}
+	return n.start("certs_check", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_certs_check(n.c, &opts, ret) })
+}
+
+// CertsCACheck tells whether a server, whose <data-dir>/server is serverDir, would take the authorities that were prepared in dir/tls.
+func (x *Context) CertsCACheck(dir, serverDir string) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_certs_ca_check_opts{struct_size: C.sizeof_struct_k3sup_certs_ca_check_opts, dir: text.add(dir),
+		server_dir: text.add(serverDir)}
+	if text.err != nil {
+		return nil, text.err
+	}
+	x.core.mu.Lock()
+	defer x.core.mu.Unlock()
+	if x.closed {
+		return nil, os.ErrClosed
+	}
+	var c *C.k3sup_op
+	r := C.k3sup_certs_ca_check(x.core.c, &opts, &c)
+	return newOp(x.core, "certs_ca_check", r, c)
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * k3sup-certs: what is there, is it well, and would a prepared authority be taken? The forms of `k3s certificate check`, and what that does not see.
+ */
+#include "cli-certs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *output, *k3s_version;
+static struct cli_list services, kubeconfigs;
+static int64_t warn_days;
+
+static const struct cli_option check_options[] = {
+	{"output", CLI_TEXT, &output, "FORM", "table, text, json, yaml (as k3s certificate check) or metrics"},
+	{"service", CLI_LIST, &services, "NAME", "only this service's, as k3s calls it; may be given several times"},
+	{"kubeconfig", CLI_LIST, &kubeconfigs, "FILE", "look into this kubeconfig inside the root, too; may be repeated"},
+	{"warn-days", CLI_NUMBER, &warn_days, "DAYS", "warn so early (default: what this k3s takes, 90 or 120)"},
+	{"k3s-version", CLI_TEXT, &k3s_version, "V", "of the node's k3s, if its file shall not be read"},
+};
+
+static struct cli cli = {.tool = "k3sup-certs", .timeout_ms = 900000};
+
+static const struct form {
+	const char *name;
+	void (*print)(k3sup_doc *doc);
+} forms[] = {
+	{"table", print_table},
+	{"text", print_text},
+	{"json", print_json},
+	{"yaml", print_yaml},
+	{"metrics", print_metrics},
+};
+
+static const struct form *find_form(const char *name)
+{
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
+		if (strcmp(forms[i].name, name) == 0)
+			return &forms[i];
+	return NULL;
+}
+
+/* Waits, prints, ends. yes: the member that says whether all is well, or not. */
+static int finish(int r, k3sup_op *op, const char *yes, bool well_if, void (*print)(k3sup_doc *doc))
+{
+	k3sup_doc *doc;
+
+	if (r == 0)
+		r = cli_wait(&cli, op, cli.timeout_ms);
+	if (!op)
+		return cli_fail(&cli, cli_exit_of(r, NULL), r, "%s", k3sup_strerror(r));
+	doc = k3sup_op_result(op);
+	if (r >= 0 && !cli.json)
+		print(doc);
+	if (r >= 0 && fflush(stdout) == 0)
+		r = cli_finish(&cli, (cli_number(doc, yes, 0) != 0) == well_if ? CLI_OK : CLI_PENDING, op);
+	else
+		r = cli_finish(&cli, r < 0 ? cli_exit_of(r, doc) : CLI_FAILED, op);
+	k3sup_op_unref(op);
+	return r;
+}
+
+static int check(int argc, char **argv)
+{
+	struct k3sup_certs_check_opts opts = {.struct_size = sizeof(opts)};
+	const struct form *form;
+	k3sup_node *node;
+	k3sup_op *op = NULL;
+	int r;
+
+	cli.usage = "check [OPTION]...";
+	cli.about = "Looks at every certificate and key that k3s keeps on this node, and says what is wrong. Changes nothing.\n"
+		    "Exits 9 when something needs action.";
+	cli.examples = "  k3sup-certs check\n"
+		       "  k3sup-certs check --output json | jq '.Certificates[] | select(.Status != \"OK\")'\n"
+		       "  k3sup-certs check --output metrics >/var/lib/node_exporter/k3s-certs.prom\n"
+		       "  k3sup-certs check --kubeconfig /home/ci/.kube/config --json\n";
+	cli.options = check_options;
+	cli.n_options = sizeof(check_options) / sizeof(check_options[0]);
+	r = cli_parse(&cli, argc, argv);
+	if (r != argc)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "unexpected argument '%s'; see --help", argv[r]);
+	form = find_form(output ? output : "table");
+	if (!form)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--output is table, text, json, yaml or metrics, not '%s'", output);
+	if (cli.json && output)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--json is an output of its own: leave --output away");
+	if (warn_days > 36500)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--warn-days: %lld days are too many", (long long)warn_days);
+	opts.services = services.count ? services.items : NULL;
+	opts.kubeconfigs = kubeconfigs.count ? kubeconfigs.items : NULL;
+	opts.k3s_version = k3s_version;
+	opts.warn_days = (uint32_t)warn_days;
+	node = cli_node(&cli);
+	r = k3sup_certs_check(node, &opts, &op);
+	if (r == -EINVAL)
+		r = cli_fail(&cli, CLI_USAGE, r, "a --service that k3s does not have, or a --kubeconfig that is no absolute path");
+	else
+		r = finish(r, op, "/needs_action", false, form->print);
+	k3sup_node_unref(node);
+	return r;
+}
+
+/* The server directory of the node, as the caller sees it: where the data-dir is, a check says. Ends the program if there is none. */
+static void find_server_dir(k3sup_node *node, char *path, size_t size)
+{
+	const char *const listener[] = {"k3s-server", NULL};
+	struct k3sup_certs_check_opts opts = {.struct_size = sizeof(opts), .services = listener};
+	k3sup_op *op = NULL;
+	int n, r = k3sup_certs_check(node, &opts, &op);
+
+	if (r == 0)
+		r = cli_wait(&cli, op, cli.timeout_ms);
+	if (r < 0)
+		exit(op ? cli_finish(&cli, cli_exit_of(r, k3sup_op_result(op)), op)
+			: cli_fail(&cli, cli_exit_of(r, NULL), r, "%s", k3sup_strerror(r)));
+	n = snprintf(path, size, "%s%s/server", cli.node.root ? cli.node.root : "", cli_text(k3sup_op_result(op), "/data_dir/path", ""));
+	k3sup_op_unref(op);
+	if (n < 0 || (size_t)n >= size)
+		exit(cli_fail(&cli, CLI_USAGE, -ENAMETOOLONG, "the data-dir's path is too long"));
+}
+
+static int ca_check(int argc, char **argv)
+{
+	struct k3sup_certs_ca_check_opts opts = {.struct_size = sizeof(opts)};
+	char live[4096];
+	k3sup_node *node;
+	k3sup_op *op = NULL;
+	int r;
+
+	cli.usage = "ca-check [OPTION]... DIR";
+	cli.about =
+		"Says whether a server would take the authorities in DIR/tls, which k3s certificate rotate-ca --path DIR would send it.\n"
+		"Compares them with those in use. Changes nothing. Exits 9 when it would not.";
+	cli.examples = "  k3sup-certs ca-check /opt/new-ca\n"
+		       "  k3sup-certs ca-check --data-dir /mnt/pool/k3s /opt/new-ca && k3s certificate rotate-ca --path /opt/new-ca\n";
+	r = cli_parse(&cli, argc, argv);
+	if (r != argc - 1)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "%s; see --help", r == argc ? "DIR is missing" : "one DIR, please");
+	opts.dir = argv[r];
+	opts.server_dir = live;
+	node = cli_node(&cli);
+	find_server_dir(node, live, sizeof(live));
+	r = k3sup_certs_ca_check(cli.ctx, &opts, &op);
+	r = finish(r, op, "/takes", true, print_ca_check);
+	k3sup_node_unref(node);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	int (*command)(int argc, char **argv) = NULL;
+	int r;
+
+	cli.usage = "check|ca-check [OPTION]...";
+	cli.about = "Commands:\n"
+		    "  check     every certificate and key on this node, and what is wrong with them\n"
+		    "  ca-check  would a server take a prepared authority?\n"
+		    "COMMAND --help tells more.";
+	cli.examples = "  k3sup-certs check\n"
+		       "  k3sup-certs ca-check /opt/new-ca\n";
+	if (argc > 1 && strcmp(argv[1], "check") == 0)
+		command = check;
+	else if (argc > 1 && strcmp(argv[1], "ca-check") == 0)
+		command = ca_check;
+	if (!command) {
+		r = cli_parse(&cli, argc, argv);
+		return cli_fail(&cli, CLI_USAGE, -EINVAL,
+			r < argc ? "'%s' is no command; see --help" : "a command is missing%s; see --help", r < argc ? argv[r] : "");
+	}
+	r = command(argc - 1, argv + 1);
+	k3sup_ctx_unref(cli.ctx);
+	return r;
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * k3sup_certs_check(): which node it is, which window counts, one look at everything.
+ */
+#include <fcntl.h>
+#include <time.h>
+
+#include <k3sup/certs.h>
+
+#include "base/strv.h"
+#include "base/utc.h"
+#include "certs/audit.h"
+#include "node/identify.h"
+#include "node/version.h"
+#include "node/warn.h"
+
+#define MOST_DAYS 36500
+
+struct check_state {
+	struct k3sup__node_state node;
+	bool at_given;
+	int64_t at;
+	uint32_t warn_days;
+	char *version;
+	struct k3sup__strv services, kubeconfigs; /* empty: all; none */
+};
+
+/* ---- which node ---- */
+
+struct place {
+	char *data_dir;
+	const char *source;
+	enum k3sup__role role; /* of the running k3s */
+};
+
+/* A check has to work where no k3s runs, too, and where the file is gone: what it cannot find out it does without. */
+static int find_data_dir(k3sup_op *op, k3sup_node *node, struct place *ret)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
+	struct k3sup__sighting sighting;
+	int r = k3sup__installed_find(op, node, NULL, &installed);
+
+	if (r < 0)
+		k3sup__op_forgive(op);
+	r = k3sup__identify_scan(op, node, &installed, &sighting);
+	if (r < 0)
+		return r;
+	r = k3sup__sighting_judge(op, &sighting);
+	if (r == K3SUP_E_NO_K3S || (r == K3SUP_E_AMBIGUOUS && node->data_dir != NULL)) {
+		k3sup__op_forgive(op);
+		r = k3sup__data_dir_find(op, node, NULL, &ret->data_dir, &ret->source);
+	} else if (r >= 0) {
+		ret->role = sighting.candidates[0].role;
+		for (size_t i = 1; i < sighting.count; i++) /* a server and an agent */
+			if (sighting.candidates[i].role == K3SUP__ROLE_SERVER)
+				ret->role = K3SUP__ROLE_SERVER;
+		r = k3sup__data_dir_find(op, node, &sighting.candidates[0], &ret->data_dir, &ret->source);
+	}
+	k3sup__sighting_clear(&sighting);
+	return r;
+}
+
+static int has_dir(k3sup_node *node, const char *data_dir, const char *name)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	_free_ char *path = k3sup__fmt("%s/%s", data_dir, name);
+	int r = path == NULL ? -ENOMEM : k3sup__root_find(NULL, &node->root, path, 0, &place);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	return r < 0 ? r : place.fd >= 0 && S_ISDIR(place.st.st_mode);
+}
+
+/* k3s itself takes a data-dir without server/ for an agent's, also where it is the wrong one: then it "rotates" nothing and says that it succeeded. */
+static int tell_role(k3sup_op *op, k3sup_node *node, const struct place *place, bool *ret_server)
+{
+	int server = has_dir(node, place->data_dir, "server"), agent = has_dir(node, place->data_dir, "agent");
+
+	if (server < 0 || agent < 0)
+		return k3sup__fail(op, server < 0 ? server : agent, "%s cannot be looked into: %s", place->data_dir,
+			k3sup_strerror(server < 0 ? server : agent));
+	if (server == 0 && agent == 0)
+		return k3sup__fail(op, K3SUP_E_DATA_DIR, "no k3s has started in %s (from: %s): neither server nor agent is in there",
+			place->data_dir, place->source);
+	if (server == 0 && place->role == K3SUP__ROLE_SERVER)
+		return k3sup__fail(op, K3SUP_E_DATA_DIR, "a server runs, but %s (from: %s) is not a server's: give its own data-dir",
+			place->data_dir, place->source);
+	*ret_server = server == 1;
+	return 0;
+}
+
+/* ---- which window ---- */
+
+/* k3s pkg/daemons/config: 90 days, and 120 since May 2025, in all minors of that month. */
+static bool renews_at_120(const char *text)
+{
+	static const uint32_t since[][2] = {{30, 13}, {31, 9}, {32, 5}, {33, 1}};
+	struct k3sup__version version;
+
+	if (k3sup__version_parse(text, strlen(text), &version) < 0)
+		return true; /* the earlier warning is the safer one */
+	for (size_t i = 0; version.major == 1 && i < ELEMENTSOF(since); i++)
+		if (version.minor == since[i][0])
+			return version.patch >= since[i][1];
+	return version.major > 1 || version.minor > since[ELEMENTSOF(since) - 1][0];
+}
+
+/* Reading the version takes a look at 70 MB, so it is done only where it matters: if a leaf ends between 90 and 120 days from now. */
+static int version_of_file(k3sup_op *op, k3sup_node *node, char **ret)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
+	struct k3sup__build build = {0};
+	_close_ int fd = -1;
+	int r = k3sup__installed_find(op, node, NULL, &installed);
+
+	if (r >= 0)
+		r = fd = k3sup__place_open(&installed, O_RDONLY);
+	if (r >= 0)
+		r = k3sup__build_read_fd(op, fd, installed.path, K3SUP__BUILD_LENIENT, &build);
+	if (r == -ENOMEM || (r < 0 && k3sup__op_checkpoint(op) < 0))
+		return r;
+	if (r < 0)
+		k3sup__op_forgive(op);
+	*ret = strdup(build.version);
+	return *ret == NULL ? -ENOMEM : 0;
+}
+
+static int look(struct k3sup__audit *audit, const char *const *kubeconfigs)
+{
+	int r = k3sup__audit_authorities(audit);
+
+	if (r >= 0)
+		r = k3sup__audit_pairs(audit);
+	if (r >= 0)
+		r = k3sup__audit_listener(audit);
+	if (r >= 0)
+		r = k3sup__audit_kubeconfigs(audit, kubeconfigs);
+	if (r >= 0)
+		r = k3sup__audit_unknown(audit);
+	return r;
+}
+
+static bool ends_in_between(const struct k3sup__audit *audit)
+{
+	for (size_t i = 0; i < k3sup__json_len(audit->certificates); i++) {
+		int64_t left = k3sup__json_number(k3sup__json_element(audit->certificates, i), "residual_seconds", 0);
+
+		if (left >= 90 * K3SUP__DAY && left < 120 * K3SUP__DAY)
+			return true;
+	}
+	return false;
+}
+
+static void report(k3sup_op *op, const struct k3sup__audit *audit, const struct place *place)
+{
+	static const char *const keys[] = {"ok", "warning", "expired", "not_yet_valid"};
+	k3sup__json *facts = k3sup__op_facts(op), *counts = k3sup__json_object(), *data_dir = k3sup__json_object();
+	char now[K3SUP__UTC_TEXT];
+
+	k3sup__utc_text(audit->now, now);
+	k3sup__json_set_str(facts, "role", audit->server ? "server" : "agent");
+	k3sup__json_set_str(data_dir, "path", place->data_dir);
+	k3sup__json_set_str(data_dir, "source", place->source);
+	k3sup__json_set(facts, "data_dir", data_dir);
+	k3sup__json_set_str(facts, "reference_time", now);
+	k3sup__json_set_int(facts, "warn_days", audit->window / K3SUP__DAY);
+	k3sup__json_set(facts, "certificates", k3sup__json_ref(audit->certificates));
+	k3sup__json_set(facts, "problems", k3sup__json_ref(audit->problems));
+	k3sup__json_set(facts, "unknown", k3sup__json_ref(audit->unknown));
+	for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+		k3sup__json_set_int(counts, keys[i], (int64_t)audit->counts[i]);
+	k3sup__json_set(facts, "counts", counts);
+	k3sup__json_set_bool(facts, "needs_action", audit->needs_action);
+}
+
+/* days: the window; *ret_between: a shorter one could have said something else. */
+static int look_once(k3sup_op *op, const struct place *place, bool server, uint32_t days, bool *ret_between)
+{
+	struct check_state *s = k3sup__op_state(op);
+	_cleanup_(k3sup__audit_close) struct k3sup__audit audit = {
+		.op = op,
+		.root = &s->node.node->root,
+		.data_dir = place->data_dir,
+		.server = server,
+		.services = (const char *const *)s->services.items,
+		.now = s->at_given ? s->at : (int64_t)time(NULL),
+		.window = days * (int64_t)K3SUP__DAY,
+	};
+	int r = k3sup__audit_open(&audit);
+
+	if (r >= 0)
+		r = look(&audit, (const char *const *)s->kubeconfigs.items);
+	if (r < 0)
+		return r;
+	*ret_between = ends_in_between(&audit);
+	report(op, &audit, place);
+	return 0;
+}
+
+static int work(k3sup_op *op)
+{
+	struct check_state *s = k3sup__op_state(op);
+	struct place place = {0};
+	uint32_t days = s->warn_days;
+	bool server = false, between = false;
+	int r = find_data_dir(op, s->node.node, &place);
+
+	if (r >= 0)
+		r = tell_role(op, s->node.node, &place, &server);
+	if (days == 0)
+		days = s->version == NULL || renews_at_120(s->version) ? 120 : 90;
+	if (r >= 0)
+		r = look_once(op, &place, server, days, &between);
+	if (r >= 0 && between && s->warn_days == 0 && s->version == NULL) {
+		r = version_of_file(op, s->node.node, &s->version);
+		if (r >= 0 && !renews_at_120(s->version))
+			r = look_once(op, &place, server, 90, &between);
+	}
+	free(place.data_dir);
+	return r;
+}
+
+static int step(k3sup_op *op)
+{
+	return k3sup__op_woke(op) == K3SUP__WOKE_WORK ? k3sup__op_work_result(op) : k3sup__op_work(op, work);
+}
+
+static void free_state(struct check_state *s)
+{
+	free(s->version);
+	k3sup__strv_clear(&s->services);
+	k3sup__strv_clear(&s->kubeconfigs);
+}
+
+static void clear(k3sup_op *op)
+{
+	free_state(k3sup__op_state(op));
+}
+
+static const struct k3sup__op_class class = {
+	.verb = "certs_check",
+	.state_size = sizeof(struct check_state),
+	.step = step,
+	.clear = clear,
+};
+
+static int take_list(const char *const *list, struct k3sup__strv *ret)
+{
+	int r = 0;
+
+	for (; r == 0 && list != NULL && *list != NULL; list++)
+		r = k3sup__strv_add_copy(ret, *list, strlen(*list));
+	return r;
+}
+
+static int take(const struct k3sup_certs_check_opts *o, struct check_state *s)
+{
+	int r;
+
+	for (const char *const *one = o->services; one != NULL && *one != NULL; one++)
+		if (!k3sup__cert_service_is_known(*one))
+			return -EINVAL;
+	for (const char *const *one = o->kubeconfigs; one != NULL && *one != NULL; one++)
+		if ((*one)[0] != '/')
+			return -EINVAL;
+	if (o->reserved != NULL || o->reserved2 != 0 || o->warn_days > MOST_DAYS)
+		return -EINVAL;
+	s->at_given = (o->flags & K3SUP_CERTS_CHECK_AT) != 0;
+	s->at = o->at;
+	s->warn_days = o->warn_days;
+	if (o->k3s_version != NULL && (s->version = strdup(o->k3s_version)) == NULL)
+		return -ENOMEM;
+	r = take_list(o->services, &s->services);
+	return r < 0 ? r : take_list(o->kubeconfigs, &s->kubeconfigs);
+}
+
+int k3sup_certs_check(k3sup_node *node, const struct k3sup_certs_check_opts *opts, k3sup_op **ret_op)
+{
+	struct k3sup_certs_check_opts o;
+	struct check_state state = {0};
+	k3sup_op *op;
+	int r = node != NULL && ret_op != NULL ? k3sup__opts(opts, &o, sizeof(o), K3SUP_CERTS_CHECK_AT) : -EINVAL;
+
+	if (r >= 0)
+		r = take(&o, &state);
+	if (r >= 0)
+		r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
+	if (r < 0) {
+		free_state(&state);
+		return r;
+	}
+	state.node = *(struct k3sup__node_state *)k3sup__op_state(op);
+	*(struct check_state *)k3sup__op_state(op) = state;
+	*ret_op = op;
+	return 0;
+}

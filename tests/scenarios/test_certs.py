@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""k3sup-certs on the certificates that a stand-in k3s made: each era, what can go wrong with them, and what openssl(1) says of the same files."""
+import json
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from node import Answer
+from sandbox import until
+
+DATA = "/var/lib/rancher/k3s"
+ERAS = [("2020", "v1.19.16+k3s1", 90), ("2021", "v1.21.3+k3s1", 90), ("2023", "v1.26.3+k3s1", 90), ("2024", "v1.30.4+k3s1", 90), ("2025", "v1.34.1+k3s1", 120)]
+
+
+def check(node, *args):
+    return node.finish(node.begin("k3sup-certs", "check", "--json", *args))
+
+
+def printed(node, *args):
+    return node.sb.wait(node.begin("k3sup-certs", *args))
+
+
+def problems(answer):
+    return sorted("%(path)s %(problem)s %(remedy)s" % p for p in answer["problems"] if p["remedy"] != "note")
+
+
+def files(node, *dirs):
+    """Every certificate file below the data-dir, as openssl sees it: {path: [notAfter of each certificate]}."""
+    found = {}
+    for directory in dirs:
+        for name in node.sb.listdir(node.at(DATA + "/" + directory)):
+            if not name.endswith(".crt") or "nochain" in name:
+                continue
+            path = directory + "/" + name
+            pems = re.findall("-----BEGIN CERT.*?-----END CERTIFICATE-----\n", node.sb.read(node.at(DATA + "/" + path)).decode(), flags=re.S)
+            found[path] = [end_of(pem) for pem in pems]
+    return found
+
+
+def end_of(pem):
+    text = subprocess.run(["openssl", "x509", "-noout", "-enddate"], input=pem, stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.strptime(text.strip(), "notAfter=%b %d %H:%M:%S %Y GMT"))
+
+
+def started(make, standin, era, version, *args):
+    """A node whose k3s has made its certificates, and runs."""
+    node = make()
+    node.install(standin(version, era))
+    node.start(*(args or ("server",)))
+    last = DATA + ("/agent/k3scontroller.kubeconfig" if "--disable-agent" not in args else "/server/cred/admin.kubeconfig")
+    until(lambda: node.sb.exists(node.at(last)), why="its certificates")
+    if not args or args[0] == "server":
+        until(lambda: node.sb.exists(node.at(DATA + "/server/tls/dynamic-cert.json")), why="its listener's certificate")
+    return node
+
+
+@pytest.mark.parametrize("era,version,window", ERAS, ids=[e[0] for e in ERAS])
+def test_a_fresh_server_of_each_era(make, standin, era, version, window):
+    """k3sup-certs check: 0, nothing to do, nothing unknown; the same certificates and dates as openssl reads in the same files."""
+    node = started(make, standin, era, version)
+    answer = check(node)
+    assert answer.exit == 0 and answer["needs_action"] is False and problems(answer) == [], answer
+    assert answer["role"] == "server" and answer["unknown"] == [] and answer["data_dir"] == dict(answer["data_dir"], path=DATA, source="process")
+    seen = {}
+    for row in answer["certificates"]:
+        if row["kind"] in ("leaf", "ca"):
+            seen.setdefault(row["path"], []).append(row["not_after"])
+        assert row["status"] == "OK" and row["residual_seconds"] > 0
+    dirs = ["server/tls", "server/tls/etcd", "agent"] + (["server/tls/kube-scheduler", "server/tls/kube-controller-manager"] if era == "2025" else [])
+    assert seen == files(node, *dirs)
+    assert [r["cn"] for r in answer["certificates"] if r["kind"] == "listener"][:1] == ["k3s"]
+    # The window is told by the version of the file once a leaf ends in between.
+    near = check(node, "--warn-days", "366")
+    leafs = {r["path"] for r in near["certificates"] if r["kind"] in ("leaf", "listener") and r["position"] == 0}
+    assert near.exit == 9 and {p.split()[0] for p in problems(near)} >= leafs and all(p.endswith(" expiring start") for p in problems(near)), near
+    assert window in (90, 120)
+
+
+@pytest.mark.parametrize("era,version", [(e[0], e[1]) for e in ERAS[1:]], ids=[e[0] for e in ERAS[1:]])
+def test_an_agent_alone(make, standin, era, version):
+    """E04: a worker has eight files and copies of two authorities. check: 0, role agent."""
+    node = started(make, standin, era, version, "agent", "--token", "x", "--server", "https://127.0.0.1:1")
+    answer = check(node)
+    assert answer.exit == 0 and answer["role"] == "agent" and problems(answer) == [], answer
+    assert {r["path"] for r in answer["certificates"]} == set(files(node, "agent"))
+
+
+def test_E02_a_wrong_data_dir(make, standin):
+    """k3s lives in a directory of its own; somebody names the default one, or one in which only an agent has been.
+
+    check --data-dir WRONG: 3, K3SUP_E_DATA_DIR with both; without --data-dir: 0, observed.
+    """
+    node = make()
+    node.install(standin("v1.30.4+k3s1", "2024"))
+    node.start("server", "--data-dir", "/mnt/pool")
+    until(lambda: node.sb.exists("/mnt/pool/agent/k3scontroller.kubeconfig"), why="its certificates")
+    until(lambda: node.sb.exists("/mnt/pool/server/tls/dynamic-cert.json"), why="its listener's certificate")
+    answer = check(node)
+    assert answer.exit == 0 and answer["data_dir"]["path"] == "/mnt/pool", answer
+    wrong = check(node, "--data-dir", DATA)
+    assert (wrong.exit, wrong.error) == (3, "K3SUP_E_DATA_DIR") and DATA in wrong.message, wrong
+    node.sb.makedirs(DATA + "/agent")
+    wrong = check(node, "--data-dir", DATA)
+    assert (wrong.exit, wrong.error) == (3, "K3SUP_E_DATA_DIR") and "server" in wrong.message, wrong
+
+
+DAMAGE = [
+    ("an empty certificate", "server/tls/client-scheduler.crt", lambda text: b"", ["server/tls/client-scheduler.crt empty act"]),
+    ("a torn certificate", "server/tls/client-admin.crt", lambda text: text[:300], ["server/tls/client-admin.crt damaged act"]),
+    ("an empty key", "server/tls/client-controller.key", lambda text: b"", ["server/tls/client-controller.key empty act"]),
+    ("no certificate", "server/tls/etcd/client.crt", None, ["server/tls/etcd/client.crt missing start"]),
+    ("no key", "agent/client-kubelet.key", None, ["agent/client-kubelet.key missing start"]),
+    ("no authority's key", "server/tls/server-ca.key", None, ["server/tls/server-ca.key missing act"]),
+    ("a torn listener", "server/tls/dynamic-cert.json", lambda text: text[:400], ["server/tls/dynamic-cert.json damaged act"]),
+    ("no kubeconfig", "server/cred/admin.kubeconfig", None, ["server/cred/admin.kubeconfig missing act"]),
+]
+
+
+def test_damage_and_what_mends_it(make, standin):
+    """Each kind of damage is named, with who can mend it. Put back, all is well. What the node's k3s does at a start is in the same words: a half pair is mended by it."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    for what, path, change, wanted in DAMAGE:
+        at = node.at(DATA + "/" + path)
+        text, stat = node.sb.read(at), os.stat(node.sb.path(at))
+        os.unlink(node.sb.path(at))
+        if change:
+            node.sb.write(at, change(text))
+            os.chmod(node.sb.path(at), stat.st_mode & 0o777)
+        answer = check(node)
+        named = [p for p in problems(answer) if not p.endswith(" reference start")]
+        assert answer.exit == 9 and named == wanted, "%s: %r" % (what, answer)
+        node.sb.write(at, text)
+        os.chmod(node.sb.path(at), stat.st_mode & 0o777)
+    assert check(node).exit == 0
+    for name in ("client-admin.key", "client-admin.crt"):
+        os.unlink(node.sb.path(node.at(DATA + "/server/tls/" + name)))
+    node.sb.kill(node.main_process()["pid"])
+    until(lambda: len(node.unit()["starts"]) == 2 and node.sb.exists(node.at(DATA + "/server/tls/client-admin.crt")), why="a new certificate")
+    until(lambda: check(node).exit == 0, why="all to be well again")
+
+
+def test_E06_copies_of_before_a_rotation(make, standin):
+    """~/.kube/config holds the administrator's certificate of before. check: still 0, a note that names the copy; k3s's own file was written anew."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    until(lambda: node.sb.exists("/var/log/k3s.yaml"), why="its kubeconfig")
+    node.sb.makedirs("/mnt/ci")
+    node.sb.copy(node.sb.path("/var/log/k3s.yaml"), "/mnt/ci/config", 0o600)
+    for name in ("client-admin.key", "client-admin.crt"):
+        os.unlink(node.sb.path(node.at(DATA + "/server/tls/" + name)))
+    os.unlink(node.sb.path("/var/log/k3s.yaml"))
+    node.sb.kill(node.main_process()["pid"])
+    until(lambda: len(node.unit()["starts"]) == 2 and node.sb.exists("/var/log/k3s.yaml"), why="the start after the rotation")
+    answer = check(node, "--kubeconfig", "/mnt/ci/config", "--kubeconfig", "/var/log/k3s.yaml")
+    assert answer.exit == 0, answer
+    assert [(p["path"], p["problem"], p["remedy"]) for p in answer["problems"]] == [("/mnt/ci/config", "stale-copy", "note")], answer
+    gone = check(node, "--kubeconfig", "/mnt/ci/none")
+    assert gone.exit == 9 and problems(gone) == ["/mnt/ci/none missing act"], gone
+
+
+def test_E10_modes_wider_than_k3s_writes(make, standin):
+    """A tool has restored keys as 0644. check: 9, each is named; the loopback key, 0644 by design, is not."""
+    node = started(make, standin, "2021", "v1.21.3+k3s1")
+    key = node.sb.path(node.at(DATA + "/server/tls/client-admin.key"))
+    loopback = node.sb.path(node.at(DATA + "/server/tls/temporary-certs/apiserver-loopback-client__.key"))
+    assert os.stat(loopback).st_mode & 0o777 == 0o644
+    os.chmod(key, 0o644)
+    answer = check(node)
+    assert answer.exit == 9 and problems(answer) == ["server/tls/client-admin.key mode act"], answer
+
+
+def test_forms_of_output(make, standin):
+    """table, text, json and yaml as k3s certificate check prints them, metrics for Prometheus; --json is one line and excludes the others."""
+    node = started(make, standin, "2025", "v1.34.1+k3s1")
+    rows = [r for r in check(node)["certificates"] if r["kind"] in ("leaf", "listener")]
+    done = printed(node, "check", "--output", "json")
+    assert done.status == 0 and done.out.count("\n") == 1
+    listed = json.loads(done.out)
+    assert list(listed) == ["Certificates"] and len(listed["Certificates"]) == len(rows)
+    for form, row in zip(listed["Certificates"], rows):
+        assert list(form) == ["Filename", "Subject", "Issuer", "Usages", "ExpiryTime", "ResidualTime", "Status"]
+        assert form["Filename"] == os.path.basename(row["path"]) and form["Subject"] == row["cn"] and form["Issuer"] == row["issuer_cn"]
+        assert form["Usages"] == row["usages"] and form["ExpiryTime"] == row["not_after"] and form["Status"] == row["status"]
+        assert abs(form["ResidualTime"] - row["residual_seconds"] * 10 ** 9) <= 60 * 10 ** 9
+    table = printed(node, "check").out.split("\n")
+    assert table[0] == "" and re.split(" {2,}", table[1]) == ["FILENAME", "SUBJECT", "USAGES", "EXPIRES", "RESIDUAL TIME", "STATUS"]
+    assert set(table[2]) == {"-", " "} and len(table) == 3 + len(rows) + 1
+    assert re.match(r"client-admin\.crt +system:admin +ClientAuth +[A-Z][a-z]{2} \d\d, \d{4} \d\d:\d\d UTC +\d+ \w+ +OK$", table[3]), table[3]
+    text = printed(node, "check", "--output", "text").out.splitlines()
+    assert re.match(r"client-admin\.crt: certificate system:admin \(ClientAuth\) is ok, expires at \S+Z$", text[0]) and len(text) == len(rows)
+    yaml = printed(node, "check", "--output", "yaml").out
+    assert yaml.startswith('certificates:\n- filename: "client-admin.crt"\n  subject: "system:admin"\n') and yaml.count("\n- filename:") == len(rows)
+    assert re.search(r"^  residualtime: \d+h\d+m\d+s$", yaml, flags=re.M)
+    metrics = printed(node, "check", "--output", "metrics").out
+    assert re.search(r'^k3s_certificate_expiration_seconds\{subject="CN=system:admin,O=system:masters",usages="ClientAuth",'
+                     r'file="server/tls/client-admin.crt",position="0",status="OK"\} \d+$', metrics, flags=re.M)
+    assert 'k3sup_certificate_problems{remedy="act"} 0\n' in metrics
+    for args in (["check", "--json", "--output", "json"], ["check", "--output", "xml"], ["check", "--service", "nonsense"], ["rotate"], [], ["check", "more"],
+                 ["check", "--kubeconfig", "relative"]):
+        assert printed(node, *args).status == 2, args
+
+
+def test_ca_check(make, standin):
+    """E11: authorities are prepared. One signed by the present one is taken, a stranger's is not, the live directory is refused. Nothing is changed."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    tls, work = node.at(DATA + "/server/tls/"), node.sb.path("/mnt/new/tls")
+    os.makedirs(work)
+    script = r"""set -e
+ca() { # NAME SUBJECT [SIGNER]
+	openssl ecparam -name prime256v1 -genkey -noout -out $1.key
+	openssl req -new -key $1.key -subj "$2" -out $1.csr
+	printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n' >ext
+	if [ "${3-}" ]; then set -- "$1" "$2" -CA "$3.crt" -CAkey "$3.key" -set_serial 7; else set -- "$1" "$2" -signkey "$1.key"; fi
+	n=$1; shift 2
+	openssl x509 -req -in "$n.csr" -days 3000 -extfile ext "$@" -out "$n.crt"
+}
+cp "$1/client-ca.crt" old.crt; cp "$1/client-ca.key" old.key
+ca cross /CN=cross old
+ca new /CN=new cross
+cat new.crt cross.crt >client-ca.crt; cp new.key client-ca.key
+"""
+    subprocess.run(["sh", "-c", script, "sh", node.sb.path(tls)], cwd=work, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    before = node.sb.snapshot([DATA + "/server/tls"])
+    taken = node.finish(node.begin("k3sup-certs", "ca-check", "--json", "/mnt/new"))
+    assert taken.exit == 0 and taken["takes"] is True and taken["problems"] == [], taken
+    subprocess.run(["sh", "-c", "openssl req -new -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout client-ca.key -subj /CN=k3s -days 3000 "
+                    "-out client-ca.crt && cat client-ca.crt >>client-ca.crt.2 && cat client-ca.crt.2 >>client-ca.crt"], cwd=work, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    refused = node.finish(node.begin("k3sup-certs", "ca-check", "--json", "/mnt/new"))
+    assert refused.exit == 9 and refused["takes"] is False and problems(refused) == ["tls/client-ca.crt chain act"], refused
+    live = node.finish(node.begin("k3sup-certs", "ca-check", "--json", DATA + "/server"))
+    assert (live.exit, live.error) == (3, "K3SUP_E_DATA_DIR") and "live" in live.message, live
+    assert node.sb.snapshot([DATA + "/server/tls"]) == before
