@@ -142,19 +142,34 @@ func (x *Context) Dispatch() (bool, error) {
 	return r > 0, nil
 }
 
+// BuildReadOptions say which file is read, and how well.
+type BuildReadOptions struct {
+	Path    string
+	File    *os.File // instead of Path; may be closed as soon as BuildReadWith has returned
+	Archive bool     // the archive inside must have the SHA-256 that it is named by
+}
+
 // BuildRead tells what k3s binary the file at path is, without executing it.
-func (x *Context) BuildRead(path string) (*Op, error) { return x.buildRead(path, nil) }
+func (x *Context) BuildRead(path string) (*Op, error) {
+	return x.BuildReadWith(BuildReadOptions{Path: path})
+}
 
 // BuildReadFile does so with an open file, which may be closed as soon as this has returned.
-func (x *Context) BuildReadFile(file *os.File) (*Op, error) { return x.buildRead("", file) }
+func (x *Context) BuildReadFile(file *os.File) (*Op, error) {
+	return x.BuildReadWith(BuildReadOptions{File: file})
+}
 
-func (x *Context) buildRead(path string, file *os.File) (*Op, error) {
+// BuildReadWith does so with options.
+func (x *Context) BuildReadWith(o BuildReadOptions) (*Op, error) {
 	var text texts
 	defer text.free()
-	defer runtime.KeepAlive(file)
-	opts := C.struct_k3sup_build_read_opts{struct_size: C.sizeof_struct_k3sup_build_read_opts, path: text.add(path)}
-	if file != nil {
-		opts.flags, opts.fd = C.K3SUP_BUILD_READ_FD, C.int32_t(file.Fd())
+	defer runtime.KeepAlive(o.File)
+	opts := C.struct_k3sup_build_read_opts{struct_size: C.sizeof_struct_k3sup_build_read_opts, path: text.add(o.Path)}
+	if o.File != nil {
+		opts.flags, opts.fd = C.K3SUP_BUILD_READ_FD, C.int32_t(o.File.Fd())
+	}
+	if o.Archive {
+		opts.flags |= C.K3SUP_BUILD_READ_ARCHIVE
 	}
 	if text.err != nil {
 		return nil, text.err

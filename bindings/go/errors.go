@@ -43,6 +43,7 @@ const (
 	ErrKey                Code = C.K3SUP_E_KEY
 	ErrVersionMismatch    Code = C.K3SUP_E_VERSION_MISMATCH
 	ErrGzip               Code = C.K3SUP_E_GZIP
+	ErrPayloadCorrupt     Code = C.K3SUP_E_PAYLOAD_CORRUPT
 	ErrTargetMissing      Code = C.K3SUP_E_TARGET_MISSING
 	ErrTargetDangling     Code = C.K3SUP_E_TARGET_DANGLING
 	ErrTargetLoop         Code = C.K3SUP_E_TARGET_LOOP

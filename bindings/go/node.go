@@ -178,6 +178,8 @@ type SwapOptions struct {
 	Signature     string // of the list, or without one of the payload, or ""
 	Key           string // the public key for it (PEM), or ""
 	ExpectVersion string // or ""
+
+	CheckArchive bool // without them, the archive inside must at least have the SHA-256 that it is named by
 }
 
 // Swap makes the installed k3s file be the payload. Nothing is restarted.
@@ -199,6 +201,9 @@ func (n *Node) Swap(o SwapOptions) (*Op, error) {
 	}
 	if o.AllowPackageOwned {
 		opts.flags |= C.K3SUP_SWAP_ALLOW_PACKAGE_OWNED
+	}
+	if o.CheckArchive {
+		opts.flags |= C.K3SUP_SWAP_CHECK_ARCHIVE
 	}
 	return n.start("swap", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_swap(n.c, &opts, ret) })
 }

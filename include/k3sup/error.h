@@ -41,6 +41,7 @@
 #define K3SUP_E_KEY (-10050)               /* no public key, or none that is strong enough */
 #define K3SUP_E_VERSION_MISMATCH (-10051)  /* it is another version than the expected one */
 #define K3SUP_E_GZIP (-10052)              /* a damaged gzip file, one with something behind its end, or one that unpacks to far too much */
+#define K3SUP_E_PAYLOAD_CORRUPT (-10053)   /* the archive inside is damaged: k3s would fail to unpack it */
 
 /* about the target, the installed k3s file */
 #define K3SUP_E_TARGET_MISSING (-10060)       /* there is no such file (and none of the usual places has one) */

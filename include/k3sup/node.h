@@ -32,7 +32,8 @@ struct k3sup_build_read_opts {
 	uint32_t reserved2;   /* 0 */
 };
 
-#define K3SUP_BUILD_READ_FD 1u /* fd counts, path is ignored */
+#define K3SUP_BUILD_READ_FD 1u      /* fd counts, path is ignored */
+#define K3SUP_BUILD_READ_ARCHIVE 2u /* the archive inside must have the SHA-256 that it is named by: one more hash */
 
 /* k3sup_policy_opts.flags */
 #define K3SUP_POLICY_ALLOW_DOWNGRADE 1u  /* older builds, pre-releases and packagings, also below the floor */
@@ -94,10 +95,14 @@ K3SUP_API int k3sup_node_unlock(k3sup_node *node);
 
 /**
  * k3sup_build_read() - what k3s binary is this file? Read without executing it.
- * @ret_op: its result holds path, size, sha256, arch, kind ("wrapper" or "inner"), version, commit, go, asset_hash ("H").
+ * @ret_op: its result holds path, size, sha256, arch, kind ("wrapper" or "inner"), version, commit, go, asset_hash ("H"), asset_check.
  *
  * Facts come from ELF headers, Go build info and the name of the embedded archive (source: k3s scripts/package-cli, pkg/data); what cannot
- * be established is absent, never guessed. H names the archive; it says which build a running process was unpacked from, not that the file is whole.
+ * be established is absent, never guessed. H names the archive; it says which build a running process was unpacked from.
+ *
+ * A name is a text that any file may hold. asset_check says why H is believed: "digest": an archive in the file has that SHA-256; "frame": it is the only name, and there is
+ * one archive that is whole by its own structure (changed bytes in it would not be seen); "name": it is the only name, and of a gzip archive (releases before 2021),
+ * which cannot be checked. With K3SUP_BUILD_READ_ARCHIVE it is "digest" or, for gzip, "name"; without it "digest" where several names or archives make it necessary.
  * Status is 0 on success: nothing changes. No point of no return.
  * Errors: K3SUP_E_PAYLOAD_*. Since: 0.1
  */

@@ -12,6 +12,7 @@
 #define K3SUP_SWAP_ALLOW_DOWNGRADE 2u     /* older builds, pre-releases and packagings; the floor goes down with them */
 #define K3SUP_SWAP_ALLOW_SKIP_MINOR 4u    /* skipped minor versions */
 #define K3SUP_SWAP_ALLOW_PACKAGE_OWNED 8u /* a file that belongs to a package of the node's package manager */
+#define K3SUP_SWAP_CHECK_ARCHIVE 16u /* the archive inside must have the SHA-256 that it is named by: one more hash over what is written */
 
 struct k3sup_swap_opts {
 	uint32_t struct_size;
@@ -63,6 +64,9 @@ K3SUP_BEGIN_DECLS
  * Before the first byte is written all policies (see k3sup_policy_check(); the floor is the highest version that was installed here by this library, kept in the state
  * directory) and a preflight decide: stores of the operating system, read-only and noexec mounts, immutable files and directories, a target that is a mount of its own, has
  * other hard links or belongs to a package, room for the file and for what the new k3s will unpack into its data-dir. Result: checks.
+ *
+ * Without digest, list or signature nothing says that the payload is not damaged, and a damaged archive shows only when the new k3s starts. K3SUP_SWAP_CHECK_ARCHIVE finds
+ * it before anything is published (K3SUP_E_PAYLOAD_CORRUPT); where there is a digest it costs nothing and adds nothing.
  *
  * Everything that can be refused is refused before that. Point of no return: the rename.
  * Result: wanted, installed, backup, authenticated, authentication, changed (also where the rename happened and syncing the directory failed).

@@ -72,7 +72,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * and no privileges are needed for what anybody may read (what only root may read is a decision "warn"). The result has checks, each with name, decision and text; status: 0 if
  * the upgrade would be admitted, else the error of the first refusal.
  *
- * The payload is authenticated as in k3sup_swap(), also where it is installed already.
+ * The payload is authenticated as in k3sup_swap(), also where it is installed already. One that is not authenticated must at least not be damaged where that can be told:
+ * its archive must have the SHA-256 that it is named by (as with K3SUP_SWAP_CHECK_ARCHIVE).
  * Points of no return: the rename (see k3sup_swap()), and the signal; after the signal the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor starts it, and it is told once.
  * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated. Status: 1 changed, 0 already so.

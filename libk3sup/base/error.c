@@ -42,6 +42,7 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_KEY, "the key cannot be used"),
 	CODE(K3SUP_E_VERSION_MISMATCH, "the payload is another version than the expected one"),
 	CODE(K3SUP_E_GZIP, "the gzip file is damaged or unpacks to too much"),
+	CODE(K3SUP_E_PAYLOAD_CORRUPT, "the archive inside the payload is damaged"),
 	CODE(K3SUP_E_TARGET_MISSING, "there is no installed k3s file"),
 	CODE(K3SUP_E_TARGET_DANGLING, "the installed k3s file is a link to nothing"),
 	CODE(K3SUP_E_TARGET_LOOP, "the installed k3s file is a link in a circle"),

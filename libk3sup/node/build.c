@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "base/root.h"
+#include "node/archive.h"
 #include "node/gobuild.h"
-#include "node/scan.h"
 #include "node/version.h"
 #include "node/warn.h"
 
@@ -115,15 +115,14 @@ static void set_facts(k3sup_op *op, const char *shown, const struct reading *rea
 
 	memcpy(build->arch, reading->elf.arch, sizeof(build->arch));
 	memcpy(build->go, go->go, sizeof(build->go));
-	if (reading->elf.program && scan->asset_hash[0] != '\0') {
-		build->wrapper = !scan->many_hashes;
+	if (reading->elf.program && scan->name_count > 0) {
+		build->names_archive = true;
+		k3sup__archive_believe(scan, build);
 	} else if (reading->elf.program && go->found && !go->wrapper_path) {
 		bool by_bytes = go->has_kine && scan->version_count == 1 && !scan->many_versions;
 
 		build->inner = go->inner_path || go->sets_k3s || by_bytes;
 	}
-	if (build->wrapper)
-		memcpy(build->asset_hash, scan->asset_hash, sizeof(build->asset_hash));
 	if (build->wrapper || build->inner)
 		set_version(op, shown, reading, build);
 }
@@ -137,8 +136,8 @@ static int verdict(k3sup_op *op, const char *shown, unsigned flags, const struct
 	if (reading->elf.truncated)
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_TRUNCATED, "%s is cut off: its headers promise more than its %" PRIu64 " bytes",
 			shown, build->size);
-	if (reading->scan.many_hashes)
-		return k3sup__fail(op, K3SUP_E_PAYLOAD_NOT_K3S, "%s names more than one embedded archive, which no k3s does", shown);
+	if (build->names_archive && !build->wrapper)
+		return k3sup__archive_judge(op, shown, &reading->scan);
 	if (!build->wrapper && !build->inner)
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_NOT_K3S, "%s is a program, but nothing in it says that it is k3s", shown);
 	if ((flags & K3SUP__BUILD_HOST_ARCH) && !k3sup__build_runs_here(build->arch))
@@ -147,9 +146,10 @@ static int verdict(k3sup_op *op, const char *shown, unsigned flags, const struct
 	return 0;
 }
 
-static int read_all(k3sup_op *op, int fd, const char *shown, unsigned flags, struct reading *reading, struct k3sup__build *build)
+static int read_all(k3sup_op *op, int fd, const char *shown, unsigned flags, const struct k3sup__tap *tap, struct reading *reading,
+	struct k3sup__build *build)
 {
-	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
+	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL, *archive = NULL;
 	_free_ unsigned char *buffer = malloc(K3SUP__SCAN_BUFFER);
 	int r;
 
@@ -162,12 +162,15 @@ static int read_all(k3sup_op *op, int fd, const char *shown, unsigned flags, str
 		return r;
 	if ((flags & K3SUP__BUILD_LENIENT) == 0 && (!reading->elf.program || reading->elf.truncated))
 		return 0; /* the verdict is known */
-	if (flags & K3SUP__BUILD_SHA256) {
+	if (flags & K3SUP__BUILD_SHA256)
 		r = k3sup__digest_new(&digest);
-		if (r < 0)
-			return r;
-	}
+	if (r == 0 && (flags & K3SUP__BUILD_ARCHIVE))
+		r = k3sup__digest_new(&archive);
+	if (r < 0)
+		return r;
 	reading->scan.digest = digest;
+	reading->scan.archive = archive;
+	reading->scan.tap = tap;
 	reading->scan.skip_start = reading->go.start;
 	reading->scan.skip_end = reading->go.end;
 	r = k3sup__scan(op, fd, build->size, buffer, &reading->scan);
@@ -175,11 +178,19 @@ static int read_all(k3sup_op *op, int fd, const char *shown, unsigned flags, str
 		return r;
 	if (reading->scan.size != build->size)
 		return K3SUP_E_PAYLOAD_CHANGED;
+	r = k3sup__archive_resolve(op, fd, buffer, &reading->scan);
+	if (r < 0)
+		return r;
 	set_facts(op, shown, reading, build);
 	return digest != NULL ? k3sup__digest_finish(digest, build->sha256) : 0;
 }
 
 int k3sup__build_read_fd(k3sup_op *op, int fd, const char *shown, unsigned flags, struct k3sup__build *ret)
+{
+	return k3sup__build_read_tapped(op, fd, shown, flags, NULL, ret);
+}
+
+int k3sup__build_read_tapped(k3sup_op *op, int fd, const char *shown, unsigned flags, const struct k3sup__tap *tap, struct k3sup__build *ret)
 {
 	struct reading reading = {0};
 	struct stat before, after;
@@ -193,7 +204,7 @@ int k3sup__build_read_fd(k3sup_op *op, int fd, const char *shown, unsigned flags
 	ret->size = (uint64_t)before.st_size;
 	if (ret->size == 0 && (flags & K3SUP__BUILD_LENIENT) == 0)
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_EMPTY, "%s is empty", shown);
-	r = read_all(op, fd, shown, flags, &reading, ret);
+	r = read_all(op, fd, shown, flags, tap, &reading, ret);
 	if (r == K3SUP_E_CANCELLED || r == K3SUP_E_CALLBACK || r == K3SUP_E_TIMEOUT)
 		return r;
 	if (r < 0 && r != K3SUP_E_PAYLOAD_CHANGED)
@@ -284,6 +295,7 @@ k3sup__json *k3sup__build_json(const struct k3sup__build *build)
 		{"commit", build->commit},
 		{"go", build->go},
 		{"asset_hash", build->asset_hash},
+		{"asset_check", build->asset_check ? build->asset_check : ""},
 	};
 
 	k3sup__json_set_int(json, "size", (int64_t)build->size);

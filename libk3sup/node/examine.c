@@ -151,8 +151,9 @@ static int read_installed(struct k3sup__look *look, const struct k3sup__program 
 	r = k3sup__build_read_fd(NULL, fd, program->path, K3SUP__BUILD_LENIENT, &build);
 	if (r < 0 && r != K3SUP_E_PAYLOAD_CHANGED)
 		return r;
-	look->found.unpacking = build.wrapper;
-	look->found.image = !build.wrapper;
+	/* A wrapper that is damaged is no image: it tries to unpack. */
+	look->found.unpacking = build.names_archive;
+	look->found.image = !build.names_archive;
 	return 0;
 }
 

@@ -38,15 +38,29 @@ static bool has_at(const struct window *w, size_t at, const char *word)
 	return w->len - at >= len && memcmp(w->at + at, word, len) == 0;
 }
 
+static void add_name(struct k3sup__scan *scan, const char *hash, bool zstd)
+{
+	for (size_t i = 0; i < scan->name_count; i++)
+		if (memcmp(scan->names[i].hash, hash, K3SUP__H_LEN) == 0)
+			return;
+	if (scan->name_count == K3SUP__SCAN_NAMES) {
+		scan->many_names = true;
+		return;
+	}
+	scan->names[scan->name_count].zstd = zstd;
+	memcpy(scan->names[scan->name_count++].hash, hash, K3SUP__H_LEN);
+}
+
 /*
  * Neighbours in the read-only data touch each other without a NUL between them, so both ends are checked. Names: k3s scripts/package-cli; "build/data/" from
  * go-bindata until mid-2025, "embed/" since; .tgz and .tar.gz before zstd.
  */
 static void look_for_asset(struct k3sup__scan *scan, const struct window *w, size_t dot)
 {
+	bool zstd = has_at(w, dot, ".tar.zst");
 	const char *hash;
 
-	if (!has_at(w, dot, ".tar.zst") && !has_at(w, dot, ".tar.gz") && !has_at(w, dot, ".tgz"))
+	if (!zstd && !has_at(w, dot, ".tar.gz") && !has_at(w, dot, ".tgz"))
 		return;
 	if (dot < K3SUP__H_LEN)
 		return;
@@ -55,10 +69,7 @@ static void look_for_asset(struct k3sup__scan *scan, const struct window *w, siz
 		return;
 	if (!has_before(w, dot - K3SUP__H_LEN, "embed/") && !has_before(w, dot - K3SUP__H_LEN, "build/data/"))
 		return;
-	if (scan->asset_hash[0] == '\0')
-		memcpy(scan->asset_hash, hash, K3SUP__H_LEN);
-	else if (memcmp(scan->asset_hash, hash, K3SUP__H_LEN) != 0)
-		scan->many_hashes = true;
+	add_name(scan, hash, zstd);
 }
 
 static void add_version(struct k3sup__scan *scan, const char *text, size_t len)
@@ -132,12 +143,48 @@ static void dot(struct k3sup__scan *scan, struct window *w, size_t at)
 		look_for_asset(scan, w, at);
 }
 
+/* What is to be done with each piece as it comes. */
+static int take(struct k3sup__scan *scan, const struct window *w, size_t fresh)
+{
+	const unsigned char *bytes = w->at + w->len - fresh;
+	uint64_t offset = w->offset + w->len - fresh;
+	int r = scan->digest != NULL ? k3sup__digest_update(scan->digest, bytes, fresh) : 0;
+
+	if (r == 0 && scan->tap != NULL)
+		r = scan->tap->take(scan->tap->arg, offset, bytes, fresh);
+	return r == 0 ? k3sup__frames_see(&scan->frames, w->at, w->len, w->offset, offset) : r;
+}
+
+static void search(struct k3sup__scan *scan, struct window *w, size_t from, size_t to)
+{
+	look_for(scan, w, from, to, '.', dot);
+	look_for(scan, w, from, to, '+', look_for_version);
+}
+
+/* An offset in the file as one in the window, between the two. */
+static size_t within(const struct window *w, uint64_t offset, size_t from, size_t to)
+{
+	if (offset <= w->offset + from)
+		return from;
+	return offset - w->offset < to ? (size_t)(offset - w->offset) : to;
+}
+
+/* What the archive says is compressed: nothing in it is the program's own text. */
+static void search_outside(struct k3sup__scan *scan, struct window *w, size_t from, size_t to)
+{
+	size_t archive = within(w, scan->frames.covers, from, to), behind = within(w, scan->frames.covered, archive, to);
+
+	search(scan, w, from, archive);
+	search(scan, w, behind, to);
+}
+
 int k3sup__scan(k3sup_op *op, int fd, uint64_t limit, unsigned char *buffer, struct k3sup__scan *scan)
 {
 	struct window w = {.at = buffer};
 	size_t from = 0;
 
 	scan->size = 0;
+	scan->frames = (struct k3sup__frames){.fd = fd, .digest = scan->archive};
 	for (;;) {
 		size_t want = K3SUP__SCAN_BUFFER - w.len, to;
 		ssize_t n;
@@ -150,16 +197,17 @@ int k3sup__scan(k3sup_op *op, int fd, uint64_t limit, unsigned char *buffer, str
 		n = k3sup__pread_full(fd, buffer + w.len, want, (int64_t)scan->size);
 		if (n < 0)
 			return (int)n;
-		r = scan->digest != NULL ? k3sup__digest_update(scan->digest, buffer + w.len, (size_t)n) : 0;
-		if (r < 0)
-			return r;
 		w.len += (size_t)n;
 		scan->size += (uint64_t)n;
+		r = take(scan, &w, (size_t)n);
+		if (r < 0)
+			return r;
 		to = (size_t)n < want || scan->size == limit ? w.len : w.len - CONTEXT;
-		look_for(scan, &w, from, to, '.', dot);
-		look_for(scan, &w, from, to, '+', look_for_version);
-		if (to == w.len)
+		search_outside(scan, &w, from, to);
+		if (to == w.len) {
+			k3sup__frames_end(&scan->frames);
 			return 0;
+		}
 		k3sup__op_progress(op, (int64_t)scan->size, (int64_t)limit);
 		memmove(buffer, buffer + w.len - KEEP, KEEP);
 		w.offset += w.len - KEEP;

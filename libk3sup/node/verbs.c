@@ -12,6 +12,7 @@
 struct build_state {
 	char *path; /* NULL: fd */
 	int fd;     /* ours */
+	unsigned flags;
 };
 
 /* All steps of these two verbs: one piece of work, and its end is theirs. */
@@ -40,7 +41,7 @@ static int build_work(k3sup_op *op)
 	}
 	if (r < 0)
 		return r;
-	r = k3sup__build_read_fd(op, s->fd, s->path != NULL ? s->path : "the file", K3SUP__BUILD_SHA256, &build);
+	r = k3sup__build_read_fd(op, s->fd, s->path != NULL ? s->path : "the file", s->flags, &build);
 	s->fd = k3sup__close(s->fd); /* many of these may have worked before one of them is ended */
 	json = k3sup__build_json(&build);
 	(void)k3sup__json_each(json, take_fact, facts);
@@ -79,7 +80,7 @@ int k3sup_build_read(k3sup_ctx *ctx, const struct k3sup_build_read_opts *opts, k
 
 	if (ctx == NULL || opts == NULL || ret_op == NULL)
 		return -EINVAL;
-	r = k3sup__opts(opts, &o, sizeof(o), K3SUP_BUILD_READ_FD);
+	r = k3sup__opts(opts, &o, sizeof(o), K3SUP_BUILD_READ_FD | K3SUP_BUILD_READ_ARCHIVE);
 	if (r < 0)
 		return r;
 	if (o.reserved != NULL || o.reserved2 != 0)
@@ -99,7 +100,9 @@ int k3sup_build_read(k3sup_ctx *ctx, const struct k3sup_build_read_opts *opts, k
 	if (r < 0)
 		return r;
 	s = k3sup__op_state(op);
-	*s = (struct build_state){.path = path, .fd = fd};
+	*s = (struct build_state){.path = path, .fd = fd, .flags = K3SUP__BUILD_SHA256};
+	if (o.flags & K3SUP_BUILD_READ_ARCHIVE)
+		s->flags |= K3SUP__BUILD_ARCHIVE;
 	path = NULL;
 	fd = -1;
 	*ret_op = op;

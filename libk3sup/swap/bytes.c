@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "swap/bytes.h"
 
+#include "node/scan.h"
+
 #define CHUNK ((size_t)256 << 10) /* stays in a processor's cache until it was looked at */
 
 int k3sup__bytes_digest(k3sup_op *op, int fd, const char *shown, char ret[static K3SUP__SHA256_HEX])
@@ -49,6 +51,41 @@ int k3sup__bytes_same(k3sup_op *op, const struct k3sup__bytes *a, const struct k
 	if (r >= 0 && digest)
 		r = k3sup__digest_finish(digest, sha256);
 	return r < 0 ? r : 1;
+}
+
+int k3sup__beside_begin(struct k3sup__beside *beside, bool digest)
+{
+	beside->buf = malloc(K3SUP__SCAN_BUFFER);
+	if (!beside->buf)
+		return -ENOMEM;
+	return digest ? k3sup__digest_new(&beside->digest) : 0;
+}
+
+int k3sup__beside_take(void *arg, uint64_t offset, const unsigned char *bytes, size_t len)
+{
+	struct k3sup__beside *b = arg;
+	ssize_t n;
+
+	if (b->differs || b->failed)
+		return 0;
+	n = k3sup__pread_full(b->fd, b->buf, len, (int64_t)offset);
+	b->failed = n < 0;
+	b->differs = n >= 0 && ((size_t)n != len || memcmp(bytes, b->buf, len) != 0);
+	return b->digest && !b->differs && !b->failed ? k3sup__digest_update(b->digest, b->buf, len) : 0;
+}
+
+int k3sup__beside_end(struct k3sup__beside *beside, int *same, char sha256[static K3SUP__SHA256_HEX])
+{
+	sha256[0] = '\0';
+	*same = beside->fd < 0 || beside->failed ? -1 : !beside->differs;
+	return beside->digest && *same == 1 ? k3sup__digest_finish(beside->digest, sha256) : 0;
+}
+
+void k3sup__beside_clear(struct k3sup__beside *beside)
+{
+	k3sup__digest_free(beside->digest);
+	free(beside->buf);
+	*beside = (struct k3sup__beside){.fd = -1};
 }
 
 int k3sup__bytes_copy(k3sup_op *op, const struct k3sup__bytes *from, int to, char sha256[static K3SUP__SHA256_HEX])

@@ -2,6 +2,8 @@
 #include "swap/swap.h"
 
 #include "base/inflate.h"
+#include "node/identify.h"
+#include "swap/bytes.h"
 #include "swap/spool.h"
 
 #include <fcntl.h>
@@ -85,9 +87,54 @@ static int make_private(k3sup_op *op, k3sup_node *node, const struct k3sup__sour
 	return 0;
 }
 
+static bool same_state(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+		a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* The installed file, if it may be the payload. What stands in the way of it is said when it is needed. */
+static int open_installed(k3sup_node *node, const struct k3sup__payload *p)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	struct stat st;
+
+	if (fstat(p->fd, &st) < 0 || k3sup__installed_find(NULL, node, NULL, &place) < 0 || place.st.st_size != st.st_size)
+		return -ENOENT;
+	return k3sup__place_open(&place, O_RDONLY);
+}
+
+/* Reads the payload, and in the same pass compares it with what is installed: most of the time it is that, and nothing else has to be read. */
+static int read_build(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *p)
+{
+	_close_ int installed = open_installed(node, p);
+	struct k3sup__beside beside = {.fd = installed};
+	const struct k3sup__tap tap = {.take = k3sup__beside_take, .arg = &beside};
+	struct stat after;
+	int r = 0;
+
+	if (installed >= 0 && fstat(installed, &p->beside.st) < 0)
+		return -errno;
+	if (installed >= 0)
+		r = k3sup__beside_begin(&beside, !p->sha256[0] && k3sup__terms_bind(&source->terms));
+	if (r >= 0)
+		r = k3sup__build_read_tapped(op, p->fd, p->shown, K3SUP__BUILD_HOST_ARCH, installed >= 0 ? &tap : NULL, &p->build);
+	if (r >= 0)
+		r = k3sup__beside_end(&beside, &p->beside.same, p->beside.sha256);
+	k3sup__beside_clear(&beside);
+	if (r < 0 || installed < 0 || p->beside.same < 0 || fstat(installed, &after) < 0 || !same_state(&after, &p->beside.st))
+		p->beside.st = (struct stat){0};
+	return r;
+}
+
+bool k3sup__payload_is(const struct k3sup__payload *payload, const struct stat *st)
+{
+	return payload->beside.st.st_ino != 0 && payload->beside.same == 1 && same_state(&payload->beside.st, st);
+}
+
 static int look_at(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *p)
 {
-	int r = k3sup__build_read_fd(op, p->fd, p->shown, K3SUP__BUILD_HOST_ARCH, &p->build);
+	int r = read_build(op, node, source, p);
 
 	if (r >= 0 && fstat(p->fd, &p->st) < 0)
 		r = k3sup__fail(op, -errno, "cannot look at %s: %s", p->shown, k3sup_strerror(errno));
@@ -98,6 +145,7 @@ static int look_at(k3sup_op *op, k3sup_node *node, const struct k3sup__source *s
 	if (!p->proof)
 		return -ENOMEM;
 	r = k3sup__proof_prepare(op, node, &source->terms, &p->build, p->shown, p->proof);
+	p->check_archive = source->check_archive && !k3sup__terms_bind(&source->terms);
 	return r >= 0 && p->sha256[0] ? k3sup__payload_prove(op, p, p->sha256) : r;
 }
 
@@ -119,6 +167,17 @@ int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__sour
 	}
 	*ret = p;
 	return 0;
+}
+
+int k3sup__payload_check_archive(k3sup_op *op, struct k3sup__payload *payload)
+{
+	int r;
+
+	if (!payload->check_archive)
+		return 0;
+	r = k3sup__build_read_fd(op, payload->fd, payload->shown, K3SUP__BUILD_HOST_ARCH | K3SUP__BUILD_ARCHIVE, &payload->build);
+	k3sup__wanted_report(op, payload, NULL);
+	return r;
 }
 
 int k3sup__payload_prove(k3sup_op *op, const struct k3sup__payload *payload, const char sha256[static K3SUP__SHA256_HEX])

@@ -48,6 +48,10 @@ int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, cons
 	sha256[0] = '\0';
 	if (a.size != b.size)
 		return 0;
+	if (k3sup__payload_is(payload, &target->st)) {
+		memcpy(sha256, payload->beside.sha256, sizeof(payload->beside.sha256));
+		return 1;
+	}
 	b.fd = fd = open_target(op, target);
 	if (fd < 0)
 		return fd;
@@ -102,14 +106,16 @@ static bool same_content(const struct stat *a, const struct stat *b)
 }
 
 /* What was written is looked at once more: the payload may have been changed by somebody between the first look and the copy, or during it. */
-static int recheck(k3sup_op *op, const struct k3sup__payload *payload, int fd)
+static int recheck(k3sup_op *op, const struct k3sup__payload *payload, int fd, struct k3sup__swapped *ret)
 {
+	unsigned flags = K3SUP__BUILD_HOST_ARCH | (payload->check_archive ? K3SUP__BUILD_ARCHIVE : 0);
 	struct k3sup__build build;
 	struct stat st;
-	int r = k3sup__build_read_fd(op, fd, payload->shown, K3SUP__BUILD_HOST_ARCH, &build);
+	int r = k3sup__build_read_fd(op, fd, payload->shown, flags, &build);
 
 	if (r < 0)
 		return r;
+	ret->asset_check = build.asset_check;
 	if (fstat(payload->fd, &st) < 0 || !same_content(&st, &payload->st))
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s was written to while it was copied", payload->shown);
 	if (build.size != payload->build.size || !k3sup__streq(build.asset_hash, payload->build.asset_hash) ||
@@ -152,7 +158,7 @@ static int stage(k3sup_op *op, const struct k3sup__payload *payload, const struc
 	if (r >= 0)
 		r = k3sup__stage_seal(op, stage, old_fd, 0755);
 	if (r >= 0)
-		r = recheck(op, payload, stage->fd);
+		r = recheck(op, payload, stage->fd, ret);
 	if (r >= 0 && fstat(stage->fd, &ret->st) < 0)
 		r = k3sup__fail(op, -errno, "cannot look at the new file: %s", k3sup_strerror(errno));
 	return r < 0 ? r : check_target(op, stage, target, old_fd);
@@ -209,6 +215,8 @@ void k3sup__swapped_report(k3sup_op *op, const struct k3sup__payload *payload, c
 		return;
 	k3sup__json_set_bool(facts, "changed", true); /* also if syncing the directory failed afterwards */
 	k3sup__wanted_report(op, payload, swapped->sha256);
+	if (swapped->asset_check)
+		k3sup__json_set_str(k3sup__json_member(facts, "wanted"), "asset_check", swapped->asset_check);
 	backup = k3sup__json_object();
 	k3sup__json_set_str(backup, "path", swapped->backup);
 	k3sup__json_set_str(backup, "sha256", swapped->old_sha256);

@@ -16,6 +16,7 @@ struct k3sup__source {
 	char *path; /* NULL if fd is given */
 	int fd;     /* a duplicate of the caller's, or -1 */
 	struct k3sup__terms terms;
+	bool check_archive; /* count the archive's digest, unless the terms say which bytes are right */
 };
 
 /* Copies what the caller gave; terms may be NULL. 0, -EINVAL (neither a path nor a descriptor; terms that contradict each other), -EBADF, -ENOMEM. */
@@ -30,18 +31,30 @@ struct k3sup__payload {
 	struct k3sup__build build;      /* without digest: that is counted over the bytes that are written */
 	char sha256[K3SUP__SHA256_HEX]; /* of a private copy, "" for the file itself: that can change */
 	struct k3sup__proof *proof;     /* what the bytes have to be; NULL before it was loaded */
+	bool check_archive;             /* its archive has still to be checked by its digest, in the bytes that are installed */
+	struct {
+		struct stat st; /* of the installed file, st_ino 0: it was not compared */
+		int same;
+		char sha256[K3SUP__SHA256_HEX]; /* as of k3sup__swap_is_same() */
+	} beside;                               /* what was compared with it while it was looked at */
 };
 #define K3SUP__PAYLOAD_NONE ((struct k3sup__payload){.fd = -1})
 
 /*
+ * Reads it once, and the installed file beside it if it is as long.
+ *
  * Reports what is known of it as "wanted", also of one that is refused. What is packed, or is not trusted but bound by its terms, becomes a private copy, verified here.
  * Anything else is verified by the bytes that count: those that are compared with the installed file, or those that are installed.
  */
 int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *ret) _must_check_;
+/* Counts the archive's digest now, for those who do not install it. 0, K3SUP_E_PAYLOAD_CORRUPT; nothing happens where that is not asked for. */
+int k3sup__payload_check_archive(k3sup_op *op, struct k3sup__payload *payload) _must_check_;
 /* Writes wanted into the facts. sha256: NULL if it was not counted. */
 void k3sup__wanted_report(k3sup_op *op, const struct k3sup__payload *payload, const char *sha256);
 void k3sup__payload_clear(struct k3sup__payload *payload);
 
+/* Was this file, and none that was changed since, found to be the payload when that was looked at? */
+bool k3sup__payload_is(const struct k3sup__payload *payload, const struct stat *st);
 /* 1 if the file at target has the payload's bytes, 0 if not, or a negative code. sha256: of the bytes that were compared, if it is 1 and the terms ask for it; else "". */
 int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__place *target,
 	char sha256[static K3SUP__SHA256_HEX]) _must_check_;
@@ -54,11 +67,12 @@ char *k3sup__swap_backup_name(const char *name);
 int k3sup__swap_leftovers(k3sup_op *op, const struct k3sup__place *target, bool remove) _must_check_;
 
 struct k3sup__swapped {
-	bool renamed;        /* the target is the payload now */
-	char sha256[65];     /* of the bytes that were installed */
-	char old_sha256[65]; /* of the file that became the backup */
-	struct stat st;      /* of the installed file */
-	char *backup;        /* its path inside the root; owned */
+	bool renamed;            /* the target is the payload now */
+	char sha256[65];         /* of the bytes that were installed */
+	char old_sha256[65];     /* of the file that became the backup */
+	const char *asset_check; /* how the archive of what was installed was checked */
+	struct stat st;          /* of the installed file */
+	char *backup;            /* its path inside the root; owned */
 };
 
 /*

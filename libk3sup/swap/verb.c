@@ -25,6 +25,8 @@ static void report(k3sup_op *op, const struct k3sup__payload *payload, const str
 
 	if (swapped->renamed)
 		k3sup__json_set_str(installed, "sha256", swapped->sha256);
+	if (swapped->asset_check)
+		k3sup__json_set_str(installed, "asset_check", swapped->asset_check);
 	k3sup__json_set_str(installed, "path", target->path);
 	k3sup__json_set(k3sup__op_facts(op), "installed", installed);
 	k3sup__proof_report(op, payload->proof);
@@ -149,7 +151,7 @@ int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **
 	struct k3sup__source source;
 	struct swap_state *s;
 	k3sup_op *op;
-	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD | ALLOW_ALL) : -EINVAL;
+	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD | K3SUP_SWAP_CHECK_ARCHIVE | ALLOW_ALL) : -EINVAL;
 
 	if (r >= 0 && (o.reserved || o.reserved2 || o.reserved3))
 		r = -EINVAL;
@@ -166,6 +168,7 @@ int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **
 	}
 	s = k3sup__op_state(op);
 	s->source = source;
+	s->source.check_archive = o.flags & K3SUP_SWAP_CHECK_ARCHIVE;
 	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);
 	s->allow = o.flags & ALLOW_ALL;
 	*ret_op = op;

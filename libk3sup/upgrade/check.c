@@ -63,14 +63,17 @@ static int prove(k3sup_op *op, const struct k3sup__payload *payload)
 	return r < 0 ? r : k3sup__payload_prove(op, payload, sha256);
 }
 
-static int check(k3sup_op *op, const struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
+static int check(k3sup_op *op, const struct check_state *s, struct k3sup__payload *payload, const struct k3sup__view *view)
 {
 	struct k3sup__plan plan = k3sup__upgrade_plan(view, payload, s->flags);
 	int r = k3sup__need_file(op, s->node.node, view);
 
 	if (r < 0)
 		return r;
-	return view->same == 1 ? already_so(op, view) : k3sup__admit(op, s->node.node, &plan);
+	if (view->same == 1)
+		return already_so(op, view);
+	r = k3sup__admit(op, s->node.node, &plan);
+	return r < 0 ? r : k3sup__payload_check_archive(op, payload);
 }
 
 /* What anybody may see: the file. Which of several runs, and as what, only root can tell. */

@@ -295,6 +295,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	}
 	if (r < 0)
 		return r;
+	source.check_archive = true; /* a restart takes longer than a hash */
 	if (o.flags & K3SUP_UPGRADE_CHECK)
 		return k3sup__check_new(node, &source, o.flags, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
 	r = k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);

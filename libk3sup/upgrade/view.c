@@ -32,10 +32,17 @@ static void keep_evidence(k3sup_op *op, struct k3sup__view *v)
 	v->files = files ? k3sup__json_ref(files) : NULL;
 }
 
-static int read_file(k3sup_op *op, struct k3sup__view *v)
+static int read_file(k3sup_op *op, const struct k3sup__payload *payload, struct k3sup__view *v)
 {
-	_close_ int fd = k3sup__place_open(&v->installed, O_RDONLY);
-	int r = fd < 0 ? fd : k3sup__build_read_fd(op, fd, v->installed.path, K3SUP__BUILD_LENIENT, &v->build);
+	_close_ int fd = -1;
+	int r;
+
+	if (payload && k3sup__payload_is(payload, &v->installed.st)) {
+		v->build = payload->build;
+		return 0;
+	}
+	fd = k3sup__place_open(&v->installed, O_RDONLY);
+	r = fd < 0 ? fd : k3sup__build_read_fd(op, fd, v->installed.path, K3SUP__BUILD_LENIENT, &v->build);
 
 	if (r == -ESTALE || r == -ENOENT || r == -ELOOP || r == K3SUP_E_PAYLOAD_CHANGED) {
 		k3sup__op_forgive(op);
@@ -44,7 +51,7 @@ static int read_file(k3sup_op *op, struct k3sup__view *v)
 	return r < 0 ? k3sup__fail(op, r, "cannot read %s: %s", v->installed.path, k3sup_strerror(r)) : 0;
 }
 
-static int look_for_file(k3sup_op *op, k3sup_node *node, const char *running_hash, struct k3sup__view *v)
+static int look_for_file(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, const char *running_hash, struct k3sup__view *v)
 {
 	k3sup__place_clear(&v->installed);
 	v->installed_error = k3sup__installed_find(op, node, running_hash, &v->installed);
@@ -53,7 +60,7 @@ static int look_for_file(k3sup_op *op, k3sup_node *node, const char *running_has
 		k3sup__op_forgive(op);
 		return 0;
 	}
-	return v->installed_error < 0 ? v->installed_error : read_file(op, v);
+	return v->installed_error < 0 ? v->installed_error : read_file(op, payload, v);
 }
 
 static int look_for_processes(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
@@ -104,7 +111,7 @@ static int look_at_lock(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
 }
 
 /* Between swap and restart none of several files is the one that runs. An upgrade of ours says which one it replaced. */
-static int look_for_entrys_file(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
+static int look_for_entrys_file(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *v)
 {
 	const char *target = k3sup__json_text(v->open_entry, "target");
 	struct k3sup__place place = K3SUP__PLACE_NONE;
@@ -117,7 +124,7 @@ static int look_for_entrys_file(k3sup_op *op, k3sup_node *node, struct k3sup__vi
 	}
 	v->installed = place;
 	v->installed_error = 0;
-	return read_file(op, v);
+	return read_file(op, payload, v);
 }
 
 static int look_at_leftovers(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
@@ -145,17 +152,17 @@ static int compare(k3sup_op *op, const struct k3sup__payload *payload, struct k3
 
 static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *v)
 {
-	int r = look_for_file(op, node, NULL, v);
+	int r = look_for_file(op, node, payload, NULL, v);
 
 	if (r >= 0)
 		r = look_for_processes(op, node, v);
 	/* Several files may be installed; the one that runs is the one that counts. */
 	if (r >= 0 && v->installed_error == K3SUP_E_TARGET_AMBIGUOUS && v->sighting.count > 0 && v->sighting.candidates[0].asset_hash[0])
-		r = look_for_file(op, node, v->sighting.candidates[0].asset_hash, v);
+		r = look_for_file(op, node, payload, v->sighting.candidates[0].asset_hash, v);
 	if (r >= 0)
 		r = look_at_journal(op, node, v);
 	if (r >= 0 && v->installed_error == K3SUP_E_TARGET_AMBIGUOUS && v->open_entry)
-		r = look_for_entrys_file(op, node, v);
+		r = look_for_entrys_file(op, node, payload, v);
 	if (r >= 0)
 		r = look_at_leftovers(op, node, v);
 	if (r >= 0)

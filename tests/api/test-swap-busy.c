@@ -3,6 +3,7 @@
  * The k3s file is replaced hundreds of times while others execute it and read it, and while the host process forks children that keep its descriptors:
  * nobody ever sees ETXTBSY, ENOEXEC, no file, or a short one.
  */
+#include "../unit/frame.h"
 #include "api.h"
 
 #include <pthread.h>
@@ -42,16 +43,19 @@ static void complain(int error)
 /* /bin/true that names an embedded archive and a version; ends with MARK times the same letter, so that a short file shows. */
 static void make_payload(const char *path, char letter)
 {
-	char name[65], end[PADDING];
+	static const char *const names[] = {FRAME_HASH1, FRAME_HASH2};
+	const char *name = names[(letter - 'a') % 2];
+	unsigned char frame[FRAME_LEN];
+	char end[PADDING];
 	FILE *f;
 
 	copy_file("/bin/true", path);
-	memset(name, letter, 64);
-	name[64] = '\0';
 	memset(end, letter, sizeof(end));
 	f = fopen(path, "ae");
 	assert_non_null(f);
-	assert_true(fprintf(f, "%cembed/%s.tar.zst%cv1.30.4+k3s1%c", 0, name, 0, 0) > 0 && fwrite(end, sizeof(end), 1, f) == 1);
+	frame_make((char)('1' + (letter - 'a') % 2), frame);
+	assert_true(fwrite(frame, sizeof(frame), 1, f) == 1);
+	assert_true(fprintf(f, "embed/%s.tar.zst%cv1.30.4+k3s1%c", name, 0, 0) > 0 && fwrite(end, sizeof(end), 1, f) == 1);
 	assert_int_equal(fclose(f), 0);
 }
 

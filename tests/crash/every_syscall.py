@@ -23,7 +23,6 @@ Exit status: 0 passed, 1 something is wrong, 2 cannot run here, 3 void.
 """
 import argparse
 import collections
-import hashlib
 import json
 import os
 import random
@@ -35,6 +34,9 @@ import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from archive import archive  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -92,8 +94,8 @@ def image(version, size):
     """What passes for a k3s: a program that names an embedded archive. Several chunks long, so that there is a middle."""
     with open("/bin/true", "rb") as f:
         program = f.read()
-    name = hashlib.sha256(version.encode()).hexdigest()
-    return program + ("\0embed/%s.tar.zst\0%s\0" % (name, version)).encode() + random.Random(version).randbytes(size)
+    frame, name = archive(version.encode())
+    return program + frame + name + ("\0%s\0" % version).encode() + random.Random(version).randbytes(size)
 
 
 # ---- one worker: a pid namespace, a mount namespace, a node on a tmpfs ----

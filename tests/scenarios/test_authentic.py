@@ -166,6 +166,45 @@ def test_installed_already_but_not_the_expected_one(running, old):
     refused(running, old, ["--sha256", WRONG], "K3SUP_E_DIGEST_MISMATCH", sha256(old))
 
 
+def flipped(binary):
+    """One bit in the middle, where the archive is."""
+    content = bytearray(content_of(binary))
+    content[len(content) // 2] ^= 1
+    return bytes(content)
+
+
+def test_a_flipped_bit_without_a_digest(running, old, new):
+    """Nothing says which bytes are right, but the archive has the name of other ones: k3s would say its version and then fail to unpack, again and again.
+
+    k3sup-upgrade [--check] FILE: 3, K3SUP_E_PAYLOAD_CORRUPT. A temp may have come and gone. The right one: 0, with wanted.asset_check "digest".
+    """
+    running.sb.makedirs("/opt/payload")
+    running.sb.write(PAYLOAD, flipped(new), 0o755)
+    before = running.snapshot()
+    answer = running.upgrade("--check", PAYLOAD)
+    assert (answer.exit, answer.error) == (3, "K3SUP_E_PAYLOAD_CORRUPT"), answer
+    running.assert_nothing_changed(before)
+    refused(running, old, [], "K3SUP_E_PAYLOAD_CORRUPT", PAYLOAD, "is damaged", staged=True, journal=True)
+    running.payload(new)
+    assert running.upgrade("--check", PAYLOAD)["wanted"]["asset_check"] == "digest"
+    answer = running.upgrade(PAYLOAD)
+    running.assert_upgraded(answer, old, new, running.process)
+    assert answer["wanted"]["asset_check"] == "digest"
+
+
+def test_a_decoy_beside_the_archives_name(running, old, new):
+    """Another archive's name stands in the file, too: in a text of its program, or behind its end. It is told by what is there.
+
+    k3sup-upgrade FILE: 0, and what runs is the archive that is in the file.
+    """
+    running.sb.makedirs("/opt/payload")
+    running.sb.write(PAYLOAD, content_of(new) + b"\0embed/" + b"0123456789abcdef" * 4 + b".tar.zst\0", 0o755)
+    answer = running.upgrade(PAYLOAD)
+    assert answer.exit == 0 and answer["wanted"]["asset_check"] == "digest", answer
+    assert answer["running"]["asset_hash"] == answer["wanted"]["asset_hash"] != "0123456789abcdef" * 4
+    assert answer["running"]["is_installed_build"] is True
+
+
 def test_keys_that_cannot_be_trusted(running, old, new, tmp_path):
     """A key that others can write, or that is none: 3."""
     args = by_signed_file(running, new, tmp_path)

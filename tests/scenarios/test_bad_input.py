@@ -3,6 +3,7 @@
 mode, owner, time or attribute. Where the run took the node's lock first (lock=True), /var/lib/k3sup and the file lock in it may have been made.
 """
 import os
+import re
 import stat
 import struct
 
@@ -72,6 +73,21 @@ def put_other_program(node, new):
     return PAYLOAD
 
 
+def put_program_with_a_name(node, new):
+    """A program that only speaks of an archive, and of a version."""
+    name = re.search(rb"(embed|build/data)/[0-9a-f]{64}\.tar\.zst", content_of(new)).group()
+    node.sb.write(PAYLOAD, content_of("/usr/bin/true") + b"\0" + name + b"\0v1.30.5+k3s1\0", 0o755)
+    return PAYLOAD
+
+
+def put_damaged_archive(node, new):
+    """Some bytes in the middle are gone and others took their place, as after a bad sector."""
+    content = bytearray(content_of(new))
+    content[len(content) // 2:len(content) // 2 + (1 << 18)] = b"\xff" * (1 << 18)
+    node.sb.write(PAYLOAD, bytes(content), 0o755)
+    return PAYLOAD
+
+
 def put_other_architecture(node, new):
     """Only the header's word for the machine differs: aarch64's, or x86-64's there."""
     with open(new, "rb") as f:
@@ -121,6 +137,8 @@ PAYLOADS = {
     "script": (put("#!/bin/sh\necho k3s version v1.30.5+k3s1\n"), "K3SUP_E_PAYLOAD_NOT_K3S", [PAYLOAD]),
     "text": (put("404: Not Found"), "K3SUP_E_PAYLOAD_NOT_K3S", [PAYLOAD]),
     "another program": (put_other_program, "K3SUP_E_PAYLOAD_NOT_K3S", [PAYLOAD]),
+    "names an archive": (put_program_with_a_name, "K3SUP_E_PAYLOAD_NOT_K3S", [PAYLOAD, "there is none in it"]),
+    "damaged": (put_damaged_archive, "K3SUP_E_PAYLOAD_CORRUPT", [PAYLOAD, "does not reach its end"]),
     "another architecture": (put_other_architecture, "K3SUP_E_PAYLOAD_ARCH", [PAYLOAD]),
     "somebody's below /tmp": (put_somebodys_below_tmp, "K3SUP_E_UNTRUSTED", ["/tmp/k3s"]),
     "in anybody's directory": (put_below_anybodys, "K3SUP_E_UNTRUSTED", ["/opt/payload"]),

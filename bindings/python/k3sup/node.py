@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 from . import _ffi
 from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
-from .constants import (CERTS_CHECK_AT, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE, SWAP_PAYLOAD_FD,
-                        UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK,
-                        UPGRADE_PAYLOAD_FD, Restart)
+from .constants import (CERTS_CHECK_AT, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
+                        SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
+                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, Restart)
 from .op import Op
 from .process import Process
 
@@ -89,13 +89,15 @@ class Node(Handle):
 
     def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0, allow_downgrade: bool = False, allow_skip_minor: bool = False,
              allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
-             signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
+             signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
+             check_archive: bool = False) -> Op:
         """Make the installed k3s file be the payload (a path, a descriptor, an open file; plain or gzip). Nothing is restarted.
 
         `sha256`, `sums` (a list) and `signature` with `key` say which bytes it must be, `expect_version` which version.
+        `check_archive`: without them, the archive inside must at least have the SHA-256 that it is named by.
         """
         path, fd, flags = payload_of(payload, SWAP_PAYLOAD_FD)
-        flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned)
+        flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (SWAP_CHECK_ARCHIVE if check_archive else 0)
         return self._start(lib.k3sup_swap, _ffi.SwapOpts(
             flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0),
             **_terms(sha256, sums, signature, key, expect_version)))

@@ -11,9 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../frame.h"
+
 #define ELF_ADDRESS 0x10000u
-#define ELF_HASH "91c5255cd9e1a0963458722d37dec9477c99a25602c838b553f2cb852bde4dde"
-#define ELF_HASH2 "00c5255cd9e1a0963458722d37dec9477c99a25602c838b553f2cb852bde4dde"
+#define ELF_HASH FRAME_HASH1
+#define ELF_HASH2 FRAME_HASH2
 
 enum elf_go { ELF_GO_NONE, ELF_GO_INLINE, ELF_GO_POINTERS };
 
@@ -25,6 +27,7 @@ struct elf_spec {
 	enum elf_go form;
 	const char *go;  /* "go1.22.5" */
 	const char *mod; /* the lines between the sentinels */
+	bool no_archive; /* else data that names one is followed by it */
 	const void *data;
 	size_t data_len;
 };
@@ -153,6 +156,7 @@ static inline unsigned char *elf_make(const struct elf_spec *spec, size_t *ret_l
 {
 	static const char names[] = "\0.go.buildinfo\0.data\0.shstrtab";
 	struct bytes b = {.big_endian = spec->big_endian, .word = spec->is32 ? 4 : 8};
+	unsigned char frame[FRAME_LEN];
 	size_t header = spec->is32 ? sizeof(Elf32_Ehdr) : sizeof(Elf64_Ehdr), segment_at, go_at, data_at, names_at, sections_at;
 
 	put_text(&b, ELFMAG);
@@ -181,6 +185,8 @@ static inline unsigned char *elf_make(const struct elf_spec *spec, size_t *ret_l
 		put_go(&b, spec);
 	data_at = b.len;
 	put(&b, spec->data, spec->data_len);
+	if (!spec->no_archive && frame_for(spec->data, spec->data_len, frame))
+		put(&b, frame, sizeof(frame));
 	names_at = b.len;
 	put(&b, names, sizeof(names));
 	put_align(&b, 16);
@@ -188,7 +194,7 @@ static inline unsigned char *elf_make(const struct elf_spec *spec, size_t *ret_l
 	if (!spec->no_sections) {
 		put_section(&b, 0, SHT_NULL, 0, 0);
 		put_section(&b, 1, SHT_PROGBITS, go_at, data_at - go_at);
-		put_section(&b, 15, SHT_PROGBITS, data_at, spec->data_len);
+		put_section(&b, 15, SHT_PROGBITS, data_at, names_at - data_at);
 		put_section(&b, 21, SHT_STRTAB, names_at, sizeof(names));
 		put_at(&b, spec->is32 ? 32 : 40, sections_at, b.word);
 	}

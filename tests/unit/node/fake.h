@@ -13,10 +13,11 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "../frame.h"
 #include "sandbox.h"
 
-#define HASH1 "91c5255cd9e1a0963458722d37dec9477c99a25602c838b553f2cb852bde4dde"
-#define HASH2 "00a0e67e514b81bf6f5b1dd7a7d5cf74be778def4c8ba4cba27672741d99a49c"
+#define HASH1 FRAME_HASH1
+#define HASH2 FRAME_HASH2
 #define DATA_DIR "/var/lib/rancher/k3s"
 #define BIN1 DATA_DIR "/data/" HASH1 "/bin"
 #define BIN2 DATA_DIR "/data/" HASH2 "/bin"
@@ -120,10 +121,11 @@ static inline void make_dirs(const char *path)
 	}
 }
 
-/* Copies a compiled program to root + path, with this text behind its end, and makes links to it beside. */
+/* Copies a compiled program to root + path, with this text behind its end (and before it the archive that it names), and makes links to it beside. */
 static inline void install_program(const char *program, const char *root, const char *path, const char *tail, const char *const *links)
 {
 	_free_ char *whole = k3sup__fmt("%s%s", root, path), *dir = strdup(whole), *from = k3sup__fmt("%s/%s", fake_program, program), *text = NULL;
+	unsigned char frame[FRAME_LEN];
 	size_t len;
 	int fd;
 
@@ -135,6 +137,8 @@ static inline void install_program(const char *program, const char *root, const 
 	fd = open(whole, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
 	assert_true(fd >= 0);
 	assert_int_equal(k3sup__write_full(fd, text, len), 0);
+	if (frame_for(tail, strlen(tail), frame))
+		assert_int_equal(k3sup__write_full(fd, frame, sizeof(frame)), 0);
 	assert_int_equal(k3sup__write_full(fd, tail, strlen(tail)), 0);
 	close(fd);
 	for (; links != NULL && *links != NULL; links++) {

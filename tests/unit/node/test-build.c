@@ -107,16 +107,101 @@ static void a_name_that_is_not_anchored_on_both_sides_is_no_archive(void **state
 	}
 }
 
-static void two_archives_are_believed_by_nobody(void **state)
+static void read_wrapper(struct scratch *s, const char *data, size_t len, bool archive, unsigned flags, int status, struct k3sup__build *build)
 {
+	struct elf_spec spec = {.data = data, .data_len = len, .no_archive = !archive};
+
+	k3sup__op_forgive(s->op);
+	assert_int_equal(read_elf(s, &spec, flags, build), status);
+	assert_int_equal(build->wrapper, status == 0);
+	assert_string_equal(build->asset_hash, status == 0 ? ELF_HASH : "");
+	assert_true((build->asset_check != NULL) == (status == 0));
+	assert_true(build->names_archive);
+}
+
+static void a_decoy_beside_the_archives_name_is_told_by_the_digest(void **state)
+{
+	static const char after[] = WRAPPER_NAME " embed/" ELF_HASH2 ".tar.zst", before[] = "embed/" ELF_HASH2 ".tar.gz" WRAPPER_NAME,
+			  twice[] = WRAPPER_NAME WRAPPER_NAME;
+	struct scratch *s = *state;
+	unsigned char frame[FRAME_LEN];
+	struct k3sup__build build;
+	char other[sizeof(after)];
+
+	read_wrapper(s, twice, strlen(twice), true, 0, 0, &build);
+	assert_string_equal(build.asset_check, "frame");
+	read_wrapper(s, after, strlen(after), true, 0, 0, &build);
+	assert_string_equal(build.asset_check, "digest");
+	frame_make('1', frame);
+	{
+		char data[sizeof(before) + FRAME_LEN];
+
+		memcpy(data, before, sizeof(before));
+		memcpy(data + sizeof(before), frame, FRAME_LEN);
+		read_wrapper(s, data, sizeof(data), false, 0, 0, &build);
+		assert_string_equal(build.asset_check, "digest");
+	}
+	/* Neither of them is the one that is there. */
+	memcpy(other, after, sizeof(after));
+	other[6] = 'c';
+	read_wrapper(s, other, strlen(other), true, 0, K3SUP_E_PAYLOAD_NOT_K3S, &build);
+	assert_sentence(s, "more than one");
+	read_wrapper(s, after, strlen(after), false, 0, K3SUP_E_PAYLOAD_NOT_K3S, &build);
+	assert_sentence(s, "more than one");
+}
+
+/* A text that any program may hold; also one that is an inner k3s otherwise. */
+static void a_name_without_an_archive_is_not_believed(void **state)
+{
+	struct elf_spec inner = {.form = ELF_GO_INLINE,
+		.mod = "path\tgithub.com/k3s-io/k3s/cmd/server\nbuild\t-ldflags=\"" SET_VERSION("v1.30.4+k3s1") "\"\n",
+		.data = WRAPPER_NAME,
+		.data_len = strlen(WRAPPER_NAME),
+		.no_archive = true};
 	struct scratch *s = *state;
 	struct k3sup__build build;
 
-	assert_int_equal(read_text(s, WRAPPER_NAME WRAPPER_NAME, &build), 0);
-	assert_int_equal(read_text(s, WRAPPER_NAME "embed/" ELF_HASH2 ".tar.zst", &build), K3SUP_E_PAYLOAD_NOT_K3S);
-	assert_false(build.wrapper);
-	assert_string_equal(build.asset_hash, "");
-	assert_sentence(s, "more than one");
+	read_wrapper(s, WRAPPER_NAME, strlen(WRAPPER_NAME), false, 0, K3SUP_E_PAYLOAD_NOT_K3S, &build);
+	assert_sentence(s, "there is none in it");
+	assert_int_equal(read_elf(s, &inner, K3SUP__BUILD_LENIENT, &build), 0);
+	assert_false(build.wrapper || build.inner);
+	assert_true(build.names_archive);
+}
+
+/* Cut, or with a block whose length is damaged: seen without a digest. A changed byte: with one. */
+static void a_damaged_archive_is_noticed(void **state)
+{
+	struct scratch *s = *state;
+	char data[sizeof(WRAPPER_NAME) + FRAME_LEN + 8] = WRAPPER_NAME;
+	unsigned char *frame = (unsigned char *)data + sizeof(WRAPPER_NAME);
+	struct k3sup__build build;
+
+	frame_make('1', frame);
+	read_wrapper(s, data, sizeof(data), false, K3SUP__BUILD_ARCHIVE, 0, &build);
+	assert_string_equal(build.asset_check, "digest");
+	frame[6 + 4 * 16 + 3] ^= 1;
+	read_wrapper(s, data, sizeof(data), false, 0, 0, &build);
+	assert_string_equal(build.asset_check, "frame");
+	read_wrapper(s, data, sizeof(data), false, K3SUP__BUILD_ARCHIVE, K3SUP_E_PAYLOAD_CORRUPT, &build);
+	assert_sentence(s, "is damaged");
+	frame[6 + 4 * 16 + 3] ^= 1;
+	frame[6 + 4 * 31] = 8; /* it is not the last block any more, and the next one is of no kind */
+	memset(frame + FRAME_LEN, 0xff, 8);
+	read_wrapper(s, data, sizeof(data), false, 0, K3SUP_E_PAYLOAD_CORRUPT, &build);
+	assert_sentence(s, "does not reach its end");
+	read_wrapper(s, data, sizeof(data), false, K3SUP__BUILD_ARCHIVE, K3SUP_E_PAYLOAD_CORRUPT, &build);
+}
+
+static void of_a_gzip_archive_only_the_name_is_known(void **state)
+{
+	static const char *const names[] = {"build/data/" ELF_HASH ".tgz", "build/data/" ELF_HASH ".tar.gz"};
+	struct scratch *s = *state;
+	struct k3sup__build build;
+
+	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+		read_wrapper(s, names[i], strlen(names[i]), false, K3SUP__BUILD_ARCHIVE, 0, &build);
+		assert_string_equal(build.asset_check, "name");
+	}
 }
 
 /* Whatever the place of a find relative to the pieces that are read, it is found once. */
@@ -548,7 +633,10 @@ int main(void)
 		TEST(a_wrapper_is_read_from_its_headers_and_its_archives_name),
 		TEST(old_asset_names_are_known_too),
 		TEST(a_name_that_is_not_anchored_on_both_sides_is_no_archive),
-		TEST(two_archives_are_believed_by_nobody),
+		TEST(a_decoy_beside_the_archives_name_is_told_by_the_digest),
+		TEST(a_name_without_an_archive_is_not_believed),
+		TEST(a_damaged_archive_is_noticed),
+		TEST(of_a_gzip_archive_only_the_name_is_known),
 		TEST(finds_on_the_seam_of_two_pieces_are_found),
 		TEST(every_machine_has_gos_name),
 		TEST(a_build_for_another_machine_is_refused_where_asked),

@@ -143,7 +143,7 @@ static void another_build_is_the_wrong_one(void **state)
 	put_both(s);
 	pid = start(s, BIN1, "server");
 	op = run_wait(node, &g, K3SUP_E_WRONG_BUILD);
-	assert_says(op, "00a0e67e514b");
+	assert_says(op, "45b74a776cab");
 	assert_string_equal(text_of(k3sup_op_error(op), "/evidence/running/0/asset_hash"), HASH1);
 	k3sup_op_unref(op);
 	/* It may be replaced by the right one yet. */

@@ -4,6 +4,10 @@
  */
 #include "../rooms.h"
 
+#include <inttypes.h>
+
+#include "node/identify.h"
+#include "swap/bytes.h"
 #include "swap/swap.h"
 
 static k3sup_op *begin_swap(k3sup_node *node, const char *payload, int64_t wait_lock_ms)
@@ -198,6 +202,78 @@ static void bad_options_are_refused(void **state)
 	k3sup_node_unref(node);
 }
 
+/* How much this process has read until now. */
+static int64_t bytes_read(void)
+{
+	char line[64];
+	FILE *f = fopen("/proc/self/io", "re");
+	int64_t n = -1;
+
+	assert_non_null(f);
+	assert_non_null(fgets(line, sizeof(line), f));
+	(void)fclose(f);
+	assert_int_equal(sscanf(line, "rchar: %" SCNd64, &n), 1); /* NOLINT */
+	return n;
+}
+
+/* Where nothing is to be done: the payload once, and the installed file beside it; with a digest, too. */
+static void already_so_costs_one_reading(void **state)
+{
+	struct scratch *s = *state;
+	_free_ char *payload = below(s, PAYLOAD);
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup_swap_opts opts = {.struct_size = sizeof(opts), .payload = payload};
+	char digest[K3SUP__SHA256_HEX];
+	int fd;
+
+	put_wrapper(s, INSTALLED, 2);
+	put_wrapper(s, PAYLOAD, 2);
+	fd = open(payload, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(k3sup__bytes_digest(NULL, fd, "it", digest), 0);
+	close(fd);
+	for (int i = 0; i < 2; i++) {
+		int64_t size = (int64_t)stat_below(s, PAYLOAD).st_size, before = bytes_read();
+		k3sup_op *op = NULL;
+
+		opts.sha256 = i == 1 ? digest : NULL;
+		assert_int_equal(k3sup_swap(node, &opts, &op), 0);
+		assert_status(op, 0);
+		assert_true(bytes_read() - before < 2 * size + size / 2);
+		assert_string_equal(result_text(op, "/authenticated"), i == 1 ? "digest" : "none");
+		k3sup_op_unref(op);
+	}
+	k3sup_node_unref(node);
+}
+
+/* What was found out in passing counts for the file that was read, not for one that came into its place. */
+static void a_file_that_was_replaced_since_is_compared_again(void **state)
+{
+	struct scratch *s = *state;
+	struct k3sup__payload payload = K3SUP__PAYLOAD_NONE;
+	struct k3sup__place target = K3SUP__PLACE_NONE;
+	_free_ char *path = below(s, PAYLOAD);
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup__source source;
+	char digest[K3SUP__SHA256_HEX];
+
+	put_wrapper(s, INSTALLED, 2);
+	put_wrapper(s, PAYLOAD, 2);
+	assert_int_equal(k3sup__source_take(path, false, -1, NULL, &source), 0);
+	assert_int_equal(k3sup__payload_load(s->op, node, &source, &payload), 0);
+	assert_int_equal(k3sup__installed_find(s->op, node, NULL, &target), 0);
+	assert_true(k3sup__payload_is(&payload, &target.st));
+	assert_int_equal(k3sup__swap_is_same(s->op, &payload, &target, digest), 1);
+	k3sup__place_clear(&target);
+	put_wrapper(s, INSTALLED, 1); /* as long */
+	assert_int_equal(k3sup__installed_find(s->op, node, NULL, &target), 0);
+	assert_false(k3sup__payload_is(&payload, &target.st));
+	assert_int_equal(k3sup__swap_is_same(s->op, &payload, &target, digest), 0);
+	k3sup__place_clear(&target);
+	k3sup__payload_clear(&payload);
+	k3sup__source_clear(&source);
+	k3sup_node_unref(node);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +282,8 @@ int main(void)
 		scratch_test(a_descriptor_does_as_well),
 		scratch_test(the_lock_is_taken_waited_for_and_reused),
 		scratch_test(bad_options_are_refused),
+		scratch_test(already_so_costs_one_reading),
+		scratch_test(a_file_that_was_replaced_since_is_compared_again),
 	};
 
 	if (under_valgrind())

@@ -29,13 +29,11 @@ static void put_k3s(struct scratch *s, const char *name, const char *version, co
 static void put_node(struct scratch *s, const char *installed, const char *payload)
 {
 	static const char *const dirs[] = {"node", "node/usr", "node/usr/local", "node/usr/local/bin", "node/var", "node/var/lib"};
-	char other[] = ELF_HASH;
 
-	other[0] = other[0] == '0' ? '1' : '0';
 	for (size_t i = 0; i < ELEMENTSOF(dirs); i++)
 		(void)mkdirat(s->fd, dirs[i], 0755);
 	put_k3s(s, "node/" K3S, installed, ELF_HASH);
-	put_k3s(s, "payload", payload, other);
+	put_k3s(s, "payload", payload, ELF_HASH2);
 }
 
 static k3sup_doc *run(struct scratch *s, uint32_t flags, int status)

@@ -516,7 +516,7 @@ static void the_wrong_build_is_no_success(void **state)
 	put_node(s);
 	unit_start(s, &u);
 	op = run_upgrade(s, node, &g, K3SUP_E_WRONG_BUILD);
-	assert_says(op, "00a0e67e514b");
+	assert_says(op, "45b74a776cab");
 	assert_true(k3sup_doc_len(k3sup_op_result(op), "/processes") == 1);
 	k3sup_op_unref(op);
 	assert_state(s, "restart-pending", true);
