@@ -3,7 +3,10 @@
 
 #include "node/scan.h"
 
+#include <fcntl.h>
+
 #define CHUNK ((size_t)256 << 10) /* stays in a processor's cache until it was looked at */
+#define KICK ((int64_t)8 << 20)
 
 int k3sup__bytes_digest(k3sup_op *op, int fd, const char *shown, char ret[static K3SUP__SHA256_HEX])
 {
@@ -107,6 +110,9 @@ int k3sup__bytes_copy(k3sup_op *op, const struct k3sup__bytes *from, int to, cha
 			return k3sup__fail(op, r, "cannot write the new file: %s", k3sup_strerror(r));
 		r = k3sup__digest_update(digest, buf, want);
 		at += n;
+		/* The disk may begin while the rest is counted. Whether it could is for the fsync to say. */
+		if (at % KICK == 0)
+			(void)sync_file_range(to, at - KICK, KICK, SYNC_FILE_RANGE_WRITE);
 		k3sup__op_progress(op, from->before + at, from->whole ? from->whole : from->size);
 		if (r >= 0)
 			r = k3sup__op_checkpoint(op);

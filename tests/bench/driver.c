@@ -4,6 +4,8 @@
  *
  *   driver swap ROOT PAYLOAD      the library replaces ROOT/usr/local/bin/k3s
  *   driver control ROOT PAYLOAD   the least a careful program must do: one read of each file, both hashes, one durable write
+ *   driver swap ROOT PAYLOAD HEX  the same, and the payload must have this SHA-256
+ *   driver digest - PAYLOAD       one SHA-256 of it
  *   driver empty - -              nothing, with the same libraries
  *
  * Prints what went wrong, or the status of the library's verb and the most memory that was ever in use, in KiB.
@@ -20,11 +22,11 @@
 #define K3S "/usr/local/bin/k3s"
 #define CHUNK ((size_t)1 << 20)
 
-static int by_library(const char *root, const char *payload)
+static int by_library(const char *root, const char *payload, const char *sha256)
 {
 	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
 	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = root, .k3s = K3S};
-	struct k3sup_swap_opts what = {.struct_size = sizeof(what), .payload = payload};
+	struct k3sup_swap_opts what = {.struct_size = sizeof(what), .payload = payload, .sha256 = sha256};
 	k3sup_ctx *ctx = NULL;
 	k3sup_node *node = NULL;
 	k3sup_op *op = NULL;
@@ -80,6 +82,13 @@ static int by_hand(const char *root, const char *payload)
 	return 1;
 }
 
+static int digest(const char *payload)
+{
+	int from = open(payload, O_RDONLY | O_CLOEXEC);
+
+	return from < 0 ? -1 : pass(from, -1);
+}
+
 static long peak(void)
 {
 	FILE *f = fopen("/proc/self/status", "re");
@@ -98,12 +107,14 @@ int main(int argc, char **argv)
 {
 	int r = 0;
 
-	if (argc != 4)
+	if (argc != 4 && argc != 5)
 		return 2;
 	if (strcmp(argv[1], "swap") == 0)
-		r = by_library(argv[2], argv[3]);
+		r = by_library(argv[2], argv[3], argv[4]);
 	else if (strcmp(argv[1], "control") == 0)
 		r = by_hand(argv[2], argv[3]);
+	else if (strcmp(argv[1], "digest") == 0)
+		r = digest(argv[3]);
 	else if (!k3sup_version() || !EVP_sha256())
 		return 2;
 	printf("%d %ld\n", r, peak());
