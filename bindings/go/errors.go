@@ -58,6 +58,8 @@ const (
 	ErrTargetImmutable    Code = C.K3SUP_E_TARGET_IMMUTABLE
 	ErrTargetLinked       Code = C.K3SUP_E_TARGET_LINKED
 	ErrTargetMounted      Code = C.K3SUP_E_TARGET_MOUNTED
+	ErrBackupMissing      Code = C.K3SUP_E_BACKUP_MISSING
+	ErrBackupDamaged      Code = C.K3SUP_E_BACKUP_DAMAGED
 	ErrNoK3s              Code = C.K3SUP_E_NO_K3S
 	ErrAmbiguous          Code = C.K3SUP_E_AMBIGUOUS
 	ErrGone               Code = C.K3SUP_E_GONE

@@ -170,6 +170,7 @@ type SwapOptions struct {
 	Payload     string
 	PayloadFile *os.File
 	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: for ever
+	KeepBackups uint32        // how many builds that were installed before are kept; 0: 1
 
 	AllowDowngrade, AllowSkipMinor, AllowPackageOwned bool
 
@@ -188,7 +189,7 @@ func (n *Node) Swap(o SwapOptions) (*Op, error) {
 	defer text.free()
 	defer runtime.KeepAlive(o.PayloadFile)
 	opts := C.struct_k3sup_swap_opts{struct_size: C.sizeof_struct_k3sup_swap_opts, wait_lock_ms: ms(o.WaitLock), payload: text.add(o.Payload),
-		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
+		keep_backups: C.uint32_t(o.KeepBackups), sha256: text.add(o.SHA256), sums: text.add(o.Sums),
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_SWAP_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
@@ -234,6 +235,33 @@ func (n *Node) Stage(o StageOptions) (*Op, error) {
 		opts.flags |= C.K3SUP_STAGE_RESTORE
 	}
 	return n.start("stage", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_stage(n.c, &opts, ret) })
+}
+
+// SwapRollbackOptions say what the backup must be.
+type SwapRollbackOptions struct {
+	WaitLock          time.Duration // how long to wait for the node's lock; 0: not at all, below 0: for ever
+	AllowPackageOwned bool
+	SHA256            string // or "": what was recorded when it was kept
+	ExpectVersion     string // or ""
+}
+
+// SwapRollback makes the installed k3s file be the backup again. Nothing is restarted.
+func (n *Node) SwapRollback(o SwapRollbackOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_swap_rollback_opts{struct_size: C.sizeof_struct_k3sup_swap_rollback_opts, wait_lock_ms: ms(o.WaitLock),
+		sha256: text.add(o.SHA256), expect_version: text.add(o.ExpectVersion)}
+	if o.AllowPackageOwned {
+		opts.flags = C.K3SUP_SWAP_ALLOW_PACKAGE_OWNED
+	}
+	return n.start("swap_rollback", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_swap_rollback(n.c, &opts, ret) })
+}
+
+// SwapBackups tells which builds are kept ("/backups"). Unless keep is 0, those of ours that are too many are removed; wait is how long to wait
+// for the node's lock then.
+func (n *Node) SwapBackups(keep uint32, wait time.Duration) (*Op, error) {
+	opts := C.struct_k3sup_swap_backups_opts{struct_size: C.sizeof_struct_k3sup_swap_backups_opts, keep: C.uint32_t(keep), wait_lock_ms: ms(wait)}
+	return n.start("swap_backups", &texts{}, func(ret **C.k3sup_op) C.int { return C.k3sup_swap_backups(n.c, &opts, ret) })
 }
 
 // Restart says how k3s is restarted.

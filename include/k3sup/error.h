@@ -58,6 +58,8 @@
 #define K3SUP_E_TARGET_IMMUTABLE (-10071)     /* it or its directory is immutable or append-only */
 #define K3SUP_E_TARGET_LINKED (-10072)        /* it has other hard links, which would stay the old file */
 #define K3SUP_E_TARGET_MOUNTED (-10073)       /* it is a mount of its own: no other file can take its name */
+#define K3SUP_E_BACKUP_MISSING (-10074)       /* there is none to go back to, or none can be named */
+#define K3SUP_E_BACKUP_DAMAGED (-10075)       /* it is not the file that was kept: its SHA-256 is another one */
 
 /* about processes */
 #define K3SUP_E_NO_K3S (-10080)        /* no k3s of this node runs */

@@ -16,13 +16,13 @@
 
 struct k3sup_swap_opts {
 	uint32_t struct_size;
-	uint32_t flags;       /* K3SUP_SWAP_* */
-	int64_t wait_lock_ms; /* how long to wait for the node's lock; 0: not at all, below 0: for ever */
-	const char *payload;  /* the new k3s file, a path of the caller */
-	const char *reserved; /* NULL */
-	int32_t payload_fd;   /* an open regular file, read from its offset 0; stays the caller's */
-	uint32_t reserved2;   /* 0 */
-	const char *sha256;   /* NULL, or the SHA-256 it must have: 64 hex digits */
+	uint32_t flags;        /* K3SUP_SWAP_* */
+	int64_t wait_lock_ms;  /* how long to wait for the node's lock; 0: not at all, below 0: for ever */
+	const char *payload;   /* the new k3s file, a path of the caller */
+	const char *reserved;  /* NULL */
+	int32_t payload_fd;    /* an open regular file, read from its offset 0; stays the caller's */
+	uint32_t keep_backups; /* how many builds that were installed before are kept; 0: 1 */
+	const char *sha256;    /* NULL, or the SHA-256 it must have: 64 hex digits */
 	const char *sums; /* NULL, or a list as k3s publishes them (sha256sum-amd64.txt), a path of the caller; names it by its architecture */
 	const char *signature; /* NULL, or a signature (raw or base64) of the list, or without a list of the payload; a path of the caller */
 	const char *key;       /* the public key for it (PEM); a path of the caller that nobody but root can change */
@@ -46,6 +46,22 @@ struct k3sup_stage_opts {
 	const char *reserved; /* NULL */
 };
 
+struct k3sup_swap_rollback_opts {
+	uint32_t struct_size;
+	uint32_t flags;             /* 0, or K3SUP_SWAP_ALLOW_PACKAGE_OWNED */
+	int64_t wait_lock_ms;       /* as in k3sup_swap_opts */
+	const char *sha256;         /* NULL, or the SHA-256 the backup must have: counts instead of what was recorded when it was kept */
+	const char *expect_version; /* NULL, or the version it must be; where several are kept, this one */
+};
+
+struct k3sup_swap_backups_opts {
+	uint32_t struct_size;
+	uint32_t flags;       /* 0 */
+	int64_t wait_lock_ms; /* as in k3sup_swap_opts; with keep only */
+	uint32_t keep;        /* 0: only list; else so many stay at most */
+	uint32_t reserved;    /* 0 */
+};
+
 K3SUP_BEGIN_DECLS
 
 /**
@@ -56,6 +72,12 @@ K3SUP_BEGIN_DECLS
  * fsync; checked that nobody can write it any more), the old file gets a second name NAME.k3sup-backup, the directory is synced, the temp file
  * is renamed over the target, the directory is synced. Whatever cuts this (kill, failure, power), the target is the whole old or the whole new file, and one
  * more run reaches the goal and leaves no litter. Symbolic links are followed inside the node's root; the file at their end is replaced, not the link.
+ *
+ * But a link that leads to a file whose name ends in its version (k3s -> k3s-v1.30.4+k3s1) means: versions beside each other. The new one becomes a file of its own
+ * (k3s-v1.31.2+k3s1) beside the old one, durably, and the link is replaced by one that leads there. The old file stays untouched and is the backup.
+ *
+ * The backup's SHA-256 is recorded in the state directory before it gets its name. keep_backups of them stay (NAME.k3sup-backup-2 is the second); older ones go, if they
+ * were made by this library and have the SHA-256 that was recorded.
  *
  * The payload may be a gzip file; what comes out of it is meant everywhere then, in the digest, too. sha256, sums and signature bind the bytes that are installed: they
  * are counted as they are written, and nothing is published that does not match. With sums the signature is over the list, else over the payload: its 32-byte SHA-256, or
@@ -102,6 +124,39 @@ K3SUP_API int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k
  * Capabilities: those of k3sup_swap(), CAP_SYS_PTRACE to see where the running k3s works. Threads: as all verbs. Since: 0.1
  */
 K3SUP_API int k3sup_stage(k3sup_node *node, const struct k3sup_stage_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_swap_rollback() - make the installed k3s file be the backup again. Nothing is restarted.
+ * @opts: NULL for the defaults.
+ *
+ * Already so: the installed file has the bytes of the backup, or those that were last recorded as kept (a swap that was cut before its rename changed nothing), and
+ * nothing of a cut run is left over.
+ * The backup is hashed first. It must have the SHA-256 that was recorded when it was kept, or the given one, else nothing is touched. Where nothing is recorded (another
+ * state directory, a journal that was lost) it must be a whole k3s for this machine, and a warning says so. Then it is copied into place as the payload of k3sup_swap()
+ * is, with the same order on disk and the same attributes, or, where versions lie beside each other, the link comes to lead to it again. Whatever cuts this, the
+ * target is whole and the backup is there.
+ *
+ * The backup stays. The build that was installed until now is not kept in its place, as a second call would go forward again then (versions beside each other stay).
+ * Downgrades and skipped minors are what this is for, so they are allowed; the floor stays what it is. All else is checked as by k3sup_swap(), preflight included.
+ *
+ * Point of no return: the rename. Result: as k3sup_swap(); wanted is the backup, backup the one that was taken; authentication says recorded. Status: 1 changed, 0 already so.
+ * Errors: K3SUP_E_BACKUP_MISSING, K3SUP_E_BACKUP_DAMAGED, and all of k3sup_swap(). Threads, capabilities: as k3sup_swap(). Since: 0.1
+ */
+K3SUP_API int k3sup_swap_rollback(k3sup_node *node, const struct k3sup_swap_rollback_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_swap_backups() - which builds are kept beside the installed k3s file?
+ * @opts: NULL for the defaults: only list.
+ *
+ * Result: installed (path, target: what k3s is installed as), backups: an array, the one that k3sup_swap_rollback() would take first, each a build with path, size, mode,
+ * sha256, and verified (its SHA-256 is one that was recorded when a file was kept or made here), ours (its name, or a record, says that it was made by this
+ * library), at (when that was recorded, seconds since 1970); leftovers: the names of temp files of cut runs.
+ *
+ * With keep, those that are too many are removed: the last ones of the list that are ours and verified; all others stay. Already so: there are none. A cut leaves
+ * some of them. Without keep nothing is changed, no lock is taken, and no privileges are needed for what anybody may read.
+ * Status: 1 changed, 0 already so. Errors: K3SUP_E_TARGET_*, K3SUP_E_UNTRUSTED, K3SUP_E_STATE_DIR, K3SUP_E_BUSY, -errno. Since: 0.1
+ */
+K3SUP_API int k3sup_swap_backups(k3sup_node *node, const struct k3sup_swap_backups_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 
 K3SUP_END_DECLS
 

@@ -4,7 +4,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -141,6 +143,13 @@ int k3sup__temp_create(int dirfd, const char *name, char **ret_temp, int *ret_fd
 	return -EEXIST;
 }
 
+bool k3sup__is_temp_of(const char *entry, const char *name)
+{
+	_free_ char *prefix = temp_prefix(name);
+
+	return prefix && is_temp(entry, prefix);
+}
+
 static int sweep(k3sup_op *op, DIR *dir, const char *prefix, bool remove)
 {
 	int count = 0, fd = dirfd(dir);
@@ -158,10 +167,11 @@ static int sweep(k3sup_op *op, DIR *dir, const char *prefix, bool remove)
 		if (r < 0)
 			return r;
 		/*
-		 * Only files can be temps. One that shares its inode with NAME was to become the backup; it is as disposable as
+		 * Only files and links can be temps. One that shares its inode with NAME was to become the backup; it is as disposable as
 		 * the others.
 		 */
-		if (!is_temp(entry->d_name, prefix) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+		if (!is_temp(entry->d_name, prefix) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+			(!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)))
 			continue;
 		if (remove && unlinkat(fd, entry->d_name, 0) < 0 && errno != ENOENT) {
 			r = -errno;
@@ -227,12 +237,7 @@ static int workdir(const struct k3sup__stage *stage)
 	return stage->workfd >= 0 ? stage->workfd : stage->dirfd;
 }
 
-int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__stage *ret)
-{
-	return k3sup__stage_begin_in(op, dirfd, name, -1, ret);
-}
-
-int k3sup__stage_begin_in(k3sup_op *op, int dirfd, const char *name, int workfd, struct k3sup__stage *ret)
+static int begin(k3sup_op *op, int dirfd, const char *name, const char *temp_of, int workfd, struct k3sup__stage *ret)
 {
 	struct k3sup__stage stage = K3SUP__STAGE_NONE;
 	int r;
@@ -240,8 +245,11 @@ int k3sup__stage_begin_in(k3sup_op *op, int dirfd, const char *name, int workfd,
 	if (!*name || strchr(name, '/') || k3sup__streq(name, ".") || k3sup__streq(name, ".."))
 		return k3sup__fail(op, -EINVAL, "\"%s\" is not the name of a file", name);
 	stage.name = strdup(name);
-	if (!stage.name)
+	stage.temp_of = strdup(temp_of);
+	if (!stage.name || !stage.temp_of) {
+		k3sup__stage_drop(&stage);
 		return -ENOMEM;
+	}
 	stage.dirfd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (workfd >= 0 && stage.dirfd >= 0)
 		stage.workfd = openat(workfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -252,7 +260,7 @@ int k3sup__stage_begin_in(k3sup_op *op, int dirfd, const char *name, int workfd,
 		r = hold_old(op, &stage);
 	}
 	if (r == 0) {
-		r = k3sup__temp_create(workdir(&stage), name, &stage.temp, &stage.fd);
+		r = k3sup__temp_create(workdir(&stage), temp_of, &stage.temp, &stage.fd);
 		if (r < 0)
 			(void)k3sup__fail(op, r, "cannot make a file %s %s: %s", workfd < 0 ? "beside" : "for", name, k3sup_strerror(r));
 	}
@@ -261,6 +269,21 @@ int k3sup__stage_begin_in(k3sup_op *op, int dirfd, const char *name, int workfd,
 	else
 		*ret = stage;
 	return r;
+}
+
+int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__stage *ret)
+{
+	return begin(op, dirfd, name, name, -1, ret);
+}
+
+int k3sup__stage_begin_in(k3sup_op *op, int dirfd, const char *name, int workfd, struct k3sup__stage *ret)
+{
+	return begin(op, dirfd, name, name, workfd, ret);
+}
+
+int k3sup__stage_begin_as(k3sup_op *op, int dirfd, const char *name, const char *temp_of, struct k3sup__stage *ret)
+{
+	return begin(op, dirfd, name, temp_of, -1, ret);
 }
 
 void k3sup__stage_drop(struct k3sup__stage *stage)
@@ -272,8 +295,15 @@ void k3sup__stage_drop(struct k3sup__stage *stage)
 	k3sup__close(stage->workfd);
 	k3sup__close(stage->dirfd);
 	free(stage->name);
+	free(stage->temp_of);
 	free(stage->temp);
 	*stage = K3SUP__STAGE_NONE;
+}
+
+/* Whatever stands in its way, a copy finds out, too. */
+bool k3sup__stage_clone(const struct k3sup__stage *stage, int from)
+{
+	return ioctl(stage->fd, FICLONE, from) == 0;
 }
 
 /* ---- sealing ---- */

@@ -14,7 +14,7 @@
 
 #include <sys/stat.h>
 
-#include "base/op.h"
+#include "base/root.h"
 
 #define K3SUP__TEMP_MARK ".k3sup-tmp-"
 
@@ -24,6 +24,7 @@ struct k3sup__stage {
 	int fd;     /* the staged file, read-only once sealed; owned */
 	int old_fd; /* O_PATH of the file to be replaced, so that its inode number cannot be reused meanwhile; -1 if there was none; owned */
 	char *name;      /* the name to be replaced */
+	char *temp_of;   /* the name that temps are made from */
 	char *temp;      /* the temp's name, NULL once published or dropped */
 	struct stat old; /* of the file to be replaced; st_nlink 0 if there was none */
 };
@@ -37,6 +38,14 @@ struct k3sup__stage {
 int k3sup__stage_begin(k3sup_op *op, int dirfd, const char *name, struct k3sup__stage *ret) _must_check_;
 /* The same where nothing but NAME may ever be seen in its directory: temp and backup lie in another one of the same file system. */
 int k3sup__stage_begin_in(k3sup_op *op, int dirfd, const char *name, int workfd, struct k3sup__stage *ret) _must_check_;
+/* The same, with a temp that k3sup__stage_leftovers() finds by another name: by one that stays when NAME changes from run to run. */
+int k3sup__stage_begin_as(k3sup_op *op, int dirfd, const char *name, const char *temp_of, struct k3sup__stage *ret) _must_check_;
+/*
+ * Gives the staged file the content of `from` (opened for reading, of the same file system) by sharing its blocks, as btrfs and xfs can:
+ * takes the same time whatever the size, and later writes to `from` do not show. False if that is not offered here: nothing was
+ * written, or no more than a part that the caller overwrites from the beginning.
+ */
+bool k3sup__stage_clone(const struct k3sup__stage *stage, int from);
 /*
  * After the content was written: reopened read-only, nobody may be able to write it any more (K3SUP_E_TARGET_BUSY after two seconds;
  * K3SUP_E_UNSUPPORTED where the file system has no leases to find out by), attributes, fsync.
@@ -56,6 +65,13 @@ int k3sup__stage_publish(k3sup_op *op, struct k3sup__stage *stage, const char *b
 /* Removes the temp if it was not published, closes all. Fine on K3SUP__STAGE_NONE, and twice. */
 void k3sup__stage_drop(struct k3sup__stage *stage);
 
+/*
+ * Makes a symbolic link lead elsewhere: a new one under a temp's name, renamed over it, directory synced; in between it is the old one.
+ * K3SUP_E_TARGET_CHANGED if it is no longer the one that was found. before_rename and ret_renamed as above.
+ */
+int k3sup__durable_relink(k3sup_op *op, const struct k3sup__place *link, const char *text, int (*before_rename)(k3sup_op *op), bool *ret_renamed)
+	_must_check_;
+
 /* What cut runs left beside NAME: the number of temps; with remove they are gone afterwards and the directory is synced. Or -errno. */
 int k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remove) _must_check_;
 
@@ -64,6 +80,9 @@ int k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remov
  * nobody executes it.
  */
 int k3sup__durable_write(k3sup_op *op, int dirfd, const char *name, const void *content, size_t len, mode_t mode) _must_check_;
+
+/* Is this entry of a directory a temp of NAME? It may be anything but a file or a link all the same. */
+bool k3sup__is_temp_of(const char *entry, const char *name);
 
 /* fsync(2), EINTR handled; of a directory that may be given as O_PATH. */
 int k3sup__sync_fd(int fd) _must_check_;

@@ -57,6 +57,8 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_TARGET_IMMUTABLE, "the installed k3s file or its directory is immutable"),
 	CODE(K3SUP_E_TARGET_LINKED, "the installed k3s file has other hard links"),
 	CODE(K3SUP_E_TARGET_MOUNTED, "the installed k3s file is a mount of its own"),
+	CODE(K3SUP_E_BACKUP_MISSING, "there is no backup to go back to"),
+	CODE(K3SUP_E_BACKUP_DAMAGED, "the backup is not the file that was kept"),
 	CODE(K3SUP_E_NO_K3S, "no k3s of this node is running"),
 	CODE(K3SUP_E_AMBIGUOUS, "more than one process could be this node's k3s"),
 	CODE(K3SUP_E_GONE, "the process is gone"),

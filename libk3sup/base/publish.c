@@ -10,6 +10,7 @@
 #include "base/durable.h"
 
 #define COPY_CHUNK (256 * 1024)
+#define LINK_TRIES 16
 
 /* Where temp and backup are. */
 static int workdir(const struct k3sup__stage *stage)
@@ -99,7 +100,7 @@ static int copy_content(k3sup_op *op, int from, int to)
 static int copy_old(k3sup_op *op, const struct k3sup__stage *stage, int old_fd, char **ret_temp)
 {
 	_close_ int to = -1;
-	int r = k3sup__temp_create(workdir(stage), stage->name, ret_temp, &to);
+	int r = k3sup__temp_create(workdir(stage), stage->temp_of, ret_temp, &to);
 
 	if (r == 0)
 		r = copy_content(op, old_fd, to);
@@ -113,7 +114,7 @@ static int link_old(k3sup_op *op, const struct k3sup__stage *stage, char **ret_t
 {
 	int r;
 
-	*ret_temp = k3sup__temp_name(stage->name);
+	*ret_temp = k3sup__temp_name(stage->temp_of);
 	if (!*ret_temp)
 		return -ENOMEM;
 	if (linkat(stage->dirfd, stage->name, workdir(stage), *ret_temp, 0) < 0) {
@@ -206,4 +207,57 @@ int k3sup__stage_publish(k3sup_op *op, struct k3sup__stage *stage, const char *b
 	if (r < 0)
 		return k3sup__fail(op, r, "%s was replaced, but its directory cannot be synced: %s", stage->name, k3sup_strerror(r));
 	return 0;
+}
+
+/* ---- links ---- */
+
+static int check_link(k3sup_op *op, const struct k3sup__place *link)
+{
+	int r = is_named(link->dirfd, link->name, link->fd);
+
+	if (r < 0)
+		return k3sup__fail(op, r, "cannot look at %s: %s", link->path, k3sup_strerror(r));
+	return r ? 0 : k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody else replaced %s meanwhile", link->path);
+}
+
+/* A temp's number may be taken by a temp of a cut run. */
+static int make_link(int dirfd, const char *name, const char *text, char **ret_temp)
+{
+	int r = -EEXIST;
+
+	for (int i = 0; r == -EEXIST && i < LINK_TRIES; i++) {
+		_free_ char *temp = k3sup__temp_name(name);
+
+		if (!temp)
+			return -ENOMEM;
+		r = symlinkat(text, dirfd, temp) < 0 ? -errno : 0;
+		if (r == 0) {
+			*ret_temp = temp;
+			temp = NULL;
+		}
+	}
+	return r;
+}
+
+int k3sup__durable_relink(k3sup_op *op, const struct k3sup__place *link, const char *text, int (*before_rename)(k3sup_op *op), bool *ret_renamed)
+{
+	_free_ char *temp = NULL;
+	int r = make_link(link->dirfd, link->name, text, &temp);
+
+	*ret_renamed = false;
+	if (r < 0)
+		return k3sup__fail(op, r, "cannot make a link beside %s: %s", link->path, k3sup_strerror(r));
+	if (before_rename)
+		r = before_rename(op);
+	if (r >= 0)
+		r = check_link(op, link);
+	if (r >= 0 && renameat(link->dirfd, temp, link->dirfd, link->name) < 0)
+		r = k3sup__fail(op, -errno, "cannot put the new link %s in place: %s", link->path, k3sup_strerror(errno));
+	if (r < 0) {
+		(void)unlinkat(link->dirfd, temp, 0);
+		return r;
+	}
+	*ret_renamed = true;
+	r = k3sup__sync_dir(link->dirfd);
+	return r < 0 ? k3sup__fail(op, r, "%s was changed, but its directory cannot be synced: %s", link->path, k3sup_strerror(r)) : 0;
 }

@@ -60,6 +60,9 @@ void k3sup__place_clear(struct k3sup__place *place);
  */
 int k3sup__place_open(const struct k3sup__place *place, int flags) _must_check_;
 
+/* What a link says (opened O_PATH | O_NOFOLLOW), owned; NULL with errno. */
+char *k3sup__link_text(int fd);
+
 /* Is this a trusted inode by the rule above? */
 bool k3sup__trusted(const struct stat *st, bool allow_group);
 /* Its first half: owned by root or by the user we run as? */

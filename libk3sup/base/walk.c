@@ -150,8 +150,7 @@ static int make_dir(struct walk *w, const char *name)
 	return 0;
 }
 
-/* A copy of the link's text, or NULL with errno. */
-static char *link_text(int fd)
+char *k3sup__link_text(int fd)
 {
 	char *text = malloc(PATH_MAX); /* no file system stores a longer one */
 	ssize_t len;
@@ -186,7 +185,7 @@ static int follow(struct walk *w, const struct component *c, int fd)
 		return k3sup__fail(w->op, K3SUP_E_ESCAPE, "%s/%s is a link of procfs, which can lead out of the node's root", w->path, c->name);
 	if (++w->links > MAX_LINKS)
 		return k3sup__fail(w->op, -ELOOP, "too many symbolic links, the last one is %s/%s", w->path, c->name);
-	text = link_text(fd);
+	text = k3sup__link_text(fd);
 	if (!text)
 		return -errno;
 	rest = k3sup__fmt("%s%s%s", text, c->slash || c->more ? "/" : "", w->at);

@@ -3,6 +3,7 @@
 
 #include "base/inflate.h"
 #include "node/identify.h"
+#include "swap/backup.h"
 #include "swap/bytes.h"
 #include "swap/spool.h"
 
@@ -31,6 +32,18 @@ int k3sup__source_take(const char *path, bool has_fd, int fd, const struct k3sup
 		r = k3sup__terms_take(terms, &ret->terms);
 	if (r >= 0)
 		r = take_place(path, has_fd, fd, ret);
+	if (r < 0)
+		k3sup__source_clear(ret);
+	return r;
+}
+
+int k3sup__source_take_backup(const char *sha256, const char *expect_version, struct k3sup__source *ret)
+{
+	const struct k3sup__given_terms terms = {.sha256 = sha256, .expect_version = expect_version};
+	int r;
+
+	*ret = (struct k3sup__source){.fd = -1, .backup = true};
+	r = k3sup__terms_take(&terms, &ret->terms);
 	if (r < 0)
 		k3sup__source_clear(ret);
 	return r;
@@ -105,7 +118,7 @@ static int open_installed(k3sup_node *node, const struct k3sup__payload *p)
 }
 
 /* Reads the payload, and in the same pass compares it with what is installed: most of the time it is that, and nothing else has to be read. */
-static int read_build(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *p)
+static int read_build(k3sup_op *op, k3sup_node *node, const struct k3sup__terms *terms, struct k3sup__payload *p)
 {
 	_close_ int installed = open_installed(node, p);
 	struct k3sup__beside beside = {.fd = installed};
@@ -116,7 +129,7 @@ static int read_build(k3sup_op *op, k3sup_node *node, const struct k3sup__source
 	if (installed >= 0 && fstat(installed, &p->beside.st) < 0)
 		return -errno;
 	if (installed >= 0)
-		r = k3sup__beside_begin(&beside, !p->sha256[0] && k3sup__terms_bind(&source->terms));
+		r = k3sup__beside_begin(&beside, !p->sha256[0] && k3sup__terms_bind(terms));
 	if (r >= 0)
 		r = k3sup__build_read_tapped(op, p->fd, p->shown, K3SUP__BUILD_HOST_ARCH, installed >= 0 ? &tap : NULL, &p->build);
 	if (r >= 0)
@@ -132,9 +145,9 @@ bool k3sup__payload_is(const struct k3sup__payload *payload, const struct stat *
 	return payload->beside.st.st_ino != 0 && payload->beside.same == 1 && same_state(&payload->beside.st, st);
 }
 
-static int look_at(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *p)
+int k3sup__payload_look(k3sup_op *op, k3sup_node *node, const struct k3sup__terms *terms, struct k3sup__payload *p)
 {
-	int r = read_build(op, node, source, p);
+	int r = read_build(op, node, terms, p);
 
 	if (r >= 0 && fstat(p->fd, &p->st) < 0)
 		r = k3sup__fail(op, -errno, "cannot look at %s: %s", p->shown, k3sup_strerror(errno));
@@ -144,8 +157,7 @@ static int look_at(k3sup_op *op, k3sup_node *node, const struct k3sup__source *s
 	p->proof = calloc(1, sizeof(*p->proof));
 	if (!p->proof)
 		return -ENOMEM;
-	r = k3sup__proof_prepare(op, node, &source->terms, &p->build, p->shown, p->proof);
-	p->check_archive = source->check_archive && !k3sup__terms_bind(&source->terms);
+	r = k3sup__proof_prepare(op, node, terms, &p->build, p->shown, p->proof);
 	return r >= 0 && p->sha256[0] ? k3sup__payload_prove(op, p, p->sha256) : r;
 }
 
@@ -155,12 +167,15 @@ int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__sour
 	bool trusted = false;
 	int r;
 
+	if (source->backup)
+		return k3sup__backup_load(op, node, &source->terms, ret);
 	p.shown = source->path ? source->path : "the given descriptor";
 	r = source->path ? open_path(op, node, source, &p.fd, &trusted) : open_fd(op, node, source, &p.fd, &trusted);
 	if (r >= 0)
 		r = make_private(op, node, source, trusted, &p);
 	if (r >= 0)
-		r = look_at(op, node, source, &p);
+		r = k3sup__payload_look(op, node, &source->terms, &p);
+	p.check_archive = source->check_archive && !k3sup__terms_bind(&source->terms);
 	if (r < 0) {
 		k3sup__payload_clear(&p);
 		return r;
@@ -183,7 +198,7 @@ int k3sup__payload_check_archive(k3sup_op *op, struct k3sup__payload *payload)
 int k3sup__payload_prove(k3sup_op *op, const struct k3sup__payload *payload, const char sha256[static K3SUP__SHA256_HEX])
 {
 	if (payload->sha256[0] && sha256[0] && !k3sup__streq(payload->sha256, sha256))
-		return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "the private copy of %s changed", payload->shown);
+		return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s changed after it was verified", payload->shown);
 	return sha256[0] ? k3sup__proof_check(op, payload->proof, sha256, payload->shown) : 0;
 }
 
@@ -206,4 +221,6 @@ void k3sup__payload_clear(struct k3sup__payload *payload)
 		k3sup__proof_clear(payload->proof);
 	free(payload->proof);
 	payload->proof = NULL;
+	free(payload->own_path);
+	payload->own_path = NULL;
 }

@@ -10,6 +10,7 @@
 #include "base/durable.h"
 #include "node/floor.h"
 #include "node/policy.h"
+#include "swap/backup.h"
 #include "swap/package.h"
 
 #define BUT_NOT_TOLD "whether that is so cannot be told: %s"
@@ -154,46 +155,84 @@ static void check_links(const struct k3sup__place *target, struct k3sup__checks 
 	}
 }
 
-static int check_package(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks)
+static int check_package(
+	k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, const struct k3sup__place *place, struct k3sup__checks *checks)
 {
 	bool allowed = plan->allow & K3SUP_SWAP_ALLOW_PACKAGE_OWNED;
 	_free_ char *owner = NULL;
 	k3sup__json *evidence;
-	int r = k3sup__package_of(op, node, plan->target->path, &owner);
+	int r = k3sup__package_of(op, node, place->path, &owner);
 
 	if (r < 0 && (r == -ENOMEM || k3sup__op_checkpoint(op) < 0))
 		return r;
 	if (r < 0 && !allowed) {
 		k3sup__cannot_tell(checks, "package", r);
 	} else if (r != 0) {
-		evidence = evidence_of(plan->target);
+		evidence = evidence_of(place);
 		if (owner)
 			k3sup__json_set_str(evidence, "package", owner);
 		k3sup__checks_add(checks, "package", allowed ? K3SUP__ALLOWED : K3SUP__REFUSE, K3SUP_E_TARGET_PACKAGE_OWNED, evidence,
-			"%s belongs to %s; upgrade the package", plan->target->path, owner ? owner : "a package, perhaps");
+			"%s belongs to %s; upgrade the package", place->path, owner ? owner : "a package, perhaps");
 	} else {
-		k3sup__checks_add(checks, "package", K3SUP__PASS, 0, NULL, "%s belongs to no package", plan->target->path);
+		k3sup__checks_add(checks, "package", K3SUP__PASS, 0, NULL, "%s belongs to no package", place->path);
 	}
 	return 0;
 }
 
+/* A file that changes its name's content, or a link that comes to lead elsewhere. */
+static int check_place(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, const struct k3sup__place *place, struct k3sup__checks *checks)
+{
+	check_store(place, checks);
+	check_mount(place, checks);
+	check_immutable(place, checks);
+	check_file_mount(node, place, checks);
+	if (S_ISREG(place->st.st_mode))
+		check_links(place, checks);
+	return check_package(op, node, plan, place, checks);
+}
+
+/* Nothing happens to the old version; a file is added to its directory. */
+static void check_directory(const struct k3sup__place *target, struct k3sup__checks *checks)
+{
+	int immutable = is_immutable(target->dirfd);
+
+	check_store(target, checks);
+	check_mount(target, checks);
+	if (immutable < 0)
+		k3sup__cannot_tell(checks, "immutable", immutable);
+	else if (immutable)
+		k3sup__checks_add(checks, "immutable", K3SUP__REFUSE, K3SUP_E_TARGET_IMMUTABLE, evidence_of(target),
+			"no other version can be put beside %s: the directory is marked as immutable or append-only (chattr)", target->path);
+	else
+		k3sup__checks_add(checks, "immutable", K3SUP__PASS, 0, NULL, "the directory of %s is not immutable", target->path);
+}
+
 int k3sup__preflight(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks)
 {
-	int r;
+	_cleanup_(k3sup__layout_clear) struct k3sup__layout layout = K3SUP__LAYOUT_NONE;
+	_free_ char *version = NULL;
+	int r = k3sup__layout_find(op, node, plan->target, &layout);
 
-	check_store(plan->target, checks);
-	check_mount(plan->target, checks);
-	check_immutable(plan->target, checks);
-	check_file_mount(node, plan->target, checks);
-	check_links(plan->target, checks);
-	r = check_package(op, node, plan, checks);
+	if (r >= 0)
+		r = k3sup__layout_name(&layout, plan->payload->build.version, &version);
+	if (r < 0)
+		return r;
+	if (version)
+		check_directory(plan->target, checks);
+	r = check_place(op, node, plan, version ? &layout.link : plan->target, checks);
 	if (r < 0)
 		return r;
 	k3sup__room_check(node, plan, checks);
 	return k3sup__op_checkpoint(op);
 }
 
-/* ---- all of it ---- */
+/* ---- before ---- */
+
+/* Going back is asked for by name, and to what was installed here before. */
+static uint32_t allowed(const struct k3sup__plan *plan)
+{
+	return plan->allow | (plan->payload->is_backup ? K3SUP_SWAP_ALLOW_DOWNGRADE | K3SUP_SWAP_ALLOW_SKIP_MINOR : 0);
+}
 
 /* A floor that only root may read is a warning to others; to root a damaged one is in the way, unless what it says does not count. */
 static int find_floor(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks, char **ret)
@@ -203,7 +242,7 @@ static int find_floor(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *
 	if (r >= 0 || r == -ENOMEM)
 		return r;
 	k3sup__op_forgive(op);
-	if (plan->allow & K3SUP_SWAP_ALLOW_DOWNGRADE)
+	if (allowed(plan) & K3SUP_SWAP_ALLOW_DOWNGRADE)
 		k3sup__checks_add(checks, "floor-known", K3SUP__ALLOWED, r, NULL, "the floor cannot be read: %s", k3sup_strerror(r));
 	else
 		k3sup__cannot_tell(checks, "floor-known", r);
@@ -213,9 +252,10 @@ static int find_floor(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *
 int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
 {
 	const struct k3sup__build *build = &plan->payload->build;
+	const uint32_t allow = allowed(plan);
 	struct k3sup_policy_opts opts = {
-		.flags = (plan->allow & K3SUP_SWAP_ALLOW_DOWNGRADE ? K3SUP_POLICY_ALLOW_DOWNGRADE : 0) |
-			(plan->allow & K3SUP_SWAP_ALLOW_SKIP_MINOR ? K3SUP_POLICY_ALLOW_SKIP_MINOR : 0),
+		.flags = (allow & K3SUP_SWAP_ALLOW_DOWNGRADE ? K3SUP_POLICY_ALLOW_DOWNGRADE : 0) |
+			(allow & K3SUP_SWAP_ALLOW_SKIP_MINOR ? K3SUP_POLICY_ALLOW_SKIP_MINOR : 0),
 		.installed = plan->installed->version,
 		.payload = build->version,
 		.role = plan->role,
@@ -238,21 +278,48 @@ int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
 	return r < 0 ? r : k3sup__checks_judge(op, &checks);
 }
 
-/* Has a swap of ours happened here? Then there is a backup. A file that was installed by others makes no floor. */
-static bool has_backup(const struct k3sup__place *target)
+/* ---- after ---- */
+
+/* Has a swap of ours happened here? Then there is a backup, or we made this version. A file that was installed by others makes no floor. */
+static int is_ours(k3sup_op *op, k3sup_node *node, const struct k3sup__place *installed)
 {
-	_free_ char *backup = k3sup__swap_backup_name(target->name);
+	_cleanup_(k3sup__layout_clear) struct k3sup__layout layout = K3SUP__LAYOUT_NONE;
+	_cleanup_(k3sup__json_unrefp) k3sup__json *records = NULL;
+	_free_ char *backup = k3sup__swap_backup_name(installed->name);
 	struct stat st;
-
-	return backup && fstatat(target->dirfd, backup, &st, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
-{
 	int r;
 
-	if (!has_backup(plan->target))
-		return 0;
+	if (backup && fstatat(installed->dirfd, backup, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return 1;
+	r = backup ? k3sup__layout_find(op, node, installed, &layout) : -ENOMEM;
+	if (r >= 0 && layout.link.fd >= 0)
+		r = k3sup__kept_read(op, node, layout.link.path, &records);
+	return r < 0 ? r : k3sup__kept_find(records, "made", installed->path, NULL, NULL) != NULL;
+}
+
+static int settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, const struct k3sup__place *installed)
+{
+	int r = is_ours(op, node, installed);
+
+	if (r <= 0)
+		return r;
 	r = k3sup__floor_record(op, node, plan->payload->build.version, plan->allow & K3SUP_SWAP_ALLOW_DOWNGRADE);
-	return r < 0 ? k3sup__fail(op, r, "%s is replaced, but the floor cannot be recorded: %s", plan->target->path, k3sup_strerror(r)) : 0;
+	if (r < 0)
+		return k3sup__fail(op, r, "%s is replaced, but the floor cannot be recorded: %s", installed->path, k3sup_strerror(r));
+	return k3sup__backups_prune(op, node, installed, plan->keep ? plan->keep : 1);
+}
+
+int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, const char *path)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
+	int r;
+
+	if (plan->payload->is_backup)
+		return 0;
+	r = k3sup__root_find(op, &node->root, path, node->trust_flags | K3SUP__NOFOLLOW, &installed);
+	if (r == 0 && installed.fd < 0)
+		r = k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody else removed %s meanwhile", path);
+	if (r >= 0)
+		r = settle(op, node, plan, &installed);
+	return r < 0 ? r : 0;
 }

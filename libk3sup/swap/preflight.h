@@ -18,6 +18,7 @@ struct k3sup__plan {
 	const char *data_dir;                 /* inside the root */
 	const char *role;                     /* "server", "agent", NULL: unknown */
 	uint32_t allow;                       /* K3SUP_SWAP_ALLOW_* */
+	uint32_t keep;                        /* so many backups; 0: 1 */
 	const struct k3sup__images *images;   /* what else is to be put in place, looked at; may be NULL */
 };
 
@@ -27,8 +28,11 @@ struct k3sup__plan {
  * needs no lock; what only root may read is a warning to others.
  */
 int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan) _must_check_;
-/* The payload is the installed file now: records the floor. 0, or why not: the swap has happened all the same, and one more run catches up. */
-int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan) _must_check_;
+/*
+ * The payload is the installed file now, whether it was or became that (path: where it is, inside the root): records the floor, and lets backups go that are too many; going
+ * back does neither. 0, or why not: the swap has happened all the same, and one more run catches up.
+ */
+int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, const char *path) _must_check_;
 
 /*
  * Room for all of it: "space", "inodes", "images-read-only", "images-space" (where there are images to be written), "data-dir-space". What shares a file system is added up

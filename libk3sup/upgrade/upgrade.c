@@ -9,7 +9,8 @@
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
 		K3SUP_UPGRADE_CHECK)
 
-static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 3}, {"stage", 30}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
+static const struct k3sup__step plan[] = {
+	{"lock", 1}, {"identify", 3}, {"stage", 17}, {"verify", 13}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
 
 /* ---- deciding: nothing is written before this is over ---- */
 
@@ -47,7 +48,7 @@ static int admit(k3sup_op *op, struct k3sup__upgrade *s)
 
 	if (s->view.same == 0)
 		return k3sup__admit(op, s->node.node, &todo);
-	return k3sup__settle(op, s->node.node, &todo);
+	return k3sup__settle(op, s->node.node, &todo, s->view.installed.path);
 }
 
 static int work_look(k3sup_op *op)
@@ -75,18 +76,18 @@ static int work_look(k3sup_op *op)
 
 /* ---- swapping ---- */
 
-static int swap(k3sup_op *op, struct k3sup__upgrade *s)
+static int swap(k3sup_op *op, struct k3sup__upgrade *s, const struct k3sup__plan *todo)
 {
 	int r;
 
 	if (s->view.same == 1) {
-		r = k3sup__swap_leftovers(op, &s->view.installed, true);
+		r = k3sup__swap_leftovers(op, s->node.node, &s->view.installed, true);
 		s->cleaned = r > 0;
 		return r;
 	}
 	r = k3sup__upgrade_open_entry(op, s);
 	if (r >= 0)
-		r = k3sup__swap_run(op, &s->payload, &s->view.installed, &s->swapped);
+		r = k3sup__swap_run(op, s->node.node, todo, &s->swapped);
 	if (s->swapped.renamed)
 		s->payload_file = s->swapped.st;
 	k3sup__swapped_report(op, &s->payload, &s->swapped);
@@ -96,11 +97,11 @@ static int swap(k3sup_op *op, struct k3sup__upgrade *s)
 static int work_swap(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
-	struct k3sup__plan done = k3sup__upgrade_plan(&s->view, &s->payload, s->flags);
-	int r = swap(op, s);
+	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, s->flags);
+	int r = swap(op, s, &todo);
 
 	if (r >= 0 && s->swapped.renamed)
-		r = k3sup__settle(op, s->node.node, &done);
+		r = k3sup__settle(op, s->node.node, &todo, s->swapped.path);
 	k3sup__op_may_stop(op);
 	return r;
 }

@@ -133,11 +133,11 @@ static int look_at_leftovers(k3sup_op *op, k3sup_node *node, struct k3sup__view 
 
 	if (v->installed.fd < 0)
 		return look_at_lock(op, node, v);
-	v->leftovers = k3sup__swap_leftovers(op, &v->installed, false);
+	v->leftovers = k3sup__swap_leftovers(op, node, &v->installed, false);
 	r = v->leftovers < 0 ? v->leftovers : look_at_lock(op, node, v);
 	/* A run that was at work at the first look and is over now has cleaned up. */
 	if (r >= 0 && v->leftovers > 0 && !v->holder)
-		v->leftovers = k3sup__swap_leftovers(op, &v->installed, false);
+		v->leftovers = k3sup__swap_leftovers(op, node, &v->installed, false);
 	return v->leftovers < 0 ? v->leftovers : r;
 }
 

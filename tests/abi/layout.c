@@ -87,7 +87,7 @@ AT(k3sup_swap_opts, wait_lock_ms, 8, 8);
 AT(k3sup_swap_opts, payload, 16, 16);
 AT(k3sup_swap_opts, reserved, 24, 20);
 AT(k3sup_swap_opts, payload_fd, 32, 24);
-AT(k3sup_swap_opts, reserved2, 36, 28);
+AT(k3sup_swap_opts, keep_backups, 36, 28);
 AT(k3sup_swap_opts, sha256, 40, 32);
 AT(k3sup_swap_opts, sums, 48, 36);
 AT(k3sup_swap_opts, signature, 56, 40);
@@ -106,6 +106,19 @@ AT(k3sup_stage_opts, signature, 40, 28);
 AT(k3sup_stage_opts, key, 48, 32);
 AT(k3sup_stage_opts, reserved, 56, 36);
 END(k3sup_stage_opts, reserved, 64, 40);
+AT(k3sup_swap_rollback_opts, struct_size, 0, 0);
+AT(k3sup_swap_rollback_opts, flags, 4, 4);
+AT(k3sup_swap_rollback_opts, wait_lock_ms, 8, 8);
+AT(k3sup_swap_rollback_opts, sha256, 16, 16);
+AT(k3sup_swap_rollback_opts, expect_version, 24, 20);
+END(k3sup_swap_rollback_opts, expect_version, 32, 24);
+
+AT(k3sup_swap_backups_opts, struct_size, 0, 0);
+AT(k3sup_swap_backups_opts, flags, 4, 4);
+AT(k3sup_swap_backups_opts, wait_lock_ms, 8, 8);
+AT(k3sup_swap_backups_opts, keep, 16, 16);
+AT(k3sup_swap_backups_opts, reserved, 20, 20);
+END(k3sup_swap_backups_opts, reserved, 24, 24);
 
 AT(k3sup_upgrade_opts, struct_size, 0, 0);
 AT(k3sup_upgrade_opts, flags, 4, 4);

@@ -66,6 +66,8 @@ VERB(wait_exit, node)
 VERB(wait_running, node)
 VERB(swap, node)
 VERB(stage, node)
+VERB(swap_rollback, node)
+VERB(swap_backups, node)
 VERB(upgrade, node)
 VERB(state, node)
 VERB(certs_check, node)
@@ -86,6 +88,8 @@ static const struct kind {
 	{"k3sup_wait_running_opts", sizeof(struct k3sup_wait_running_opts), call_wait_running},
 	{"k3sup_swap_opts", sizeof(struct k3sup_swap_opts), call_swap},
 	{"k3sup_stage_opts", sizeof(struct k3sup_stage_opts), call_stage},
+	{"k3sup_swap_rollback_opts", sizeof(struct k3sup_swap_rollback_opts), call_swap_rollback},
+	{"k3sup_swap_backups_opts", sizeof(struct k3sup_swap_backups_opts), call_swap_backups},
 	{"k3sup_upgrade_opts", sizeof(struct k3sup_upgrade_opts), call_upgrade},
 	{"k3sup_state_opts", sizeof(struct k3sup_state_opts), call_state},
 	{"k3sup_certs_check_opts", sizeof(struct k3sup_certs_check_opts), call_certs_check},

@@ -22,12 +22,12 @@ def test_the_suppressions_know_no_other_kind():
     assert all(not line or line[0] == "#" or line == "[suppress_type]" or line.startswith("name = ") for line in lines)
 
 
-PAYLOAD = "	const char *payload;  /* the new k3s file, a path of the caller */\n"
-RESERVED = "	const char *reserved; /* NULL */\n"
+PAYLOAD = "	const char *payload;   /* the new k3s file, a path of the caller */\n"
+RESERVED = "	const char *reserved;  /* NULL */\n"
 BREAKAGES = {
     "two fields of one kind swapped": [("include/k3sup/swap.h", PAYLOAD + RESERVED, RESERVED + PAYLOAD)],
-    "a field added at the end": [("include/k3sup/swap.h", "reserved2;   /* 0 */", "reserved2;   /* 0 */\n	uint64_t more;")],
-    "a field of another type": [("include/k3sup/swap.h", "uint32_t reserved2;", "int32_t reserved2;")],
+    "a field added at the end": [("include/k3sup/swap.h", "keep_backups; /* how many builds that were installed before are kept; 0: 1 */", "keep_backups; /* how many builds that were installed before are kept; 0: 1 */\n	uint64_t more;")],
+    "a field of another type": [("include/k3sup/swap.h", "uint32_t keep_backups;", "int32_t keep_backups;")],
     "a function removed": [("include/k3sup/doc.h", "K3SUP_API int64_t k3sup_doc_len(k3sup_doc *doc, const char *path);", ""),
                            ("libk3sup/libk3sup.sym", "\tk3sup_doc_len;\n", "")],
     "a function added": [("include/k3sup/doc.h", "K3SUP_END_DECLS", "K3SUP_API int k3sup_new(void);\nK3SUP_END_DECLS"),

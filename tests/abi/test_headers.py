@@ -73,8 +73,8 @@ HEADER_BREAKAGES = {
     "a guard that is missing": ("include/k3sup/swap.h", "#ifndef K3SUP_SWAP_H\n#define K3SUP_SWAP_H\n", "#if 1\n"),
     "a word that C++ keeps for itself": ("include/k3sup/op.h", "const char *step;", "const char *class;"),
     "a comment of C99 in C++ clothes": ("include/k3sup/op.h", "const char *step;", "const char *step = nullptr;"),
-    "padding at the end": ("include/k3sup/swap.h", "	uint32_t reserved2;   /* 0 */\n", ""),
-    "padding inside": ("include/k3sup/swap.h", "	uint32_t flags;       /* K3SUP_SWAP_* */\n", ""),
+    "padding at the end": ("include/k3sup/swap.h", "	uint32_t keep_backups; /* how many builds that were installed before are kept; 0: 1 */\n", ""),
+    "padding inside": ("include/k3sup/swap.h", "	uint32_t flags;        /* K3SUP_SWAP_* */\n", ""),
 }
 
 
@@ -87,12 +87,12 @@ def test_control_headers_find(what, tmp_path):
 
 
 LAYOUT_BREAKAGES = {
-    "two fields swapped": ("const char *payload;  /* the new k3s file, a path of the caller */\n	const char *reserved; /* NULL */",
-                           "const char *reserved; /* NULL */\n	const char *payload;  /* the new k3s file, a path of the caller */"),
-    "a field renamed": ("uint32_t reserved2;", "uint32_t reserved3;"),
+    "two fields swapped": ("const char *payload;   /* the new k3s file, a path of the caller */\n	const char *reserved;  /* NULL */",
+                           "const char *reserved;  /* NULL */\n	const char *payload;   /* the new k3s file, a path of the caller */"),
+    "a field renamed": ("uint32_t keep_backups;", "uint32_t reserved3;"),
     "a field of another width": ("int32_t payload_fd;", "int64_t payload_fd;"),
-    "a field that layout.c does not know": ("uint32_t reserved2;   /* 0 */", "uint32_t reserved2;   /* 0 */\n	int64_t more;"),
-    "a field whose width depends on the machine": ("uint32_t reserved2;", "unsigned reserved2;"),
+    "a field that layout.c does not know": ("uint32_t keep_backups; /* how many builds that were installed before are kept; 0: 1 */", "uint32_t keep_backups; /* how many builds that were installed before are kept; 0: 1 */\n	int64_t more;"),
+    "a field whose width depends on the machine": ("uint32_t keep_backups;", "unsigned keep_backups;"),
 }
 
 

@@ -71,7 +71,15 @@ _TERMS: List[Tuple[str, Any]] = [("sha256", c_char_p), ("sums", c_char_p), ("sig
 
 class SwapOpts(Sized):
     _fields_ = _struct(("wait_lock_ms", c_int64), ("payload", c_char_p), ("reserved", c_char_p), ("payload_fd", c_int32),
-                       ("reserved2", c_uint32), *_TERMS, ("reserved3", c_char_p))
+                       ("keep_backups", c_uint32), *_TERMS, ("reserved3", c_char_p))
+
+
+class SwapRollbackOpts(Sized):
+    _fields_ = _struct(("wait_lock_ms", c_int64), ("sha256", c_char_p), ("expect_version", c_char_p))
+
+
+class SwapBackupsOpts(Sized):
+    _fields_ = _struct(("wait_lock_ms", c_int64), ("keep", c_uint32), ("reserved", c_uint32))
 
 
 class StageOpts(Sized):
@@ -113,6 +121,8 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "k3sup_wait_running_opts": WaitRunningOpts,
     "k3sup_swap_opts": SwapOpts,
     "k3sup_stage_opts": StageOpts,
+    "k3sup_swap_rollback_opts": SwapRollbackOpts,
+    "k3sup_swap_backups_opts": SwapBackupsOpts,
     "k3sup_upgrade_opts": UpgradeOpts,
     "k3sup_state_opts": StateOpts,
     "k3sup_certs_check_opts": CertsCheckOpts,
@@ -157,6 +167,8 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_wait_running": (c_int, [ptr, POINTER(WaitRunningOpts), POINTER(ptr)], check),
     "k3sup_swap": (c_int, [ptr, POINTER(SwapOpts), POINTER(ptr)], check),
     "k3sup_stage": (c_int, [ptr, POINTER(StageOpts), POINTER(ptr)], check),
+    "k3sup_swap_rollback": (c_int, [ptr, POINTER(SwapRollbackOpts), POINTER(ptr)], check),
+    "k3sup_swap_backups": (c_int, [ptr, POINTER(SwapBackupsOpts), POINTER(ptr)], check),
     "k3sup_upgrade": (c_int, [ptr, POINTER(UpgradeOpts), POINTER(ptr)], check),
     "k3sup_state": (c_int, [ptr, POINTER(StateOpts), POINTER(ptr)], check),
     "k3sup_certs_check": (c_int, [ptr, POINTER(CertsCheckOpts), POINTER(ptr)], check),

@@ -90,16 +90,17 @@ class Node(Handle):
     def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0, allow_downgrade: bool = False, allow_skip_minor: bool = False,
              allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
              signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
-             check_archive: bool = False) -> Op:
+             check_archive: bool = False, keep_backups: int = 1) -> Op:
         """Make the installed k3s file be the payload (a path, a descriptor, an open file; plain or gzip). Nothing is restarted.
 
         `sha256`, `sums` (a list) and `signature` with `key` say which bytes it must be, `expect_version` which version.
-        `check_archive`: without them, the archive inside must at least have the SHA-256 that it is named by.
+        `check_archive`: without them, the archive inside must at least have the SHA-256 that it is named by. So many builds as
+        `keep_backups` says are kept of those that were installed before.
         """
         path, fd, flags = payload_of(payload, SWAP_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (SWAP_CHECK_ARCHIVE if check_archive else 0)
         return self._start(lib.k3sup_swap, _ffi.SwapOpts(
-            flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0),
+            flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0), keep_backups=_count(keep_backups),
             **_terms(sha256, sums, signature, key, expect_version)))
 
     def stage(self, files: Union[Path, Sequence[Path]] = (), *, commit: bool = False, restore: bool = False,
@@ -113,6 +114,18 @@ class Node(Handle):
         return self._start(lib.k3sup_stage, _ffi.StageOpts(
             flags=(STAGE_COMMIT if commit else 0) | (STAGE_RESTORE if restore else 0), wait_lock_ms=ms(wait_lock, least=0),
             files=encode_list(files), sha256=encode_opt(sha256), sums=encode_opt(sums), signature=encode_opt(signature), key=encode_opt(key)))
+
+    def swap_rollback(self, *, wait_lock: Optional[float] = 0.0, allow_package_owned: bool = False, sha256: Optional[str] = None,
+                      expect_version: Optional[str] = None) -> Op:
+        """Make the installed k3s file be the backup again, which must be what was recorded when it was kept, or `sha256`."""
+        return self._start(lib.k3sup_swap_rollback, _ffi.SwapRollbackOpts(
+            flags=_allowed(False, False, allow_package_owned), wait_lock_ms=ms(wait_lock, least=0), sha256=encode_opt(sha256),
+            expect_version=encode_opt(expect_version)))
+
+    def swap_backups(self, *, keep: Optional[int] = None, wait_lock: Optional[float] = 0.0) -> Op:
+        """Which builds are kept ("/backups")? With `keep` those of ours that are too many are removed; without, nothing is changed."""
+        return self._start(lib.k3sup_swap_backups, _ffi.SwapBackupsOpts(keep=0 if keep is None else _count(keep),
+                                                                        wait_lock_ms=ms(wait_lock, least=0)))
 
     def upgrade(self, payload: Payload, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
                 restart: Restart = Restart.AUTO, check: bool = False, allow_downgrade: bool = False, allow_skip_minor: bool = False,
@@ -140,6 +153,12 @@ def _allowed(downgrade: bool, skip_minor: bool, package_owned: bool) -> int:
     """The same numbers for swap and upgrade."""
     return ((UPGRADE_ALLOW_DOWNGRADE if downgrade else 0) | (UPGRADE_ALLOW_SKIP_MINOR if skip_minor else 0)
             | (UPGRADE_ALLOW_PACKAGE_OWNED if package_owned else 0))
+
+
+def _count(number: int) -> int:
+    if not 1 <= number < 1 << 32:
+        raise ValueError("at least 1, not %r" % number)
+    return number
 
 
 def _stable(seconds: float) -> int:

@@ -594,3 +594,33 @@ def test_what_is_allowed(tmp_path, standin):
         with pytest.raises(k3sup.K3supError):
             node.swap(older, allow_skip_minor=True, allow_package_owned=True).wait()
         assert node.swap(older, allow_downgrade=True).wait()["/changed"] is True
+
+
+@needs_root
+def test_backups(tmp_path, standin):
+    """Kept, listed, and gone back to."""
+    root, backup = tmp_path / "root", "/usr/local/bin/k3s.k3sup-backup"
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "var/lib").mkdir(parents=True)
+    old = standin("v1.30.4+k3s1")
+    shutil.copy(old, str(root / "usr/local/bin/k3s"))
+    with k3sup.Context() as ctx, ctx.node(root=str(root)) as node:
+        with pytest.raises(k3sup.K3supError) as caught:
+            node.swap_rollback().wait()
+        assert caught.value.code == k3sup.Code.BACKUP_MISSING
+        assert node.swap(standin("v1.30.5+k3s1"), keep_backups=3).wait()["/changed"] is True
+        listed = node.swap_backups().wait()
+        assert [(b["path"], b["version"], b["verified"], b["ours"]) for b in listed["/backups"]] == [(backup, "v1.30.4+k3s1", True, True)]
+        assert node.swap_backups(keep=1, wait_lock=None).wait()["/changed"] is False
+        with pytest.raises(k3sup.K3supError) as caught:
+            node.swap_rollback(sha256="0" * 64).wait()
+        assert caught.value.code == k3sup.Code.DIGEST_MISMATCH
+        result = node.swap_rollback(expect_version="v1.30.4+k3s1", allow_package_owned=True).wait()
+        assert result["/changed"] is True and result["/authentication/recorded"] is True
+        assert node.swap_rollback().wait()["/changed"] is False
+        for wrong in (0, -1, 1 << 32):
+            with pytest.raises(ValueError):
+                node.swap_backups(keep=wrong)
+            with pytest.raises(ValueError):
+                node.swap(old, keep_backups=wrong)
+    assert (root / "usr/local/bin/k3s").read_bytes() == open(old, "rb").read()

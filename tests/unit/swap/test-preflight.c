@@ -68,7 +68,7 @@ static int ask(struct scratch *s, const struct question *q, bool settle)
 	k3sup__op_forgive(s->op);
 	r = k3sup__admit(s->op, node, &plan);
 	if (settle)
-		assert_int_equal(k3sup__settle(s->op, node, &plan), 0);
+		assert_int_equal(k3sup__settle(s->op, node, &plan, place.path), 0);
 	else
 		assert_int_equal(count_entries(s->fd), before);
 	k3sup__place_clear(&place);

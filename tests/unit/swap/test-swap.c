@@ -156,14 +156,14 @@ static void traces_are_counted_and_removed(void **state)
 
 	put_pair(s);
 	assert_int_equal(k3sup__root_find(s->op, &node->root, INSTALLED, K3SUP__TRUSTED, &target), 0);
-	assert_int_equal(k3sup__swap_leftovers(s->op, &target, false), 0);
+	assert_int_equal(k3sup__swap_leftovers(s->op, node, &target, false), 0);
 	put_leftovers(s);
 	put_file(s->fd, "usr/local/bin/.k3s.k3sup-tmp-mine", "not a temp of ours", 0600);
-	assert_int_equal(k3sup__swap_leftovers(s->op, &target, false), 2);
+	assert_int_equal(k3sup__swap_leftovers(s->op, node, &target, false), 2);
 	assert_int_equal(count_beside(s, INSTALLED), 4);
-	assert_int_equal(k3sup__swap_leftovers(s->op, &target, true), 2);
+	assert_int_equal(k3sup__swap_leftovers(s->op, node, &target, true), 2);
 	assert_int_equal(count_beside(s, INSTALLED), 2);
-	assert_int_equal(k3sup__swap_leftovers(s->op, &target, true), 0);
+	assert_int_equal(k3sup__swap_leftovers(s->op, node, &target, true), 0);
 	k3sup__place_clear(&target);
 	k3sup_node_unref(node);
 }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package k3sup
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+)
+
+func TestBackups(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for the node's lock")
+	}
+	root, old, payload := t.TempDir(), standin(t, "v1.30.4+k3s1"), standin(t, "v1.31.2+k3s1")
+	k3s := root + "/usr/local/bin/k3s"
+	must(t, os.MkdirAll(root+"/usr/local/bin", 0o755))
+	text, err := os.ReadFile(old)
+	must(t, err)
+	must(t, os.WriteFile(k3s, text, 0o755))
+	ctx, err := NewContext(ContextOptions{})
+	must(t, err)
+	defer ctx.Close()
+	n, err := ctx.Node(NodeOptions{Root: root})
+	must(t, err)
+	defer n.Close()
+	status := func(op *Op, err error) (int, *Document) {
+		t.Helper()
+		must(t, err)
+		defer op.Close()
+		result, err := op.Wait(context.Background())
+		must(t, err)
+		return op.Status(), result
+	}
+
+	if s, _ := status(n.Swap(SwapOptions{Payload: payload, KeepBackups: 2})); s != 1 {
+		t.Error(s)
+	}
+	s, result := status(n.SwapBackups(0, 0))
+	if path, err := result.Str("/backups/0/path"); s != 0 || path != "/usr/local/bin/k3s.k3sup-backup" || err != nil {
+		t.Error(s, result, err)
+	}
+	if s, _ := status(n.SwapBackups(1, 0)); s != 0 {
+		t.Error(s)
+	}
+	op, err := n.SwapRollback(SwapRollbackOptions{ExpectVersion: "v1.30.5+k3s1"})
+	must(t, err)
+	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrVersionMismatch) || digest(t, k3s) != digest(t, payload) {
+		t.Error(err)
+	}
+	must(t, op.Close())
+	for _, want := range []int{1, 0} {
+		if s, _ := status(n.SwapRollback(SwapRollbackOptions{SHA256: digest(t, old), AllowPackageOwned: true})); s != want || digest(t, k3s) != digest(t, old) {
+			t.Error(s, want)
+		}
+	}
+}
