@@ -155,6 +155,7 @@ void k3sup__worker_say(k3sup_ctx *ctx, struct message *message); /* takes it ove
 
 /* watch.c */
 int k3sup__watch_add(k3sup_op *op, k3sup_process *process) _must_check_;
+int k3sup__watch_add_fd(k3sup_op *op, int fd, short events) _must_check_;
 void k3sup__watch_remove(k3sup_op *op);
 
 /* progress.c */

@@ -3,7 +3,7 @@
  * Operations from the inside: how a verb is written.
  *
  * A verb is a class with a step function. The engine calls step() on the loop thread; step looks at its own state, arranges what comes next with one of
- * the four arrangers below, and returns what the arranger returned. When that is over, step is called again. It ends the operation by returning
+ * the five arrangers below, and returns what the arranger returned. When that is over, step is called again. It ends the operation by returning
  * a negative code, 0 (already so) or 1 (changed).
  *
  * File work is done by a work function on the context's worker thread (or inline). Until it returns, the operation belongs to it: the loop thread
@@ -39,8 +39,9 @@ struct k3sup__op_class {
 enum k3sup__woke {
 	K3SUP__WOKE_START,
 	K3SUP__WOKE_WORK,     /* the work function returned; its value is k3sup__op_work_result() */
-	K3SUP__WOKE_DEADLINE, /* the time of op_sleep or op_watch is there */
+	K3SUP__WOKE_DEADLINE, /* the time of op_sleep, op_watch or op_watch_fd is there */
 	K3SUP__WOKE_PROCESS,  /* the watched process has ended */
+	K3SUP__WOKE_FD,       /* the watched descriptor can be read or written, or has failed */
 	K3SUP__WOKE_CHILD,    /* the child operation has ended */
 	K3SUP__WOKE_STOP, /* it was asked to stop or is out of time, and failed with that code; what it still does is not stopped any more */
 };
@@ -61,6 +62,7 @@ int k3sup__op_work(k3sup_op *op, int (*fn)(k3sup_op *op)); /* K3SUP__WORK */
 int k3sup__op_work_result(k3sup_op *op);
 int k3sup__op_sleep(k3sup_op *op, int64_t deadline);                         /* K3SUP__WAIT */
 int k3sup__op_watch(k3sup_op *op, k3sup_process *process, int64_t deadline); /* K3SUP__WAIT or a negative code */
+int k3sup__op_watch_fd(k3sup_op *op, int fd, short events, int64_t deadline); /* poll()'s POLLIN and POLLOUT; likewise. No other operation may watch it */
 int k3sup__op_call(k3sup_op *op, k3sup_op *child); /* K3SUP__WAIT; consumes the reference; the child's result stays readable by k3sup__op_child() until the next call */
 k3sup_op *k3sup__op_child(k3sup_op *op);
 

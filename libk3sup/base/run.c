@@ -29,6 +29,16 @@ int k3sup__op_watch(k3sup_op *op, k3sup_process *process, int64_t deadline)
 	return K3SUP__WAIT;
 }
 
+int k3sup__op_watch_fd(k3sup_op *op, int fd, short events, int64_t deadline)
+{
+	int r = k3sup__watch_add_fd(op, fd, events);
+
+	if (r < 0)
+		return k3sup__fail(op, r, "cannot watch a descriptor: %s", k3sup_strerror(r));
+	op->wait_deadline = deadline;
+	return K3SUP__WAIT;
+}
+
 static void drop_child(k3sup_op *op)
 {
 	k3sup_op *child = op->child;

@@ -122,6 +122,7 @@ static int step(k3sup_op *op)
 		return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
 	case K3SUP__WOKE_DEADLINE:
 	case K3SUP__WOKE_PROCESS:
+	case K3SUP__WOKE_FD:
 	case K3SUP__WOKE_CHILD:
 	case K3SUP__WOKE_STOP:
 		break;

@@ -30,7 +30,7 @@ FOREIGN = {
     "jansson": (r"jansson\.h", r"json(_|p_)\w+", {"base/json.c"}),
     "libyaml": (r"yaml\.h", r"yaml_\w+", {"base/yaml.c"}),
     "libuv": (r"uv\.h|uv/.*", r"uv_\w+", {"base/engine.h", "base/ctx.c", "base/watch.c", "base/worker.c"}),
-    "OpenSSL": (r"openssl/.*", r"(EVP|OSSL|OPENSSL|CRYPTO|ERR|SHA\d*|X509|ASN1|BIO|PEM|SSL|d2i|i2d|BN|OBJ|GENERAL_NAMES|EXTENDED_KEY_USAGE)_\w+|SHA\d+", {"base/digest.c", "base/signature.c", "base/x509.c"}),
+    "OpenSSL": (r"openssl/.*", r"(EVP|OSSL|OPENSSL|CRYPTO|ERR|SHA\d*|X509|ASN1|BIO|PEM|SSL|TLS|d2i|i2d|BN|OBJ|GENERAL_NAMES|EXTENDED_KEY_USAGE)_\w+|SHA\d+", {"base/digest.c", "base/signature.c", "base/tls.c", "base/x509.c"}),
     "zlib": (r"zlib\.h|zconf\.h", r"crc32\w*|adler32\w*|(in|de)flate\w*|gz[a-z]+|(un)?compress2?|zlib\w+", {"base/inflate.c", "base/journal.c"}),
 }
 

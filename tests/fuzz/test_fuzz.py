@@ -17,7 +17,7 @@ SANITIZERS = "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
 
 
 def flags(what):
-    packages = ["libuv", "libcrypto", "zlib", "jansson", "yaml-0.1"]
+    packages = ["libuv", "libssl", "libcrypto", "zlib", "jansson", "yaml-0.1"]
     return subprocess.check_output(["pkg-config", what, *packages], text=True).split()
 
 
