@@ -286,6 +286,7 @@ int cli_exit_of(int status, k3sup_doc *result)
 		return CLI_BUSY;
 	case K3SUP_E_NOT_RESTARTED:
 	case K3SUP_E_NOT_STABLE:
+	case K3SUP_E_NOT_READY:
 	case K3SUP_E_WRONG_BUILD:
 		return runs ? CLI_UNPROVEN : CLI_DOWN;
 	case K3SUP_E_CANCELLED:

@@ -176,6 +176,8 @@ make_node() {
 }
 
 start_node() {
+	# The sandbox has a network of its own, in which even loopback has to be switched on (SIOCSIFFLAGS, IFF_UP).
+	python3 -I -c 'import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14s", b"lo", 1, b""))'
 	for lib in "${daemon%/sbin/*}"/lib/*-linux-gnu*; do
 		LD_LIBRARY_PATH=$lib RC_SVCNAME=k3s "$daemon" k3s --start --pidfile /run/k3s.pid --stdout /var/log/k3s.log --stderr /var/log/k3s.log \
 			--respawn-delay 1 --respawn-max 0 /usr/local/bin/k3s -- server --write-kubeconfig /run/k3s.yaml

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *restart = "auto";
+static const char *restart = "auto", *probe = "auto", *health;
 static const char *sha256, *sums, *signature, *key, *expect_version;
 static int64_t stable_ms = 20000, wait_lock_ms;
 static bool check, allow_downgrade, allow_skip_minor, allow_package_owned;
@@ -23,17 +23,22 @@ static const struct cli_option options[] = {
 	{"expect-version", CLI_TEXT, &expect_version, "VERSION", "the version that FILE must be, v1.30.4+k3s1 or v1.30.4-k3s1"},
 	{"restart", CLI_TEXT, &restart, "auto|signal|none", "how k3s is restarted; none: only the file is replaced (default auto)"},
 	{"stable", CLI_SECONDS, &stable_ms, "SECONDS", "how long the new k3s must have stayed to count as proven (default 20)"},
+	{"probe", CLI_TEXT, &probe, "auto|kubelet|supervisor|apiserver|none",
+		"how it is asked whether it is ready (default auto: what its role offers)"},
+	{"health", CLI_TEXT, &health, "CMD", "and a command that must end with 0 (for /bin/sh; asked again each second until it does)"},
 	{"allow-downgrade", CLI_FLAG, &allow_downgrade, NULL, "an older build, pre-release or packaging; lowers the floor, too"},
 	{"allow-skip-minor", CLI_FLAG, &allow_skip_minor, NULL, "skip minor versions"},
 	{"allow-package-owned", CLI_FLAG, &allow_package_owned, NULL, "replace a file that belongs to a package"},
 	{"wait-lock", CLI_SECONDS, &wait_lock_ms, "SECONDS", "how long to wait while another run holds the lock (default 0: exit 5)"},
 };
 
-static int restart_of(const char *word, uint32_t *ret)
-{
-	static const char *const words[] = {[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none"};
+static const char *const restarts[] = {[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none", NULL};
+static const char *const probes[] = {
+	[K3SUP_PROBE_AUTO] = "auto", [K3SUP_PROBE_KUBELET] = "kubelet", [K3SUP_PROBE_SUPERVISOR] = "supervisor", [K3SUP_PROBE_APISERVER] = "apiserver", [K3SUP_PROBE_NONE] = "none", NULL};
 
-	for (uint32_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+static int word_of(const char *word, const char *const *words, uint32_t *ret)
+{
+	for (uint32_t i = 0; words[i]; i++)
 		if (strcmp(words[i], word) == 0) {
 			*ret = i;
 			return 0;
@@ -136,10 +141,15 @@ int main(int argc, char **argv)
 	opts.signature = signature;
 	opts.key = key;
 	opts.expect_version = expect_version;
+	opts.health = health;
 	if (cli.timeout_ms == 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--timeout must be more than 0");
-	if (restart_of(restart, &opts.restart) < 0)
+	if (word_of(restart, restarts, &opts.restart) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, signal or none, not '%s'", restart);
+	if (word_of(probe, probes, &opts.probe) < 0)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
+	if (health && !*health)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
 	check_terms(&cli);
 	if (!*opts.payload)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "FILE is empty; see --help");

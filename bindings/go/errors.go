@@ -69,6 +69,7 @@ const (
 	ErrNotStable          Code = C.K3SUP_E_NOT_STABLE
 	ErrRootless           Code = C.K3SUP_E_ROOTLESS
 	ErrRKE2               Code = C.K3SUP_E_RKE2
+	ErrNotReady           Code = C.K3SUP_E_NOT_READY
 	ErrPolicyDowngrade    Code = C.K3SUP_E_POLICY_DOWNGRADE
 	ErrPolicyPrerelease   Code = C.K3SUP_E_POLICY_PRERELEASE
 	ErrPolicyPackaging    Code = C.K3SUP_E_POLICY_PACKAGING

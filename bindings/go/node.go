@@ -146,14 +146,28 @@ type WaitRunningOptions struct {
 	Stable    time.Duration // how long it must have stayed; 0: 20 s, below 0: being there once is enough
 	Previous  *Process      // nil, or a process that does not count
 	AssetHash string        // of the wanted build; empty: any
+	Probe     Probe
+	Health    string // a command for /bin/sh that has to end with 0, or ""
 }
 
-// WaitRunning waits until the node's k3s runs, is the wanted build and stays; Op.Processes has it.
+// Probe says how a k3s that runs and stays is asked whether it is ready.
+type Probe uint32
+
+// The ways to ask it.
+const (
+	ProbeAuto       Probe = C.K3SUP_PROBE_AUTO // what its role offers
+	ProbeKubelet    Probe = C.K3SUP_PROBE_KUBELET
+	ProbeSupervisor Probe = C.K3SUP_PROBE_SUPERVISOR
+	ProbeAPIServer  Probe = C.K3SUP_PROBE_APISERVER
+	ProbeNone       Probe = C.K3SUP_PROBE_NONE
+)
+
+// WaitRunning waits until the node's k3s runs, is the wanted build, stays and is ready; Op.Processes has it.
 func (n *Node) WaitRunning(o WaitRunningOptions) (*Op, error) {
 	var text texts
 	defer text.free()
 	opts := C.struct_k3sup_wait_running_opts{struct_size: C.sizeof_struct_k3sup_wait_running_opts, timeout_ms: ms(o.Timeout),
-		stable_ms: ms(o.Stable), asset_hash: text.add(o.AssetHash)}
+		stable_ms: ms(o.Stable), asset_hash: text.add(o.AssetHash), probe: C.uint32_t(o.Probe), health: text.add(o.Health)}
 	if o.Previous != nil {
 		c, release, err := o.Previous.hold()
 		if err != nil {
@@ -283,7 +297,9 @@ type UpgradeOptions struct {
 	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: as long as Timeout allows
 	Stable      time.Duration // how long the new k3s must have stayed; 0: 20 s, below 0: being there once is enough
 	Restart     Restart
-	Check       bool // only decide whether it would be refused ("/checks"): takes no lock, changes nothing
+	Probe       Probe
+	Health      string // a command for /bin/sh that has to end with 0 once k3s runs and stays, or ""
+	Check       bool   // only decide whether it would be refused ("/checks"): takes no lock, changes nothing
 
 	AllowDowngrade, AllowSkipMinor, AllowPackageOwned bool
 
@@ -301,6 +317,7 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 	defer runtime.KeepAlive(o.PayloadFile)
 	opts := C.struct_k3sup_upgrade_opts{struct_size: C.sizeof_struct_k3sup_upgrade_opts, timeout_ms: ms(o.Timeout),
 		wait_lock_ms: ms(o.WaitLock), stable_ms: ms(o.Stable), payload: text.add(o.Payload), restart: C.uint32_t(o.Restart),
+		probe: C.uint32_t(o.Probe), health: text.add(o.Health),
 		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
 	if o.PayloadFile != nil {

@@ -53,7 +53,7 @@ func sandbox(t *testing.T) *host {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for namespaces")
 	}
-	command := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", os.Args[0], "-test.v",
+	command := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net", os.Args[0], "-test.v",
 		"-test.timeout=120s", "-test.run=^"+t.Name()+"$")
 	command.Env = append(os.Environ(), "K3SUP_TEST_INSIDE="+t.Name(), "K3SUP_TEST_OLD="+standin(t, "v1.30.4+k3s1"),
 		"K3SUP_TEST_NEW="+standin(t, "v1.31.2+k3s1"), "K3SUP_TEST_ROOT="+t.TempDir())
@@ -66,6 +66,7 @@ func sandbox(t *testing.T) *host {
 
 func newHost(t *testing.T) *host {
 	syscall.Umask(0o022)
+	must(t, exec.Command("/sbin/ip", "link", "set", "lo", "up").Run())
 	h := &host{root: os.Getenv("K3SUP_TEST_ROOT"), old: os.Getenv("K3SUP_TEST_OLD"), new: os.Getenv("K3SUP_TEST_NEW")}
 	h.k3s = h.root + "/usr/local/bin/k3s"
 	for _, dir := range []string{"/usr/local/bin", "/var/lib/rancher/k3s", "/etc", "/tmp"} {
@@ -78,7 +79,7 @@ func newHost(t *testing.T) *host {
 	go func() {
 		for ; ; time.Sleep(300 * time.Millisecond) {
 			atomic.AddInt32(&h.starts, 1)
-			k3s := exec.Command(h.k3s, "server", "--data-dir", h.root+"/var/lib/rancher/k3s", "--https-listen-port", "0",
+			k3s := exec.Command(h.k3s, "server", "--data-dir", h.root+"/var/lib/rancher/k3s",
 				"--write-kubeconfig", h.root+"/etc/k3s.yaml")
 			k3s.Env = []string{"PATH=/usr/bin:/bin", "K3S_STANDIN_CONF=" + h.root + "/etc/standin.conf",
 				"K3S_CONFIG_FILE=" + h.root + "/etc/none.yaml"}

@@ -71,6 +71,7 @@
 #define K3SUP_E_NOT_STABLE (-10086)    /* the wanted build starts, and ends again and again */
 #define K3SUP_E_ROOTLESS (-10087)      /* no k3s of this node runs but a user's own one, which is not supported */
 #define K3SUP_E_RKE2 (-10088)          /* no k3s of this node runs but rke2, which is not supported */
+#define K3SUP_E_NOT_READY (-10089)     /* the wanted build runs and stays, but a probe or the caller's command says that it is not ready */
 
 /* about policy: which build may follow which */
 #define K3SUP_E_POLICY_DOWNGRADE (-10100)   /* the payload is older than the installed build */

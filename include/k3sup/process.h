@@ -24,6 +24,13 @@ struct k3sup_wait_exit_opts {
 	const char *reserved;   /* NULL */
 };
 
+/* probe: how a k3s that runs and stays is asked whether it is ready */
+#define K3SUP_PROBE_AUTO 0u /* what its role offers: a server as supervisor, and its kubelet unless that is disabled; an agent's kubelet */
+#define K3SUP_PROBE_KUBELET 1u    /* http://127.0.0.1:10248/healthz */
+#define K3SUP_PROBE_SUPERVISOR 2u /* /ping of the server's own port, over TLS that the node's own authority vouches for */
+#define K3SUP_PROBE_APISERVER 3u  /* /readyz, as the node's own admin; on an agent as its kubelet, through its load-balancer */
+#define K3SUP_PROBE_NONE 4u       /* running and staying is enough */
+
 struct k3sup_wait_running_opts {
 	uint32_t struct_size;
 	uint32_t flags;          /* 0 */
@@ -31,6 +38,10 @@ struct k3sup_wait_running_opts {
 	int64_t stable_ms;       /* how long one and the same process must have stayed; 0: 20000, below 0: being there once is enough */
 	k3sup_process *previous; /* NULL, or a process that does not count */
 	const char *asset_hash;  /* the wanted build's H, 64 hex digits; NULL: any build */
+	const char *health;      /* NULL, or a command for /bin/sh that ends with 0 if all is well; it runs as we do, outside the root */
+	const char *reserved;    /* NULL */
+	uint32_t probe;          /* K3SUP_PROBE_* */
+	uint32_t reserved2;      /* 0 */
 };
 
 K3SUP_BEGIN_DECLS
@@ -73,13 +84,22 @@ K3SUP_API int k3sup_signal(k3sup_node *node, const struct k3sup_signal_opts *opt
 K3SUP_API int k3sup_wait_exit(k3sup_node *node, const struct k3sup_wait_exit_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 
 /**
- * k3sup_wait_running() - wait until the node's k3s runs, is the wanted build and stays.
+ * k3sup_wait_running() - wait until the node's k3s runs, is the wanted build, stays, and is ready.
  *
- * A k3s that ends before stable_ms is over is forgotten and the next one is waited for; how many there were is in the result (starts). Its age counts from
+ * A k3s that ends before stable_ms is over is forgotten and the next one is waited for; the result says how many starts and ends there were, and of the last ones
+ * (deaths) how long they lived and, where the kernel tells (Linux 6.15, or whoever started them is slow to hear of it), how they ended. Its age counts from
  * its own start, or from the end of unpacking where that was seen. Without asset_hash any build counts.
- * Status: 0 when it had been running as long already at the first look, else 1. The process is handed out by k3sup_op_process().
- * Errors, when the time is over: K3SUP_E_NOT_RESTARTED (none came), K3SUP_E_WRONG_BUILD (another build runs), K3SUP_E_NOT_STABLE (it comes and ends),
- * K3SUP_E_TIMEOUT (it runs, but not yet for stable_ms), K3SUP_E_AMBIGUOUS; and K3SUP_E_CANCELLED. No point of no return; on disk: nothing. Since: 0.1
+ *
+ * Once it has stayed it is asked whether it is ready (probe, then health), about once a second until it is or the time is over: what is alive and not ready is starting,
+ * and that is never a reason to give up. Only sockets that this very process listens on are asked, in its own network namespace, at whatever address and
+ * port they are, and what they answer over TLS is believed only if the node's own authority has signed it. The answers are in the result (probes, health).
+ * health is given 30 s each time, PATH, K3SUP_PID and K3SUP_ROOT.
+ *
+ * Status: 0 when it had been running as long already at the first look and was ready, else 1. The process is handed out by k3sup_op_process().
+ * Errors, when the time is over: K3SUP_E_NOT_RESTARTED (none came), K3SUP_E_WRONG_BUILD (another build runs), K3SUP_E_NOT_STABLE (it comes and ends, more than once or
+ * for good), K3SUP_E_TIMEOUT (it runs, but not yet for stable_ms), K3SUP_E_NOT_READY (it stays, and is not ready), K3SUP_E_AMBIGUOUS; and K3SUP_E_CANCELLED, -EACCES
+ * (of a probe that may not look). Capabilities: CAP_SYS_PTRACE for probes, CAP_SYS_ADMIN if k3s is in another network namespace.
+ * No point of no return; on disk: nothing. Since: 0.1
  */
 K3SUP_API int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_running_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 

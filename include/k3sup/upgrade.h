@@ -35,6 +35,10 @@ struct k3sup_upgrade_opts {
 	const char *key;       /* the public key for it (PEM); a path of the caller that nobody but root can change */
 	const char *expect_version; /* NULL, or the version it must be; "v1.30.4-k3s1", as image tags are written, will do */
 	const char *reserved2;      /* NULL */
+	const char *health;         /* as in k3sup_wait_running_opts */
+	const char *reserved3;      /* NULL */
+	uint32_t probe;             /* K3SUP_PROBE_*, see <k3sup/process.h> */
+	uint32_t reserved4;         /* 0 */
 };
 
 struct k3sup_state_opts {
@@ -65,7 +69,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * lock -> look -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
  * started is a pending restart and is restarted; a k3s that runs the payload's build already is left alone (same pid).
  * With the file in place and no k3s running, one is waited for up to 15 s (a supervisor's pause between two starts), then K3SUP_E_NO_K3S.
- * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change. An upgrade that was cut, or that could not be proven, leaves
+ * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change, and in the end it is asked whether it is ready, as in
+ * k3sup_wait_running(). When the wanted build has ended five times before it had stayed, that is K3SUP_E_NOT_STABLE at once. An upgrade that was cut, or that could not be proven, leaves
  * an open entry in the journal (the state's flag "open-operation"), until a run proves.
  *
  * Where the file is to be replaced, the policies and the preflight of k3sup_swap() decide first. With K3SUP_UPGRADE_CHECK that is all: nothing is changed, no lock is taken,

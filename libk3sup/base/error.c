@@ -68,6 +68,7 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_NOT_STABLE, "k3s starts and ends again and again"),
 	CODE(K3SUP_E_ROOTLESS, "no k3s of this node is running, and a user's own one is not supported"),
 	CODE(K3SUP_E_RKE2, "no k3s of this node is running, and rke2 is not supported"),
+	CODE(K3SUP_E_NOT_READY, "k3s runs and stays, but is not ready"),
 	CODE(K3SUP_E_POLICY_DOWNGRADE, "the payload is older than the installed build"),
 	CODE(K3SUP_E_POLICY_PRERELEASE, "the payload is a pre-release that came before the installed build"),
 	CODE(K3SUP_E_POLICY_PACKAGING, "the payload is an older packaging of the installed version"),

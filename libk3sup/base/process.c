@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -219,6 +220,40 @@ int k3sup__process_dirfd(const k3sup_process *process)
 bool k3sup__process_ended(const k3sup_process *process)
 {
 	return poll(&(struct pollfd){.fd = process->pidfd, .events = POLLIN}, 1, 0) > 0;
+}
+
+/* Linux 6.15 tells everybody who holds a pidfd, once the process was reaped. The numbers are its ABI; headers of older systems lack them. */
+struct pidfd_info {
+	uint64_t mask, cgroupid;
+	uint32_t pid, tgid, ppid, ids[8];
+	int32_t exit_code;
+};
+#define PIDFD_INFO_EXIT ((uint64_t)1 << 3)
+#define PIDFD_GET_INFO _IOWR(0xff, 11, struct pidfd_info)
+
+int k3sup__process_exit_status(const k3sup_process *process, int *ret)
+{
+	struct pidfd_info info = {.mask = PIDFD_INFO_EXIT};
+	_free_ char *text = NULL;
+	const char *at;
+	int skipped;
+
+	if (ioctl(process->pidfd, PIDFD_GET_INFO, &info) == 0 && (info.mask & PIDFD_INFO_EXIT)) {
+		*ret = info.exit_code;
+		return 0;
+	}
+	/* Until it is reaped its stat has it, the last of 52 fields, for those who may trace it. */
+	if (k3sup__read_file(process->dirfd, "stat", 4096, &text, NULL) < 0)
+		return -ENODATA;
+	at = strrchr(text, ')');
+	if (!at || at[1] != ' ' || at[2] != 'Z')
+		return -ENODATA;
+	for (skipped = 2; skipped < 52 && at; skipped++)
+		at = strchr(at + 1, ' ');
+	if (!at)
+		return -ENODATA;
+	*ret = (int)strtol(at, NULL, 10);
+	return 0;
 }
 
 bool k3sup__process_same(const k3sup_process *a, const k3sup_process *b)

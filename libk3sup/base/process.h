@@ -47,6 +47,8 @@ int k3sup__process_dirfd(const k3sup_process *process);
 /* Has it ended? (A zombie has.) One poll of the pidfd, never blocks. */
 bool k3sup__process_ended(const k3sup_process *process);
 bool k3sup__process_same(const k3sup_process *a, const k3sup_process *b);
+/* How it ended, as waitpid(2) would say it. -ENODATA: it has not, or the kernel tells only its parent. */
+int k3sup__process_exit_status(const k3sup_process *process, int *ret) _must_check_;
 /* pidfd_send_signal(). 0, -ESRCH, -EPERM. */
 int k3sup__process_signal(const k3sup_process *process, int signo) _must_check_;
 

@@ -3,9 +3,15 @@
 
 #include <unistd.h>
 
+#include "node/warn.h"
+#include "process/deaths.h"
+#include "process/health.h"
+#include "process/probe.h"
+
 /* Also within an upgrade: its events say this step's name. */
 static const struct k3sup__step plan[] = {{"prove", 1}};
 
+#define ASK_EVERY_MS 1000 /* whether it is ready, once it has stayed */
 #define LOOK_EVERY_MS 100 /* the kernel tells nobody without CAP_NET_ADMIN that a process was started, so /proc is looked at again */
 
 /* A k3s that was found, and since when it counts. */
@@ -16,16 +22,24 @@ struct watched {
 
 #define MOST 2 /* a server and an agent */
 
+enum phase { PHASE_LOOK, PHASE_PROBE, PHASE_HEALTH };
+
 struct running_state {
 	struct k3sup__node_state node;
 	struct k3sup__want want;
+	char *health;
+	enum phase phase;
 	struct k3sup__sighting sighting;
 	struct watched seen[MOST];      /* are what is wanted, and have yet to stay */
 	k3sup_process *unpacking[MOST]; /* were seen while they still unpacked: their age does not count from their start */
-	unsigned starts, ends;          /* how often the wanted build was seen to start, and to end before it had stayed */
+	unsigned starts;                /* how often a k3s was seen to start that could be the wanted one */
+	struct k3sup__deaths deaths;    /* and to end before it had stayed */
 	int last_look;                  /* what the last look said: 0, or the code that is returned when time is over */
 	int64_t look_ms;                /* how long it took */
 	bool waited;
+	size_t asked;         /* so many of the sighting have been asked whether they are ready */
+	k3sup__json *answers; /* of this round: probes */
+	k3sup__json *healthy; /* of the health command */
 };
 
 bool k3sup__want_matches(const struct k3sup__want *want, const struct k3sup__candidate *c)
@@ -87,24 +101,41 @@ static int64_t started_at(const k3sup_process *process)
 	return (int64_t)(k3sup__process_start_time(process) * 1000 / (uint64_t)(ticks > 0 ? ticks : 100));
 }
 
+static void forget_unpacking(struct running_state *s, const k3sup_process *process)
+{
+	for (size_t i = 0; i < MOST; i++)
+		if (s->unpacking[i] && k3sup__process_same(s->unpacking[i], process))
+			s->unpacking[i] = k3sup_process_unref(s->unpacking[i]);
+}
+
+static k3sup_process *bury(k3sup_op *op, k3sup_process *process, int64_t from)
+{
+	struct running_state *s = k3sup__op_state(op);
+	int64_t now = k3sup__now_ms();
+
+	k3sup__log(op, K3SUP_LOG_WARNING, "process %d ended before it had stayed", (int)k3sup__process_pid(process));
+	k3sup__op_went_down(op, now);
+	k3sup__deaths_add(&s->deaths, process, now - from);
+	forget_unpacking(s, process);
+	return k3sup_process_unref(process);
+}
+
 /* Lets go of those that have ended. How many? */
 static unsigned drop_ended(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
-	unsigned n = 0;
+	unsigned n = s->deaths.count;
 
 	for (size_t i = 0; i < MOST; i++) {
 		struct watched *w = &s->seen[i];
 
-		if (!w->process || !k3sup__process_ended(w->process))
-			continue;
-		k3sup__log(op, K3SUP_LOG_WARNING, "process %d ended before it had stayed", (int)k3sup__process_pid(w->process));
-		k3sup__op_went_down(op, k3sup__now_ms());
-		w->process = k3sup_process_unref(w->process);
-		n++;
+		if (w->process && k3sup__process_ended(w->process))
+			w->process = bury(op, w->process, w->from);
 	}
-	s->ends += n;
-	return n;
+	for (size_t i = 0; i < MOST; i++)
+		if (s->unpacking[i] && k3sup__process_ended(s->unpacking[i]))
+			(void)bury(op, k3sup_process_ref(s->unpacking[i]), started_at(s->unpacking[i]));
+	return s->deaths.count - n;
 }
 
 /* All that the last look found are wanted ones. */
@@ -115,6 +146,7 @@ static void take_found(k3sup_op *op)
 
 	for (size_t i = 0; i < s->sighting.count && i < MOST; i++) {
 		k3sup_process *process = s->sighting.candidates[i].process;
+		bool unpacked = is_listed(s->unpacking, process);
 		struct watched *w = &found[i];
 
 		w->process = k3sup_process_ref(process);
@@ -123,8 +155,8 @@ static void take_found(k3sup_op *op)
 				w->from = s->seen[j].from;
 		if (w->from)
 			continue;
-		w->from = is_listed(s->unpacking, process) ? k3sup__now_ms() : started_at(process);
-		s->starts++;
+		w->from = unpacked ? k3sup__now_ms() : started_at(process);
+		s->starts += !unpacked;
 		k3sup__op_came_up(op, w->from);
 	}
 	for (size_t i = 0; i < MOST; i++)
@@ -138,11 +170,12 @@ static void note_unpacking(struct running_state *s)
 	for (size_t i = 0; i < s->sighting.count; i++) {
 		k3sup_process *process = s->sighting.candidates[i].process;
 
-		if (!s->sighting.candidates[i].unpacking || is_listed(s->unpacking, process))
+		if (!s->sighting.candidates[i].unpacking || is_listed(s->unpacking, process) || is_listed(s->want.previous, process))
 			continue;
 		k3sup_process_unref(s->unpacking[1]);
 		s->unpacking[1] = s->unpacking[0];
 		s->unpacking[0] = k3sup_process_ref(process);
+		s->starts++;
 	}
 }
 
@@ -158,35 +191,56 @@ static const struct watched *youngest(const struct running_state *s)
 
 /* ---- ending ---- */
 
+static void report(struct running_state *s, k3sup__json *to)
+{
+	k3sup__json_set(to, "running", k3sup__sighting_json(&s->sighting));
+	k3sup__json_set_int(to, "starts", s->starts);
+	k3sup__json_set_int(to, "ends", s->deaths.count);
+	if (s->deaths.count > 0)
+		k3sup__json_set(to, "deaths", k3sup__deaths_json(&s->deaths));
+	if (s->answers)
+		k3sup__json_set(to, "probes", k3sup__json_copy(s->answers));
+	if (s->healthy)
+		k3sup__json_set(to, "health", k3sup__json_copy(s->healthy));
+}
+
 static int finish(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
-	k3sup__json *facts = k3sup__op_facts(op);
+	char how[K3SUP__DEATH_TEXT];
 	int r = 0;
 
-	k3sup__json_set(facts, "running", k3sup__sighting_json(&s->sighting));
-	k3sup__json_set_int(facts, "starts", s->starts);
+	report(s, k3sup__op_facts(op));
+	k3sup__deaths_text(&s->deaths, how);
+	if (s->deaths.count > 0)
+		k3sup__warn(op, "k3s ended %u times before it stayed; %s", s->deaths.count, how);
 	for (size_t i = 0; r == 0 && i < s->sighting.count; i++)
 		r = k3sup__op_add_process(op, s->sighting.candidates[i].process);
 	return r < 0 ? r : s->waited;
 }
 
+/* One that ended once and is up again is starting (k3s-io/k3s#2298: the first start may fail while somebody else unpacks). More often, or for good, it is dying. */
+static bool is_dying(const struct running_state *s)
+{
+	return s->deaths.count > 1 || (s->deaths.count == 1 && s->last_look < 0);
+}
+
 static int give_up(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
-	k3sup__json *evidence = k3sup__op_evidence(op);
 	const struct watched *w = youngest(s);
 	const char *hash = s->want.asset_hash;
+	char how[K3SUP__DEATH_TEXT];
 
-	k3sup__json_set(evidence, "running", k3sup__sighting_json(&s->sighting));
-	k3sup__json_set_int(evidence, "starts", s->starts);
-	if (s->last_look == K3SUP_E_AMBIGUOUS) /* it has its sentence */
+	report(s, k3sup__op_evidence(op));
+	if (s->last_look == K3SUP_E_AMBIGUOUS || s->last_look == K3SUP_E_NOT_READY) /* it has its sentence */
 		return s->last_look;
 	if (s->last_look == K3SUP_E_WRONG_BUILD)
 		return k3sup__fail(op, s->last_look, "the k3s that runs is not the wanted build%s%.12s", hash[0] ? " " : "", hash);
-	if (s->ends > 0)
-		return k3sup__fail(op, K3SUP_E_NOT_STABLE, "k3s came up %u times and ended %u times before it had stayed for %lld ms",
-			s->starts, s->ends, (long long)s->want.stable_ms);
+	k3sup__deaths_text(&s->deaths, how);
+	if (is_dying(s))
+		return k3sup__fail(op, K3SUP_E_NOT_STABLE, "k3s came up %u times and ended %u times before it had stayed for %lld ms; %s",
+			s->starts, s->deaths.count, (long long)s->want.stable_ms, how);
 	if (s->last_look == 0)
 		return k3sup__fail(op, K3SUP_E_TIMEOUT, "k3s runs as process %d, but had not yet stayed for %lld ms when the time was over",
 			(int)k3sup__process_pid(w->process), (long long)s->want.stable_ms);
@@ -215,23 +269,106 @@ static int not_there(k3sup_op *op)
 	return k3sup__op_sleep(op, next < until ? next : until);
 }
 
+static int look_again(k3sup_op *op)
+{
+	struct running_state *s = k3sup__op_state(op);
+
+	s->phase = PHASE_LOOK;
+	return k3sup__op_work(op, look);
+}
+
+/* Its pidfd tells at once if it ends. */
+static int stay(k3sup_op *op, int64_t until)
+{
+	struct running_state *s = k3sup__op_state(op);
+
+	s->waited = true;
+	s->phase = PHASE_LOOK;
+	return k3sup__op_watch(op, youngest(s)->process, until < s->want.give_up ? until : s->want.give_up);
+}
+
+static int ask_health(k3sup_op *op)
+{
+	struct running_state *s = k3sup__op_state(op);
+
+	k3sup__json_unref(s->healthy);
+	s->healthy = NULL;
+	return k3sup__health_ask(op, s->node.node, s->health, k3sup__process_pid(s->sighting.candidates[0].process), s->want.give_up, &s->healthy);
+}
+
+/* It has stayed. Each is asked by itself, the command once for all. */
+static int ask(k3sup_op *op)
+{
+	struct running_state *s = k3sup__op_state(op);
+	k3sup_op *child;
+	int r;
+
+	if (s->want.probe != K3SUP_PROBE_NONE && s->asked < s->sighting.count) {
+		s->phase = PHASE_PROBE;
+		r = k3sup__probe_op(s->node.node, &s->sighting.candidates[s->asked++], s->want.probe, s->want.give_up, &child);
+		return r < 0 ? r : k3sup__op_call(op, child);
+	}
+	if (s->health && s->phase != PHASE_HEALTH) {
+		s->phase = PHASE_HEALTH;
+		return k3sup__op_work(op, ask_health);
+	}
+	/* While it answered it may have ended. */
+	return drop_ended(op) > 0 ? look_again(op) : finish(op);
+}
+
+static int begin_asking(k3sup_op *op)
+{
+	struct running_state *s = k3sup__op_state(op);
+
+	s->asked = 0;
+	k3sup__json_unref(s->answers);
+	s->answers = NULL;
+	return ask(op);
+}
+
+/* status: of a probe or the command. */
+static int after_answer(k3sup_op *op, int status)
+{
+	struct running_state *s = k3sup__op_state(op);
+	int64_t now = k3sup__now_ms();
+
+	if (status >= 0)
+		return ask(op);
+	if (status != K3SUP_E_NOT_READY)
+		return status;
+	if (drop_ended(op) == 0 && now >= s->want.give_up) {
+		s->last_look = status;
+		return give_up(op);
+	}
+	k3sup__op_forgive(op);
+	return youngest(s)->process ? stay(op, now + ASK_EVERY_MS) : look_again(op);
+}
+
+static int after_probe(k3sup_op *op)
+{
+	struct running_state *s = k3sup__op_state(op);
+	k3sup_op *child = k3sup__op_child(op);
+	const k3sup__json *said = k3sup__json_member(k3sup__op_facts(child), "probes");
+
+	if (!s->answers)
+		s->answers = k3sup__json_array();
+	for (size_t i = 0; i < k3sup__json_len(said); i++)
+		k3sup__json_add(s->answers, k3sup__json_copy(k3sup__json_element(said, i)));
+	return after_answer(op, k3sup__op_adopt(op, child));
+}
+
 static int there(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
-	const struct watched *w = youngest(s);
-	int64_t now = k3sup__now_ms(), stable_at = w->from + s->want.stable_ms;
+	int64_t now = k3sup__now_ms(), stable_at = youngest(s)->from + s->want.stable_ms;
 
 	if (now >= stable_at)
-		return finish(op);
+		return begin_asking(op);
 	if (now >= s->want.give_up)
 		return give_up(op);
-	s->waited = true;
 	k3sup__op_progress(op, s->want.stable_ms - (stable_at - now), s->want.stable_ms);
-	/* Looking again each second shows progress; the pidfd tells at once if it ends. */
-	now += 1000;
-	if (now > stable_at)
-		now = stable_at;
-	return k3sup__op_watch(op, w->process, now < s->want.give_up ? now : s->want.give_up);
+	/* Looking again each second shows progress. */
+	return stay(op, now + 1000 < stable_at ? now + 1000 : stable_at);
 }
 
 static int after_look(k3sup_op *op)
@@ -244,31 +381,38 @@ static int after_look(k3sup_op *op)
 		return r;
 	s->last_look = r;
 	(void)drop_ended(op);
-	if (r < 0) {
+	if (r < 0)
 		note_unpacking(s);
-		return not_there(op);
-	}
-	take_found(op);
-	return drop_ended(op) > 0 ? k3sup__op_work(op, look) : there(op);
+	else
+		take_found(op);
+	if (drop_ended(op) > 0 && r == 0)
+		return look_again(op);
+	if (s->want.most_ends > 0 && s->deaths.count >= s->want.most_ends)
+		return give_up(op);
+	return r < 0 ? not_there(op) : there(op);
 }
 
 static int step(k3sup_op *op)
 {
+	struct running_state *s = k3sup__op_state(op);
+
 	switch (k3sup__op_woke(op)) {
 	case K3SUP__WOKE_WORK:
-		return after_look(op);
+		return s->phase == PHASE_HEALTH ? after_answer(op, k3sup__op_work_result(op)) : after_look(op);
+	case K3SUP__WOKE_CHILD:
+		return after_probe(op);
 	case K3SUP__WOKE_START:
 		k3sup__op_plan(op, plan, ELEMENTSOF(plan));
 		k3sup__op_begin(op, "prove", "waiting until k3s runs and stays");
 		break;
 	case K3SUP__WOKE_PROCESS:
 	case K3SUP__WOKE_DEADLINE:
-	case K3SUP__WOKE_CHILD:
+	case K3SUP__WOKE_FD:
 	case K3SUP__WOKE_STOP:
 		(void)drop_ended(op);
 		break;
 	}
-	return k3sup__op_work(op, look);
+	return look_again(op);
 }
 
 static void clear(k3sup_op *op)
@@ -276,6 +420,10 @@ static void clear(k3sup_op *op)
 	struct running_state *s = k3sup__op_state(op);
 
 	k3sup__sighting_clear(&s->sighting);
+	k3sup__deaths_clear(&s->deaths);
+	k3sup__json_unref(s->answers);
+	k3sup__json_unref(s->healthy);
+	free(s->health);
 	for (size_t i = 0; i < MOST; i++) {
 		k3sup_process_unref(s->seen[i].process);
 		k3sup_process_unref(s->unpacking[i]);
@@ -290,20 +438,44 @@ static const struct k3sup__op_class class = {
 	.clear = clear,
 };
 
+int k3sup__readiness_check(uint32_t probe, const char *health)
+{
+	return probe > K3SUP_PROBE_NONE || (health && !*health) ? -EINVAL : 0;
+}
+
 int k3sup__running_op(k3sup_node *node, const struct k3sup__want *want, k3sup_op **ret_op)
 {
+	char *health = want->health ? strdup(want->health) : NULL;
 	struct running_state *s;
 	k3sup_op *op;
-	int r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
+	int r = want->health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
 
-	if (r < 0)
+	if (r < 0) {
+		free(health);
 		return r;
+	}
 	s = k3sup__op_state(op);
 	s->want = *want;
+	s->want.health = s->health = health;
 	for (size_t i = 0; i < MOST; i++)
 		k3sup_process_ref(s->want.previous[i]);
 	*ret_op = op;
 	return 0;
+}
+
+void k3sup__running_report(k3sup_op *op, k3sup_op *child)
+{
+	static const char *const keys[] = {"starts", "ends", "deaths", "probes", "health"};
+	const k3sup__json *seen = k3sup__op_facts(child);
+
+	if (k3sup_op_status(child) < 0)
+		seen = k3sup__json_member(k3sup__json_member(seen, "error"), "evidence");
+	for (size_t i = 0; i < ELEMENTSOF(keys); i++) {
+		const k3sup__json *value = k3sup__json_member(seen, keys[i]);
+
+		if (value)
+			k3sup__json_set(k3sup__op_facts(op), keys[i], k3sup__json_copy(value));
+	}
 }
 
 int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_running_opts *opts, k3sup_op **ret_op)
@@ -312,6 +484,8 @@ int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_running_opts *o
 	struct k3sup__want want = {.count = 1};
 	int r = node && ret_op ? k3sup__opts(opts, &o, sizeof(o), 0) : -EINVAL;
 
+	if (r >= 0)
+		r = o.reserved || o.reserved2 ? -EINVAL : k3sup__readiness_check(o.probe, o.health);
 	if (r < 0)
 		return r;
 	if (o.asset_hash) {
@@ -322,5 +496,7 @@ int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_running_opts *o
 	want.come_by = want.give_up = k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000);
 	want.stable_ms = o.stable_ms < 0 ? 0 : o.stable_ms ? o.stable_ms : 20000;
 	want.previous[0] = o.previous;
+	want.probe = o.probe;
+	want.health = o.health;
 	return k3sup__running_op(node, &want, ret_op);
 }

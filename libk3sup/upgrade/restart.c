@@ -10,6 +10,8 @@
 #include "process/running.h"
 #include "process/signal.h"
 
+/* A start may fail once because somebody else unpacks just then, and some more times because a datastore is away for a moment. */
+#define CRASH_LOOP 5
 #define SUPERVISORS_PAUSE_MS 15000 /* RestartSec and respawn_delay are 5 s as k3s's installer writes them; unpacking takes some more */
 
 bool k3sup__must_restart(const struct k3sup__upgrade *s, const struct k3sup__candidate *c)
@@ -124,6 +126,9 @@ int k3sup__prove_call(k3sup_op *op)
 		.come_by = k3sup__op_deadline(op),
 		.give_up = k3sup__op_deadline(op),
 		.stable_ms = s->stable_ms,
+		.probe = s->probe,
+		.health = s->health,
+		.most_ends = CRASH_LOOP,
 	};
 	k3sup_op *child;
 	int r;
@@ -146,6 +151,7 @@ int k3sup__prove_result(k3sup_op *op)
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r = k3sup__op_adopt(op, k3sup__op_child(op));
 
+	k3sup__running_report(op, k3sup__op_child(op));
 	if (r == K3SUP_E_NOT_RESTARTED && s->start_awaited) {
 		k3sup__op_forgive(op);
 		r = k3sup__fail(op, K3SUP_E_NO_K3S,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upgrade/upgrade.h"
 
+#include "process/running.h"
 #include "process/signal.h"
 #include "upgrade/check.h"
 
@@ -269,6 +270,7 @@ static void clear(k3sup_op *op)
 	k3sup__swapped_clear(&s->swapped);
 	k3sup__payload_clear(&s->payload);
 	k3sup__source_clear(&s->source);
+	free(s->health);
 }
 
 static const struct k3sup__op_class class = {
@@ -285,11 +287,14 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	struct k3sup__given_terms terms;
 	struct k3sup__source source;
 	struct k3sup__upgrade *s;
+	char *health;
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
 
-	if (r >= 0 && (o.restart > K3SUP_RESTART_NONE || o.reserved || o.reserved2))
+	if (r >= 0 && (o.restart > K3SUP_RESTART_NONE || o.reserved || o.reserved2 || o.reserved3 || o.reserved4))
 		r = -EINVAL;
+	if (r >= 0)
+		r = k3sup__readiness_check(o.probe, o.health);
 	if (r >= 0) {
 		terms = (struct k3sup__given_terms){o.sha256, o.sums, o.signature, o.key, o.expect_version};
 		r = k3sup__source_take(o.payload, o.flags & K3SUP_UPGRADE_PAYLOAD_FD, o.payload_fd, &terms, &source);
@@ -299,12 +304,16 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	source.check_archive = true; /* a restart takes longer than a hash */
 	if (o.flags & K3SUP_UPGRADE_CHECK)
 		return k3sup__check_new(node, &source, o.flags, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
-	r = k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);
+	health = o.health ? strdup(o.health) : NULL;
+	r = o.health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);
 	if (r < 0) {
+		free(health);
 		k3sup__source_clear(&source);
 		return r;
 	}
 	s = k3sup__op_state(op);
+	s->health = health;
+	s->probe = o.probe;
 	s->source = source;
 	s->payload = K3SUP__PAYLOAD_NONE;
 	s->view.installed = K3SUP__PLACE_NONE;

@@ -20,7 +20,8 @@ struct k3sup__upgrade {
 	struct k3sup__node_state node;
 	struct k3sup__source source;
 	int64_t lock_deadline, stable_ms;
-	uint32_t restart, flags;
+	uint32_t restart, flags, probe;
+	char *health;
 
 	enum k3sup__phase phase;
 	struct k3sup__payload payload;

@@ -79,7 +79,11 @@ AT(k3sup_wait_running_opts, timeout_ms, 8, 8);
 AT(k3sup_wait_running_opts, stable_ms, 16, 16);
 AT(k3sup_wait_running_opts, previous, 24, 24);
 AT(k3sup_wait_running_opts, asset_hash, 32, 28);
-END(k3sup_wait_running_opts, asset_hash, 40, 32);
+AT(k3sup_wait_running_opts, health, 40, 32);
+AT(k3sup_wait_running_opts, reserved, 48, 36);
+AT(k3sup_wait_running_opts, probe, 56, 40);
+AT(k3sup_wait_running_opts, reserved2, 60, 44);
+END(k3sup_wait_running_opts, reserved2, 64, 48);
 
 AT(k3sup_swap_opts, struct_size, 0, 0);
 AT(k3sup_swap_opts, flags, 4, 4);
@@ -135,7 +139,11 @@ AT(k3sup_upgrade_opts, signature, 72, 56);
 AT(k3sup_upgrade_opts, key, 80, 60);
 AT(k3sup_upgrade_opts, expect_version, 88, 64);
 AT(k3sup_upgrade_opts, reserved2, 96, 68);
-END(k3sup_upgrade_opts, reserved2, 104, 72);
+AT(k3sup_upgrade_opts, health, 104, 72);
+AT(k3sup_upgrade_opts, reserved3, 112, 76);
+AT(k3sup_upgrade_opts, probe, 120, 80);
+AT(k3sup_upgrade_opts, reserved4, 124, 84);
+END(k3sup_upgrade_opts, reserved4, 128, 88);
 
 AT(k3sup_state_opts, struct_size, 0, 0);
 AT(k3sup_state_opts, flags, 4, 4);

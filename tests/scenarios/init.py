@@ -5,16 +5,19 @@ Started by sandbox.py in fresh pid and mount namespaces; descriptor 3 is a socke
 answers go. It ends, and the kernel with it everything in its namespaces, when the other end is closed.
 """
 import ctypes
+import fcntl
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND = 1, 2, 4, 32, 4096
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 # Copied into the empty /etc.
 ETC = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "localtime")
 
@@ -52,6 +55,12 @@ def make_world(binds):
         mount(None, to, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
         os.close(fd)
     mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+
+
+def loopback_up():
+    """A network of its own: k3s has its usual ports there, and nobody else has any."""
+    with socket.socket() as s:
+        fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", IFF_UP, b""))
 
 
 class Init:
@@ -202,6 +211,7 @@ def main():
     init = Init(sock)
     try:
         make_world(json.loads(sys.argv[2]))
+        loopback_up()
         init.send({"ok": os.readlink("/proc/self/ns/pid")})
     except Exception as e:
         init.send({"error": repr(e)})

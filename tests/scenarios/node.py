@@ -122,8 +122,8 @@ class Node:
         return self.root + inside
 
     def behave(self, **switches):
-        """Switches of the stand-in, see its README."""
-        switches = dict({"port": 0, "rsa": 0, "ready_after_ms": 50, "term_delay_ms": 50}, **switches)
+        """Switches of the stand-in, see its README. Its ports are those of a real one."""
+        switches = dict({"kubelet_port": 10248, "rsa": 0, "ready_after_ms": 50, "term_delay_ms": 50}, **switches)
         self.sb.write(self.at("/etc/rancher/k3s/standin.conf"), "".join("%s=%s\n" % kv for kv in switches.items()))
 
     def install(self, binary, path=K3S, mode=0o755):

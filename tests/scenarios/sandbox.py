@@ -39,13 +39,13 @@ class Done:
 
 
 class Sandbox:
-    def __init__(self, programs, library, net=False, binds=None):
+    def __init__(self, programs, library, binds=None):
         ours, theirs = socket.socketpair()
         binds = dict(binds or {}, **{PROGRAMS: programs, LIBRARY: library})
         self.sock, self.buffer, self.outputs = ours, b"", 0
         # Its own time is cut short by init's parent-death signal, and by the closed socket.
         self.unshare = subprocess.Popen(
-            ["unshare", "-pfm" + ("n" if net else ""), "--mount-proc", "--kill-child", "/usr/bin/python3", "-I", os.path.join(HERE, "init.py"),
+            ["unshare", "-pfmn", "--mount-proc", "--kill-child", "/usr/bin/python3", "-I", os.path.join(HERE, "init.py"),
              str(theirs.fileno()), json.dumps(binds)],
             pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()

@@ -15,11 +15,11 @@ from sandbox import until
 PAYLOAD = "/opt/payload/k3s"
 
 
-def a_node(make, old, layout="host"):
+def a_node(make, old, layout="host", args=()):
     """k3s runs, nothing of ours is there yet."""
     node = make(layout)
     node.install(old)
-    node.process = node.start()
+    node.process = node.start(*args)
     return node
 
 
@@ -362,7 +362,8 @@ def test_A09_two_servers(make, old, new):
     k3sup-upgrade FILE: 4, K3SUP_E_AMBIGUOUS; evidence.candidates lists both pids; nothing changed. status: 4, ambiguous.
     """
     node = a_node(make, old)
-    second = node.start("server", "--data-dir", "/var/lib/rancher/second", name="second")
+    second = node.start("server", "--data-dir", "/var/lib/rancher/second", name="second",
+                        env={"K3S_STANDIN_PORT": "7443", "K3S_STANDIN_KUBELET_PORT": "0"})
     node.payload(new)
     before = node.snapshot()
     answer = node.upgrade(PAYLOAD)
@@ -378,7 +379,7 @@ def test_A09_two_servers(make, old, new):
 
 def test_A09_server_and_agent_of_one_file(make, old, new):
     """Old ARM installations run a server and an agent from one file. k3sup-upgrade FILE: 0; swapped once, both are restarted."""
-    node = a_node(make, old)
+    node = a_node(make, old, args=("server", "--disable-agent"))
     agent = node.start("agent", "--server", "https://192.0.2.1:6443", "--token", "sesame", "--data-dir", "/var/lib/rancher/agent", name="agent")
     answer = node.upgrade(node.payload(new))
     assert answer.exit == 0 and answer["changed"] is True, answer

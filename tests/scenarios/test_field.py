@@ -476,8 +476,7 @@ def test_real_size(make, standin):
     k3sup-upgrade FILE: 0; downtime_ms is not the time of the copy.
     """
     old, new = standin("v1.31.1+k3s1", "2024", "64"), standin("v1.31.2+k3s1", "2024", "64")
-    node = make(net=True)
-    node.sb.run(["ip", "link", "set", "lo", "up"])
+    node = make()
     node.sb.write("/etc/rancher/k3s/standin.conf", "")
     node.install(old)
     process = node.start()

@@ -26,7 +26,7 @@ def container(node, binary, *unshare):
         sb.makedirs("/srv/container/" + made)
     sb.copy(binary, "/srv/container/usr/local/bin/k3s")
     sb.write("/srv/container/dev/null", "")
-    sb.write("/srv/container/etc/rancher/k3s/standin.conf", sb.read("/etc/rancher/k3s/standin.conf"))
+    sb.write("/srv/container/etc/rancher/k3s/standin.conf", b"port=0\n" + sb.read("/etc/rancher/k3s/standin.conf").replace(b"kubelet_port", b"no_port"))
     own = [p["pid"] for p in sb.processes()]
     sb.spawn(["unshare", *unshare, "sh", "-c", CONTAINER, "sh", "server"])
 
@@ -77,7 +77,8 @@ def test_a_k3s_of_another_root(make, old, new):
     process = node.start()
     node.sb.copy(old, K3S)
     node.sb.write("/etc/rancher/k3s/standin.conf", node.sb.read(node.at("/etc/rancher/k3s/standin.conf")))
-    node.sb.ask("supervise", name="host", spec=node.sb.spec([K3S, "server"]), delay=0.3)
+    other_ports = {"K3S_STANDIN_PORT": "7443", "K3S_STANDIN_KUBELET_PORT": "0"}
+    node.sb.ask("supervise", name="host", spec=node.sb.spec([K3S, "server"], env=other_ports), delay=0.3)
     hosts = until(lambda: node.main_process("host"), 10, "the host's k3s")
 
     answer = node.upgrade(node.payload(new))

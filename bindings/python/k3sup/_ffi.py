@@ -60,8 +60,12 @@ class WaitExitOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("process", ptr), ("reserved", c_char_p))
 
 
+# How it is asked whether it is ready.
+_READINESS: List[Tuple[str, Any]] = [("health", c_char_p), ("reserved", c_char_p), ("probe", c_uint32), ("reserved2", c_uint32)]
+
+
 class WaitRunningOpts(Sized):
-    _fields_ = _struct(("timeout_ms", c_int64), ("stable_ms", c_int64), ("previous", ptr), ("asset_hash", c_char_p))
+    _fields_ = _struct(("timeout_ms", c_int64), ("stable_ms", c_int64), ("previous", ptr), ("asset_hash", c_char_p), *_READINESS)
 
 
 # How the payload is authenticated.
@@ -89,7 +93,8 @@ class StageOpts(Sized):
 
 class UpgradeOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("payload", c_char_p),
-                       ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32), *_TERMS, ("reserved2", c_char_p))
+                       ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32), *_TERMS, ("reserved2", c_char_p),
+                       ("health", c_char_p), ("reserved3", c_char_p), ("probe", c_uint32), ("reserved4", c_uint32))
 
 
 class StateOpts(Sized):

@@ -59,6 +59,7 @@ class Code(enum.IntEnum):
     NOT_STABLE = -10086
     ROOTLESS = -10087
     RKE2 = -10088
+    NOT_READY = -10089
     POLICY_DOWNGRADE = -10100
     POLICY_PRERELEASE = -10101
     POLICY_PACKAGING = -10102
@@ -74,6 +75,14 @@ class LogLevel(enum.IntEnum):
     WARNING = 4
     INFO = 6
     DEBUG = 7
+
+
+class Probe(enum.IntEnum):
+    AUTO = 0
+    KUBELET = 1
+    SUPERVISOR = 2
+    APISERVER = 3
+    NONE = 4
 
 
 class Restart(enum.IntEnum):

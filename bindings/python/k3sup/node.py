@@ -7,7 +7,7 @@ from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_o
 from ._ffi import lib, ptr
 from .constants import (CERTS_CHECK_AT, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
                         SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
-                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, Restart)
+                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, Probe, Restart)
 from .op import Op
 from .process import Process
 
@@ -78,9 +78,13 @@ class Node(Handle):
             return self._start(lib.k3sup_wait_exit, _ffi.WaitExitOpts(process=process._ptr, timeout_ms=ms(timeout)))
 
     def wait_running(self, *, timeout: Optional[float] = 900.0, stable: float = 20.0, previous: Optional[Process] = None,
-                     asset_hash: Optional[str] = None) -> Op:
-        """Until k3s runs, is the wanted build (any, if no hash is given) and has stayed for `stable` seconds."""
-        opts = _ffi.WaitRunningOpts(timeout_ms=ms(timeout), stable_ms=_stable(stable), asset_hash=encode_opt(asset_hash))
+                     asset_hash: Optional[str] = None, probe: Probe = Probe.AUTO, health: Optional[str] = None) -> Op:
+        """Until k3s runs, is the wanted build (any, if no hash is given), has stayed for `stable` seconds and is ready.
+
+        `probe` says how it is asked, `health` is a command for /bin/sh that has to end with 0.
+        """
+        opts = _ffi.WaitRunningOpts(timeout_ms=ms(timeout), stable_ms=_stable(stable), asset_hash=encode_opt(asset_hash), probe=probe,
+                                    health=encode_opt(health))
         if previous is None:
             return self._start(lib.k3sup_wait_running, opts)
         with previous._lock:
@@ -130,17 +134,18 @@ class Node(Handle):
     def upgrade(self, payload: Payload, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
                 restart: Restart = Restart.AUTO, check: bool = False, allow_downgrade: bool = False, allow_skip_minor: bool = False,
                 allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
-                signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
-        """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds. `timeout` bounds everything.
+                signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
+                probe: Probe = Probe.AUTO, health: Optional[str] = None) -> Op:
+        """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds and is ready. `timeout` bounds everything.
 
         `check`: only decide whether that would be refused ("/checks"), without a lock and without changing anything. What the payload
-        has to be: as in swap().
+        has to be: as in swap(). `probe` and `health`: as in wait_running().
         """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
-            stable_ms=_stable(stable), restart=restart, **_terms(sha256, sums, signature, key, expect_version)))
+            stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), **_terms(sha256, sums, signature, key, expect_version)))
 
 
 def _terms(sha256: Optional[str], sums: Optional[Path], signature: Optional[Path], key: Optional[Path],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What test_binding_upgrade.py does inside a sandbox: a node with a stand-in k3s and a supervisor, upgraded through the binding.
 
-Call: inside.py SCENARIO ROOT OLD NEW, as pid 1 of a fresh pid and mount namespace with its own /proc. All processes seen and signalled
+Call: inside.py SCENARIO ROOT OLD NEW, as pid 1 of a fresh pid, mount and network namespace with its own /proc. All processes seen and signalled
 are of this namespace.
 """
 import asyncio
@@ -35,8 +35,7 @@ class Host:
     def supervise(self):
         env = {"PATH": "/usr/bin:/bin", "K3S_STANDIN_CONF": self.root + "/etc/standin.conf",
                "K3S_CONFIG_FILE": self.root + "/etc/none.yaml"}
-        args = [self.k3s, "server", "--data-dir", self.root + "/var/lib/rancher/k3s", "--https-listen-port", "0",
-                "--write-kubeconfig", self.root + "/etc/k3s.yaml"]
+        args = [self.k3s, "server", "--data-dir", self.root + "/var/lib/rancher/k3s", "--write-kubeconfig", self.root + "/etc/k3s.yaml"]
         while True:
             with open(self.root + "/tmp/k3s.log", "ab") as log:
                 self.starts += 1
@@ -239,6 +238,7 @@ if __name__ == "__main__":
     assert os.getpid() == 1, "only in a pid namespace of its own"
     scenario, root, old, new = sys.argv[1:]
     os.umask(0o022)
+    subprocess.check_call(["/sbin/ip", "link", "set", "lo", "up"])
     globals()[scenario](Host(root, old), old, new)
     sys.stdout.flush()
     os._exit(0)  # the supervisor never ends; with pid 1 the namespace goes

@@ -80,7 +80,8 @@ def test_constants_are_those_of_the_headers(headers):
     version = tuple(there.pop("K3SUP_VERSION_" + part) for part in ("MAJOR", "MINOR", "PATCH"))
     assert version == _ffi.BUILT_FOR
     ours = {"K3SUP_" + name: value for name, value in vars(constants).items() if name.isupper()}
-    for prefix, kind in (("K3SUP_E_", k3sup.Code), ("K3SUP_LOG_", k3sup.LogLevel), ("K3SUP_RESTART_", k3sup.Restart)):
+    for prefix, kind in (("K3SUP_E_", k3sup.Code), ("K3SUP_LOG_", k3sup.LogLevel), ("K3SUP_PROBE_", k3sup.Probe),
+                         ("K3SUP_RESTART_", k3sup.Restart)):
         ours.update({prefix + member.name: member.value for member in kind})
     assert ours == there
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namesp
 def test_a_node_is_upgraded(scenario, last, standin, tmp_path):
     root = tmp_path / "host"
     root.mkdir(mode=0o755)
-    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", sys.executable, os.path.join(HERE, "inside.py"),
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net", sys.executable, os.path.join(HERE, "inside.py"),
                scenario, str(root), standin("v1.30.4+k3s1"), standin("v1.31.2+k3s1")]
     env = dict(os.environ, PYTHONPATH=os.path.dirname(HERE), PYTHONDONTWRITEBYTECODE="1")
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)

@@ -78,6 +78,8 @@ struct fake_spec {
 	bool new_pid; /* the process is the first one of a pid namespace; the handle is that of its parent */
 	bool by_init; /* its parent is process 1, as a service's is under systemd */
 	uid_t uid;
+	void (*before)(const void *arg); /* called in the new process, before it becomes the fake: opens what the fake is to hold */
+	const void *arg;
 };
 
 static char fake_program[64]; /* the compiled one */
@@ -176,6 +178,8 @@ static inline void fake_exec(const struct fake_spec *spec, int ready)
 	size_t n = 0;
 
 	(void)setpgid(0, 0);
+	if (spec->before != NULL)
+		spec->before(spec->arg);
 	if (spec->new_mnt && unshare(CLONE_NEWNS) < 0)
 		_exit(1);
 	if (spec->new_pid) {

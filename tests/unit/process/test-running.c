@@ -17,6 +17,7 @@ static k3sup_op *begin_wait(k3sup_node *node, const struct given *g)
 		.stable_ms = g->stable_ms ? g->stable_ms : -1,
 		.previous = g->previous,
 		.asset_hash = g->asset_hash,
+		.probe = K3SUP_PROBE_NONE, /* fakes answer nobody; see test-probe.c */
 	};
 	k3sup_op *op = NULL;
 
@@ -331,7 +332,7 @@ static void bad_options_are_refused(void **state)
 static void of_a_pair_both_must_come_and_stay(void **state)
 {
 	struct scratch *s = *state;
-	struct k3sup__want want = {.asset_hash = HASH2, .count = 2, .stable_ms = 400};
+	struct k3sup__want want = {.asset_hash = HASH2, .count = 2, .stable_ms = 400, .probe = K3SUP_PROBE_NONE};
 	k3sup_node *node = open_node(s->ctx, s->path, NULL);
 	pid_t server, agent;
 	k3sup_op *op = NULL;
@@ -371,7 +372,7 @@ static void of_a_pair_both_must_come_and_stay(void **state)
 static void what_has_come_in_time_may_take_its_time_to_stay(void **state)
 {
 	struct scratch *s = *state;
-	struct k3sup__want want = {.asset_hash = HASH2, .count = 1, .stable_ms = 500};
+	struct k3sup__want want = {.asset_hash = HASH2, .count = 1, .stable_ms = 500, .probe = K3SUP_PROBE_NONE};
 	struct fake_spec wrapper = {.root = s->path, .file = INSTALLED, .title = INSTALLED, .args = {"server"}, .then = BIN2 "/k3s-server"};
 	k3sup_node *node = open_node(s->ctx, s->path, NULL);
 	int64_t began = k3sup__now_ms();

@@ -26,6 +26,7 @@ static k3sup_op *begin_upgrade(struct scratch *s, k3sup_node *node, const struct
 		.wait_lock_ms = g->wait_lock_ms,
 		.restart = g->restart,
 		.flags = g->flags,
+		.probe = K3SUP_PROBE_NONE, /* fakes answer nobody */
 	};
 	k3sup_op *op = NULL;
 
