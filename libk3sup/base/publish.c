@@ -137,7 +137,7 @@ static int replace_backup(k3sup_op *op, const struct k3sup__stage *stage, int ol
 	_free_ char *temp = NULL;
 	int r = link_old(op, stage, &temp);
 
-	if (is_link_refused(r)) {
+	if (!temp && is_link_refused(r)) {
 		k3sup__log(op, K3SUP_LOG_INFO, "%s cannot be linked (%s), so it is copied", stage->name, k3sup_strerror(r));
 		r = copy_old(op, stage, old_fd, &temp);
 	}

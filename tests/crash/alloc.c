@@ -194,6 +194,7 @@ static int leaks(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 	(void)ctx;
 	(void)node;
 	(void)ret_op;
+	sink = b;
 	if (!b)
 		return -ENOMEM; /* and a? */
 	sink = a;
