@@ -21,7 +21,7 @@ static const struct cli_option options[] = {
 	{"signature", CLI_TEXT, &signature, "FILE", "a signature of the list, or without a list of FILE (Ed25519: of its 32-byte SHA-256)"},
 	{"key", CLI_TEXT, &key, "PEM", "the public key for it: Ed25519, ECDSA or RSA"},
 	{"expect-version", CLI_TEXT, &expect_version, "VERSION", "the version that FILE must be, v1.30.4+k3s1 or v1.30.4-k3s1"},
-	{"restart", CLI_TEXT, &restart, "auto|signal|none", "how k3s is restarted; none: only the file is replaced (default auto)"},
+	{"restart", CLI_TEXT, &restart, "auto|service|signal|none", "by its service manager, by SIGTERM, or not at all (default auto)"},
 	{"stable", CLI_SECONDS, &stable_ms, "SECONDS", "how long the new k3s must have stayed to count as proven (default 20)"},
 	{"probe", CLI_TEXT, &probe, "auto|kubelet|supervisor|apiserver|none",
 		"how it is asked whether it is ready (default auto: what its role offers)"},
@@ -32,7 +32,8 @@ static const struct cli_option options[] = {
 	{"wait-lock", CLI_SECONDS, &wait_lock_ms, "SECONDS", "how long to wait while another run holds the lock (default 0: exit 5)"},
 };
 
-static const char *const restarts[] = {[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none", NULL};
+static const char *const restarts[] = {
+	[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none", [K3SUP_RESTART_SERVICE] = "service", NULL};
 static const char *const probes[] = {
 	[K3SUP_PROBE_AUTO] = "auto", [K3SUP_PROBE_KUBELET] = "kubelet", [K3SUP_PROBE_SUPERVISOR] = "supervisor", [K3SUP_PROBE_APISERVER] = "apiserver", [K3SUP_PROBE_NONE] = "none", NULL};
 
@@ -145,7 +146,7 @@ int main(int argc, char **argv)
 	if (cli.timeout_ms == 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--timeout must be more than 0");
 	if (word_of(restart, restarts, &opts.restart) < 0)
-		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, signal or none, not '%s'", restart);
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, service, signal or none, not '%s'", restart);
 	if (word_of(probe, probes, &opts.probe) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
 	if (health && !*health)

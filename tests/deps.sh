@@ -14,7 +14,7 @@ packages() {
 	build) echo gcc libc6-dev cmake ninja-build pkgconf libuv1-dev libssl-dev zlib1g-dev libjansson-dev libyaml-dev ;;
 	tests)
 		echo g++ clang-14 libclang-rt-14-dev binutils libcmocka-dev abigail-tools valgrind strace iproute2 util-linux \
-			openssl zstd python3 python3-pytest python3-pytest-xdist python3-jsonschema
+			openssl zstd systemd-container procps python3 python3-pytest python3-pytest-xdist python3-jsonschema
 		go_is_there || echo golang-go
 		# The power cuts. Debian has user-mode Linux for PCs only; of busybox any kind will do, and the two exclude each other.
 		case $(dpkg --print-architecture 2>/dev/null) in amd64 | i386) echo user-mode-linux xfsprogs btrfs-progs e2fsprogs ;; esac

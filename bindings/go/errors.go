@@ -77,6 +77,11 @@ const (
 	ErrPolicyAgentFirst   Code = C.K3SUP_E_POLICY_AGENT_FIRST
 	ErrPolicyFloor        Code = C.K3SUP_E_POLICY_FLOOR
 	ErrPolicyUnknown      Code = C.K3SUP_E_POLICY_UNKNOWN
+	ErrNoService          Code = C.K3SUP_E_NO_SERVICE
+	ErrNotSupervised      Code = C.K3SUP_E_NOT_SUPERVISED
+	ErrServiceMasked      Code = C.K3SUP_E_SERVICE_MASKED
+	ErrServiceTakesUs     Code = C.K3SUP_E_SERVICE_TAKES_US
+	ErrService            Code = C.K3SUP_E_SERVICE
 )
 
 // Error is one English sentence for the code, without a full stop.

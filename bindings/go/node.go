@@ -283,9 +283,10 @@ type Restart uint32
 
 // The ways to restart k3s.
 const (
-	RestartAuto   Restart = C.K3SUP_RESTART_AUTO
-	RestartSignal Restart = C.K3SUP_RESTART_SIGNAL
-	RestartNone   Restart = C.K3SUP_RESTART_NONE
+	RestartAuto    Restart = C.K3SUP_RESTART_AUTO
+	RestartSignal  Restart = C.K3SUP_RESTART_SIGNAL
+	RestartNone    Restart = C.K3SUP_RESTART_NONE
+	RestartService Restart = C.K3SUP_RESTART_SERVICE
 )
 
 // UpgradeOptions say what is to run: the build in the file at a path, or in an open one, which may be closed as soon as Upgrade has

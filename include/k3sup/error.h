@@ -82,6 +82,13 @@
 #define K3SUP_E_POLICY_FLOOR (-10105)       /* the payload is older than the highest version that was installed here */
 #define K3SUP_E_POLICY_UNKNOWN (-10106)     /* a version that a policy needs to know is not known */
 
+/* about the service that runs k3s */
+#define K3SUP_E_NO_SERVICE (-10120)       /* no service manager that can be asked has such a service, or owns this k3s */
+#define K3SUP_E_NOT_SUPERVISED (-10121)   /* nothing would start k3s again */
+#define K3SUP_E_SERVICE_MASKED (-10122)   /* masked by the operator: its manager will not start it */
+#define K3SUP_E_SERVICE_TAKES_US (-10123) /* its stop would end this program, too */
+#define K3SUP_E_SERVICE (-10124)          /* its manager does not do what it is told, or does not answer */
+
 K3SUP_BEGIN_DECLS
 
 /**

@@ -15,9 +15,10 @@
 #define K3SUP_UPGRADE_CHECK 16u              /* decide only: takes no lock, changes nothing */
 
 /* k3sup_upgrade_opts.restart */
-#define K3SUP_RESTART_AUTO 0u   /* whatever the node offers */
-#define K3SUP_RESTART_SIGNAL 1u /* SIGTERM, and its supervisor starts it again */
-#define K3SUP_RESTART_NONE 2u   /* swap only; no k3s needs to run */
+#define K3SUP_RESTART_AUTO 0u    /* its service manager, if it owns the k3s that runs; else SIGTERM, if something would start it again */
+#define K3SUP_RESTART_SIGNAL 1u  /* SIGTERM, and its supervisor starts it again */
+#define K3SUP_RESTART_NONE 2u    /* swap only; no k3s needs to run */
+#define K3SUP_RESTART_SERVICE 3u /* one restart job of its service manager (systemd) */
 
 struct k3sup_upgrade_opts {
 	uint32_t struct_size;
@@ -79,10 +80,16 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  *
  * The payload is authenticated as in k3sup_swap(), also where it is installed already. One that is not authenticated must at least not be damaged where that can be told:
  * its archive must have the SHA-256 that it is named by (as with K3SUP_SWAP_CHECK_ARCHIVE).
- * Points of no return: the rename (see k3sup_swap()), and the signal; after the signal the operation no longer stops for cancel or progress, it ends when the
+ * How k3s will be restarted, and whether that would start it again, is decided before the swap. systemd is asked through the node's own systemctl, by a child: directly, chrooted
+ * into the node's root, or in the namespaces of process 1; "channel" says which. What counts is the unit as it is loaded. Refused: where nothing would start k3s again
+ * (K3SUP_E_NOT_SUPERVISED), a masked unit (K3SUP_E_SERVICE_MASKED), and one whose stop would end this program, too (K3SUP_E_SERVICE_TAKES_US). A restart is one job, queued with
+ * --no-block; success is judged by the proof alone. Under OpenRC its supervise-daemon starts k3s again after the signal.
+ *
+ * Points of no return: the rename (see k3sup_swap()), and the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor starts it, and it is told once.
- * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated. Status: 1 changed, 0 already so.
- * Errors: all of k3sup_swap(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT. Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE.
+ * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, service, services. Status: 1 changed, 0 already so.
+ * Errors: those above, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, all of k3sup_swap(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
+ * Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE; for systemd from a container also CAP_SYS_CHROOT or CAP_SYS_ADMIN.
  * Since: 0.1
  */
 K3SUP_API int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -25,7 +26,7 @@
  */
 
 /* Descriptors of the keeper; the program has the first three. */
-enum { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_SOCKET, SLOT_ROOT, N_SLOTS };
+enum { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_SOCKET, SLOT_ROOT, SLOT_ENTER, N_SLOTS };
 
 static void tell(int fd, enum keeper_word word, int value)
 {
@@ -100,9 +101,9 @@ static int close_listed(int first)
  * The keeper lives as long as the program does. A copy of the host's descriptors in its hands would keep locks held, pipes open, and files
  * that are to be executed busy for writing: all go, and what is needed goes to fixed places.
  */
-static int arrange_fds(const struct keeper_fds *fds, int root_fd)
+static int arrange_fds(const struct keeper_fds *fds, const struct k3sup__child_spec *spec)
 {
-	const int wanted[N_SLOTS] = {fds->null, fds->output, fds->output, fds->socket, root_fd};
+	const int wanted[N_SLOTS] = {fds->null, fds->output, fds->output, fds->socket, spec->root_fd, spec->enter_fd > 0 ? spec->enter_fd : -1};
 	int moved[N_SLOTS];
 
 	/* First out of the way of the places themselves: the host may have closed its standard descriptors, so any number can be among these. */
@@ -136,8 +137,32 @@ static void reset_signals(void)
 		(void)sigaction(signo, &action, NULL);
 }
 
+/* A process with several threads may not do this (EINVAL, man 2 setns); this copy of it has one. */
+static int enter_namespaces(void)
+{
+	static const char *const names[] = {"ns/cgroup", "ns/ipc", "ns/uts", "ns/net", "ns/mnt"};
+
+	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+		int fd = openat(SLOT_ENTER, names[i], O_RDONLY | O_CLOEXEC), r;
+
+		if (fd < 0 && errno == ENOENT && i < ELEMENTSOF(names) - 1) /* the kernel was built without that kind */
+			continue;
+		if (fd < 0)
+			return -errno;
+		r = setns(fd, 0) < 0 ? -errno : 0;
+		close(fd);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int enter_root(const struct k3sup__child_spec *spec)
 {
+	int r = spec->enter_fd > 0 ? enter_namespaces() : 0;
+
+	if (r < 0)
+		return r;
 	if (spec->root_fd >= 0 && (fchdir(SLOT_ROOT) < 0 || chroot(".") < 0))
 		return -errno;
 	if (chdir(spec->cwd ? spec->cwd : "/") < 0)
@@ -162,6 +187,7 @@ static _Noreturn void program(const struct k3sup__child_spec *spec, pid_t keeper
 	if (r < 0)
 		give_up(SLOT_SOCKET, -r);
 	close(SLOT_ROOT);
+	close(SLOT_ENTER);
 	if (fcntl(SLOT_SOCKET, F_SETFD, FD_CLOEXEC) == 0) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
@@ -198,7 +224,7 @@ static _Noreturn void keeper(const struct k3sup__child_spec *spec, const struct 
 	pid_t pid;
 
 	reset_signals();
-	r = arrange_fds(fds, spec->root_fd);
+	r = arrange_fds(fds, spec);
 	if (r < 0)
 		give_up(fds->socket, -r);
 	r = close_others();
@@ -214,6 +240,8 @@ static _Noreturn void keeper(const struct k3sup__child_spec *spec, const struct 
 	close(SLOT_STDERR);
 	if (spec->root_fd >= 0)
 		close(SLOT_ROOT);
+	if (spec->enter_fd > 0)
+		close(SLOT_ENTER);
 	wait_for(pid, pidfd);
 	while (waitid(P_PID, (id_t)pid, &info, WEXITED | __WALL) < 0 && errno == EINTR)
 		;

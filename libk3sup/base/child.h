@@ -13,9 +13,10 @@ struct k3sup__child_spec {
 	const char *const *argv; /* argv[0] is an absolute path */
 	const char *const *env;  /* NULL: empty */
 	int root_fd;             /* chroot into this directory first; -1: no */
-	const char *cwd;         /* NULL: "/" */
-	int64_t deadline;        /* CLOCK_BOOTTIME; then SIGKILL to its process group */
-	size_t max_output;       /* bytes kept of stdout and stderr together; more is read and dropped */
+	int enter_fd;      /* a /proc/PID directory, whose process's mount, net, ipc, uts and cgroup namespaces are entered before; 0: no */
+	const char *cwd;   /* NULL: "/" */
+	int64_t deadline;  /* CLOCK_BOOTTIME; then SIGKILL to its process group */
+	size_t max_output; /* bytes kept of stdout and stderr together; more is read and dropped */
 };
 
 struct k3sup__child_result {

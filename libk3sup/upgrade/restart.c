@@ -4,8 +4,6 @@
  */
 #include "upgrade/upgrade.h"
 
-#include <signal.h>
-
 #include "node/warn.h"
 #include "process/running.h"
 #include "process/signal.h"
@@ -27,6 +25,22 @@ int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s)
 }
 
 /* ---- restarting ---- */
+
+int k3sup__restart_admit(k3sup_op *op, struct k3sup__upgrade *s)
+{
+	const struct k3sup__sighting *sighting = &s->view.sighting;
+	int r = 0;
+
+	k3sup__services_clear(&s->services);
+	for (size_t i = 0; r >= 0 && i < sighting->count && s->services.count < K3SUP__MOST_SERVICES; i++) {
+		if (!k3sup__must_restart(s, &sighting->candidates[i]))
+			continue;
+		r = k3sup__signal_allowed(op, s->node.node, sighting->candidates[i].process);
+		if (r >= 0)
+			r = k3sup__services_add(op, s->node.node, &sighting->candidates[i], s->restart, &s->services);
+	}
+	return r;
+}
 
 /* A rename changes the ctime on some file systems, so that does not count. */
 static bool is_file(const struct k3sup__place *place, const struct stat *st)
@@ -55,42 +69,36 @@ int k3sup__restart_look(k3sup_op *op)
 		return k3sup__sighting_judge(op, &v.sighting);
 	if (v.sighting.count > s->count)
 		s->count = v.sighting.count;
-	for (size_t i = 0; r >= 0 && i < v.sighting.count; i++)
-		if (k3sup__must_restart(s, &v.sighting.candidates[i])) {
-			r = k3sup__signal_allowed(op, s->node.node, v.sighting.candidates[i].process);
-			if (r >= 0)
-				r = k3sup__upgrade_open_entry(op, s);
-		}
-	return r;
+	r = k3sup__restart_admit(op, s);
+	return r >= 0 && s->services.count > 0 ? k3sup__upgrade_open_entry(op, s) : r;
 }
 
-int k3sup__restart_signal(k3sup_op *op)
+int k3sup__restart_order(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
-	size_t n = 0;
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < s->view.sighting.count && n < ELEMENTSOF(s->old); i++) {
-		const struct k3sup__candidate *c = &s->view.sighting.candidates[i];
+	for (size_t i = 0; r >= 0 && i < s->services.count; i++) {
+		const struct k3sup__owned *owned = &s->services.list[i];
 
-		if (!k3sup__must_restart(s, c))
-			continue;
-		if (n == 0) {
-			k3sup__op_begin(op, "restart", "telling k3s (process %d) to end; its supervisor starts it again",
-				(int)k3sup__process_pid(c->process));
+		if (i == 0) {
+			k3sup__op_begin(op, "restart",
+				owned->how == K3SUP__HOW_SERVICE ? "having k3s (process %d) restarted by its service manager"
+								 : "telling k3s (process %d) to end; its supervisor starts it again",
+				(int)k3sup__process_pid(owned->process));
 			r = k3sup__op_checkpoint(op); /* the progress callback was just asked */
 			if (r < 0)
 				break;
 			k3sup__op_no_return(op);
-			if (k3sup__process_pid(c->process) == 1)
+			if (k3sup__process_pid(owned->process) == 1)
 				k3sup__warn(op, "the container ends with k3s; when it is made anew, %s is the image's again unless it is on a volume",
 					s->view.installed.path);
 		}
-		r = k3sup__signal_send(op, s->node.node, k3sup__signal_target(c), SIGTERM);
+		r = k3sup__services_restart(op, s->node.node, owned, s->restart);
 		if (r < 0)
 			break;
 		s->signalled |= r > 0;
-		s->old[n++] = k3sup_process_ref(c->process); /* also if it had ended by itself: it does not count as the new one */
+		s->old[i] = k3sup_process_ref(owned->process); /* also if it had ended by itself: it does not count as the new one */
 	}
 	return r;
 }
@@ -158,5 +166,5 @@ int k3sup__prove_result(k3sup_op *op)
 			"%s is the payload already, but no k3s runs, and none was started while one was waited for (%d s at most)",
 			s->view.installed.path, SUPERVISORS_PAUSE_MS / 1000);
 	}
-	return r < 0 ? r : 0;
+	return r < 0 ? r : k3sup__services_apart(op, &s->services, k3sup__op_child(op));
 }

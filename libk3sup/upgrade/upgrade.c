@@ -34,11 +34,8 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 	}
 	if (v->running_error < 0)
 		return k3sup__sighting_judge(op, &v->sighting);
-	for (size_t i = 0; r >= 0 && i < v->sighting.count; i++)
-		if (k3sup__must_restart(s, &v->sighting.candidates[i])) {
-			s->restarts = true;
-			r = k3sup__signal_allowed(op, s->node.node, v->sighting.candidates[i].process);
-		}
+	r = k3sup__restart_admit(op, s);
+	s->restarts = s->services.count > 0;
 	return r;
 }
 
@@ -146,6 +143,7 @@ static int work_report(k3sup_op *op)
 	k3sup__json_set_bool(facts, "changed", has_changed(s));
 	k3sup__json_set_bool(facts, "resumed", s->entry.resumed);
 	k3sup__json_set_int(facts, "downtime_ms", k3sup__op_downtime(op) < 0 ? 0 : k3sup__op_downtime(op));
+	k3sup__services_report(op, &s->services);
 	k3sup__proof_report(op, s->payload.proof);
 	return r;
 }
@@ -188,7 +186,7 @@ static int after_look(k3sup_op *op)
 		return go(op, PHASE_SWAP, work_swap);
 	if (s->restart == K3SUP_RESTART_NONE)
 		return conclude(op, 0);
-	return s->restarts ? go(op, PHASE_SIGNAL, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
+	return s->restarts ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
 }
 
 static int after_swap(k3sup_op *op)
@@ -198,16 +196,14 @@ static int after_swap(k3sup_op *op)
 
 	if (r < 0 || s->restart == K3SUP_RESTART_NONE)
 		return conclude(op, r);
-	return go(op, PHASE_SIGNAL, k3sup__restart_look);
+	return go(op, PHASE_AGAIN, k3sup__restart_look);
 }
 
 static int after_look_again(k3sup_op *op)
 {
 	int r = k3sup__op_work_result(op);
 
-	if (r >= 0)
-		r = k3sup__restart_signal(op);
-	return r < 0 ? conclude(op, r) : go(op, PHASE_EXIT, NULL);
+	return r < 0 ? conclude(op, r) : go(op, PHASE_ORDER, k3sup__restart_order);
 }
 
 static int exit_step(k3sup_op *op)
@@ -247,8 +243,10 @@ static int step(k3sup_op *op)
 		return k3sup__op_work(op, work_look);
 	case PHASE_SWAP:
 		return after_swap(op);
-	case PHASE_SIGNAL:
+	case PHASE_AGAIN:
 		return after_look_again(op);
+	case PHASE_ORDER:
+		return k3sup__op_work_result(op) < 0 ? conclude(op, k3sup__op_work_result(op)) : go(op, PHASE_EXIT, NULL);
 	case PHASE_EXIT:
 		return exit_step(op);
 	case PHASE_PROVE:
@@ -266,6 +264,7 @@ static void clear(k3sup_op *op)
 	k3sup__node_give_turn(op, s->node.node);
 	for (size_t i = 0; i < ELEMENTSOF(s->old); i++)
 		k3sup_process_unref(s->old[i]);
+	k3sup__services_clear(&s->services);
 	k3sup__view_clear(&s->view);
 	k3sup__swapped_clear(&s->swapped);
 	k3sup__payload_clear(&s->payload);
@@ -291,7 +290,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
 
-	if (r >= 0 && (o.restart > K3SUP_RESTART_NONE || o.reserved || o.reserved2 || o.reserved3 || o.reserved4))
+	if (r >= 0 && (o.restart > K3SUP_RESTART_SERVICE || o.reserved || o.reserved2 || o.reserved3 || o.reserved4))
 		r = -EINVAL;
 	if (r >= 0)
 		r = k3sup__readiness_check(o.probe, o.health);

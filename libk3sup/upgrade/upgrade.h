@@ -6,11 +6,13 @@
 #define K3SUP_UPGRADE_UPGRADE_H
 
 #include "upgrade/entry.h"
+#include "upgrade/services.h"
 
 enum k3sup__phase {
 	PHASE_LOOK, /* lock, payload, node; decide */
 	PHASE_SWAP,
-	PHASE_SIGNAL, /* look again, right before */
+	PHASE_AGAIN, /* look again, right before */
+	PHASE_ORDER,
 	PHASE_EXIT,
 	PHASE_PROVE,
 	PHASE_REPORT,
@@ -28,14 +30,15 @@ struct k3sup__upgrade {
 	struct k3sup__view view;
 	struct k3sup__entry entry;
 	struct k3sup__swapped swapped;
-	struct stat payload_file; /* the installed file that is known to be the payload */
-	bool swap;                /* the file is not the payload, or a cut swap left something */
-	bool start_awaited;       /* k3s did not run, though its file is the payload: its supervisor may be in its pause */
-	bool restarts;            /* some k3s runs another build than the payload's */
-	bool cleaned;             /* what a cut swap had left is gone */
+	struct k3sup__services services; /* of those that must restart */
+	struct stat payload_file;        /* the installed file that is known to be the payload */
+	bool swap;                       /* the file is not the payload, or a cut swap left something */
+	bool start_awaited;              /* k3s did not run, though its file is the payload: its supervisor may be in its pause */
+	bool restarts;                   /* some k3s runs another build than the payload's */
+	bool cleaned;                    /* what a cut swap had left is gone */
 	bool signalled;
 	size_t count;          /* so many k3s are to come back */
-	k3sup_process *old[2]; /* the ones that were signalled */
+	k3sup_process *old[2]; /* the ones that were told to restart */
 	int status;            /* how it ends */
 };
 
@@ -44,10 +47,12 @@ bool k3sup__must_restart(const struct k3sup__upgrade *s, const struct k3sup__can
 /* The journal's entry, if there is none yet: before the first change. */
 int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 
-/* Work function: who runs now, right before the signal. */
+/* Who of those in the view must restart, and may they? Fills in the services. For work functions. */
+int k3sup__restart_admit(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+/* Work function: who runs now, right before the restart. */
 int k3sup__restart_look(k3sup_op *op);
-/* Tells those that must restart to end. From the first signal on the operation is past its point of no return. */
-int k3sup__restart_signal(k3sup_op *op) _must_check_;
+/* Work function: has those that must restart restarted. From the first signal or job on the operation is past its point of no return. */
+int k3sup__restart_order(k3sup_op *op);
 /* 0 when all of them have ended, else what the engine is to wait for. */
 int k3sup__restart_wait(k3sup_op *op) _must_check_;
 /* Waits, as a child operation, until the wanted build runs and stays. */

@@ -67,6 +67,11 @@ class Code(enum.IntEnum):
     POLICY_AGENT_FIRST = -10104
     POLICY_FLOOR = -10105
     POLICY_UNKNOWN = -10106
+    NO_SERVICE = -10120
+    NOT_SUPERVISED = -10121
+    SERVICE_MASKED = -10122
+    SERVICE_TAKES_US = -10123
+    SERVICE = -10124
 
 
 class LogLevel(enum.IntEnum):
@@ -89,6 +94,7 @@ class Restart(enum.IntEnum):
     AUTO = 0
     SIGNAL = 1
     NONE = 2
+    SERVICE = 3
 
 
 # Flags of the option structs; methods take them as keyword arguments.

@@ -5,8 +5,10 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -409,6 +411,74 @@ static void it_runs_inside_the_root_given(void **state)
 	usr = k3sup__close(usr);
 }
 
+/* Somebody whose mount and uts namespaces are not ours, and who has a file nobody else sees. */
+static pid_t start_elsewhere(struct scratch *s)
+{
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (unshare(CLONE_NEWNS | CLONE_NEWUTS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+			mount("elsewhere", s->path, "tmpfs", 0, NULL) < 0 || sethostname("elsewhere", 9) < 0)
+			_exit(1);
+		(void)!write(ready[1], "x", 1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	if (read(ready[0], &byte, 1) != 1) { /* no right to */
+		close(ready[0]);
+		waitpid(pid, NULL, 0);
+		return -1;
+	}
+	close(ready[0]);
+	return pid;
+}
+
+static void *idle(void *arg)
+{
+	pause();
+	return arg;
+}
+
+/* Also from a process with several threads, which may not enter another mount namespace itself. */
+static void it_runs_in_the_namespaces_of_another(void **state)
+{
+	struct scratch *s = *state;
+	_free_ char *script = k3sup__fmt("uname -n; stat -f -c %%T %s; test -e %s/here || echo elsewhere", s->path, s->path);
+	const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+	struct k3sup__child_spec spec = spec_of(argv);
+	struct k3sup__child_result result;
+	pthread_t thread;
+	char name[32];
+	pid_t pid;
+
+	need_root();
+	pid = start_elsewhere(s);
+	if (pid < 0)
+		skip();
+	assert_int_equal(pthread_create(&thread, NULL, idle, NULL), 0);
+	put_file(s->fd, "here", "", 0600);
+	snprintf(name, sizeof(name), "/proc/%d", (int)pid);
+	spec.enter_fd = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_true(spec.enter_fd > 0);
+	assert_int_equal(run_spec(s, &spec, &result), 0);
+	assert_string_equal(result.output, "elsewhere\ntmpfs\nelsewhere\n");
+	k3sup__child_result_clear(&result);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	/* Who is gone has no namespaces: the program is not run here instead. */
+	assert_true(run_spec(s, &spec, &result) < 0);
+	close(spec.enter_fd);
+	pthread_cancel(thread);
+	pthread_join(thread, NULL);
+}
+
 static void a_grandchild_that_keeps_the_pipe_is_not_waited_for(void **state)
 {
 	struct k3sup__child_result result;
@@ -543,6 +613,7 @@ int main(void)
 		scratch_test(what_cannot_be_run_is_an_error),
 		scratch_test(a_missing_directory_is_an_error),
 		scratch_test(it_runs_inside_the_root_given),
+		scratch_test(it_runs_in_the_namespaces_of_another),
 		scratch_test(a_grandchild_that_keeps_the_pipe_is_not_waited_for),
 		scratch_test(a_grandchild_that_never_stops_writing_is_not_waited_for),
 		scratch_test(a_host_may_have_closed_its_standard_descriptors),

@@ -457,7 +457,7 @@ static void bad_options_are_refused(void **state)
 {
 	struct scratch *s = *state;
 	_free_ char *payload = below(s, PAYLOAD);
-	struct k3sup_upgrade_opts opts = {.struct_size = sizeof(opts), .payload = payload, .restart = K3SUP_RESTART_NONE + 1};
+	struct k3sup_upgrade_opts opts = {.struct_size = sizeof(opts), .payload = payload, .restart = K3SUP_RESTART_SERVICE + 1};
 	k3sup_node *node = open_node(s->ctx, s->path, NULL);
 	k3sup_op *op = NULL;
 

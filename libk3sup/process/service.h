@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Service managers behind one interface: who starts k3s, and how it is told to stop, start or restart it. All functions here are for work functions: they run children.
+ */
+#ifndef K3SUP_PROCESS_SERVICE_H
+#define K3SUP_PROCESS_SERVICE_H
+
+#include "node/identify.h"
+#include "process/channel.h"
+
+enum k3sup__service_state {
+	K3SUP__SERVICE_UNKNOWN,
+	K3SUP__SERVICE_STOPPED, /* and it stays so until it is started; "failed" after a clean stop is this, too (k3s up to 2021 ends with 1 on SIGTERM) */
+	K3SUP__SERVICE_PAUSED, /* nothing runs, and its manager is about to start it again */
+	K3SUP__SERVICE_STOPPING,
+	K3SUP__SERVICE_STARTING,
+	K3SUP__SERVICE_RUNNING,
+};
+
+enum k3sup__order { K3SUP__ORDER_STOP, K3SUP__ORDER_START, K3SUP__ORDER_RESTART };
+
+struct k3sup__service {
+	const struct k3sup__service_manager *manager; /* NULL: none owns it; why says so */
+	struct k3sup__channel channel;
+	char *name; /* "k3s.service", "k3s" */
+	char *why;  /* without a manager: a sentence */
+	/* what the last look said */
+	enum k3sup__service_state state;
+	pid_t main_pid;     /* 0: none */
+	bool respawns;      /* starts k3s again whenever it ends, however it ends */
+	bool masked;        /* its manager will not start it */
+	bool takes_all;     /* its stop ends whatever is in its cgroup, containers too */
+	bool takes_nothing; /* its stop ends nothing */
+	char *setting;      /* "KillMode=control-group": which setting says so */
+	k3sup__json *facts; /* what a report says about it */
+};
+#define K3SUP__SERVICE_NONE ((struct k3sup__service){.channel = K3SUP__CHANNEL_NONE})
+
+struct k3sup__service_manager {
+	const char *name; /* in reports */
+	bool one_job; /* a restart is a job of the manager's own: once it is queued, it goes on without us. Else: a signal, and the supervisor starts it again */
+	/* What does it say about this service now? Fills in what the last look said. 0, or why it could not be asked. */
+	int (*look)(k3sup_op *op, struct k3sup__service *service);
+	/* Gives the order and does not wait until it is carried out. 0, or K3SUP_E_SERVICE with what the manager said. */
+	int (*order)(k3sup_op *op, const struct k3sup__service *service, enum k3sup__order order);
+};
+
+extern const struct k3sup__service_manager k3sup__systemd;
+
+void k3sup__service_clear(struct k3sup__service *service);
+const char *k3sup__service_state_name(enum k3sup__service_state state);
+k3sup__json *k3sup__service_json(const struct k3sup__service *service);
+
+/* 1: this manager owns it, and was looked at; 0: not; -errno. On 0 service->why may say why not. */
+int k3sup__systemd_owns(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, struct k3sup__service *ret) _must_check_;
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "../rooms.h"
+
+#include "process/owner.h"
+
+#define SERVICE "9:name=systemd:/system.slice/k3s.service\n8:pids:/\n0::/system.slice/k3s.service\n"
+
+static void below_the_unit_is_within(void **state)
+{
+	static const struct {
+		const char *text;
+		bool within;
+	} cases[] = {
+		{SERVICE, true},
+		{"1:name=systemd:/system.slice/k3s.service/kubepods/pod1\n", true},
+		{"0::/system.slice/k3s.service\n", true},
+		{"0::/system.slice/k3s.service2\n", false},
+		{"0::/system.slice/xk3s.service\n", false},
+		{"0::/system.slice\n", false},
+		{"0::/\n", false},
+		{"0::/kubepods.slice/k3s.service\n", false},
+		/* systemd's own hierarchy counts where there is one */
+		{"9:name=systemd:/user.slice\n0::/system.slice/k3s.service\n", false},
+		{"", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+		assert_int_equal(k3sup__cgroup_within(cases[i].text, SERVICE, "k3s.service"), cases[i].within);
+	assert_false(k3sup__cgroup_within(SERVICE, SERVICE, "s.service"));
+	assert_false(k3sup__cgroup_within(SERVICE, "0::/\n", "k3s.service"));
+}
+
+static void the_root_is_nobodys_own(void **state)
+{
+	static const struct {
+		const char *a, *b;
+		bool common;
+	} cases[] = {
+		{SERVICE, SERVICE, true},
+		{"0::/kubepods/x\n", "0::/kubepods/x\n", true},
+		{"0::/kubepods/x\n", "0::/kubepods/xy\n", false},
+		{"0::/kubepods/xy\n", "0::/kubepods/x\n", false},
+		{"0::/\n", "0::/\n", false},
+		{"8:pids:/\n1:cpu:/docker/1\n", "1:cpu:/docker/1\n0::/system.slice/k3s.service\n", true},
+		{"8:pids:/docker/1\n", "7:cpu:/docker/1\n", false},
+		{"", "", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+		assert_int_equal(k3sup__cgroup_common(cases[i].a, cases[i].b), cases[i].common);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(below_the_unit_is_within),
+		cmocka_unit_test(the_root_is_nobodys_own),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
