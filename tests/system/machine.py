@@ -139,8 +139,11 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
             self.leader = found[0] if found else 0
         if not self.leader:
             return False
-        return subprocess.run(self.inside(["systemctl", "is-system-running"]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                              text=True).stdout.strip() in ("running", "degraded")
+        # Asked too early, before the container has its own /run, it may never be answered.
+        try:
+            return self.run("systemctl", "is-system-running", check=False, seconds=3).stdout.strip() in ("running", "degraded")
+        except subprocess.TimeoutExpired:
+            return False
 
     def close(self):
         if self.leader:
@@ -204,7 +207,7 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
         return Answer(Done(p.returncode, out, err, time.monotonic() - p.began))
 
     def upgrade(self, *args, stable="0.3", timeout="60", **more):
-        return self.finish(self.begin("k3sup-upgrade", "--json", "--stable", stable, "--timeout", timeout, *args, **more))
+        return self.finish(self.begin("k3sup-upgrade", "--json", "--probe", "none", "--stable", stable, "--timeout", timeout, *args, **more))
 
     # ---- files ----
 
