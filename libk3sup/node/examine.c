@@ -16,6 +16,7 @@ void k3sup__candidate_clear(struct k3sup__candidate *c)
 	k3sup_process_unref(c->worker);
 	free(c->exe);
 	free(c->unit);
+	free(c->target);
 	free(c->data_dir);
 	*c = (struct k3sup__candidate){0};
 }
@@ -234,7 +235,10 @@ static int ask_unit(const struct k3sup__vantage *view, const struct k3sup__stand
 	c->keeper = unitof.keeper;
 	c->unit = unitof.unit;
 	c->unit_main = unitof.main;
-	unitof.unit = NULL;
+	c->target = unitof.target;
+	if (c->role == K3SUP__ROLE_UNKNOWN)
+		c->role = unitof.role;
+	unitof.unit = unitof.target = NULL;
 	look->dependent = stand->foreign && !c->unit_main;
 	if (!stand->foreign || c->unit != NULL)
 		return 0;

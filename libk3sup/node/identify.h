@@ -28,6 +28,7 @@ struct k3sup__candidate {
 	enum k3sup__keeper keeper; /* whose service it is; NONE: of nobody who can be named */
 	char *unit;                /* that service: "k3s.service", or "k3s" of OpenRC; NULL with NONE */
 	bool unit_main;            /* it is what the service manager itself started */
+	char *target;              /* the k3s file that this service starts, inside the root, links followed; NULL: nobody says */
 	char *data_dir;            /* observed: a server's cwd, else from exe; NULL if neither tells */
 };
 
@@ -81,11 +82,15 @@ k3sup__json *k3sup__candidate_json(const struct k3sup__candidate *candidate);
 k3sup__json *k3sup__sighting_json(const struct k3sup__sighting *sighting); /* array of candidates */
 
 /*
- * The installed k3s file: the node's --k3s if given, else /usr/local/bin/k3s, /opt/bin/k3s, /usr/bin/k3s, /bin/k3s, whichever exist once links are followed (the same
- * inode counts once). Several: the one whose H is running_hash (may be NULL), else K3SUP_E_TARGET_AMBIGUOUS. Never from argv.
+ * The installed k3s file: the node's --k3s if given; else what a service of the node starts as k3s (unit files and init scripts that only root can write; copies in the
+ * usual places are warned of); else /usr/local/bin/k3s, /opt/bin/k3s, /usr/bin/k3s, /bin/k3s, whichever exist once links are followed (the same inode counts once). Several: the
+ * one whose H is running_hash (may be NULL), else K3SUP_E_TARGET_AMBIGUOUS. Never from a process's argv or environment.
  * K3SUP_E_TARGET_MISSING, _DANGLING, _LOOP, _NOT_FILE, K3SUP_E_UNTRUSTED.
  */
 int k3sup__installed_find(k3sup_op *op, k3sup_node *node, const char *running_hash, struct k3sup__place *ret) _must_check_;
+
+/* The one that this k3s was started from: its service says so, else as above with its H. */
+int k3sup__installed_of(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *running, struct k3sup__place *ret) _must_check_;
 
 /*
  * The data-dir inside the root and where that is known from ("option", "process", "config", "default"); owned text. Disagreements go to the operation's facts as a

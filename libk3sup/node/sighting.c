@@ -34,6 +34,7 @@ k3sup__json *k3sup__candidate_json(const struct k3sup__candidate *c)
 		k3sup__json_set_int(json, "worker_pid", c->worker_pid);
 	k3sup__json_set_str(json, "manager", k3sup__keeper_name(c->keeper));
 	k3sup__json_set_str(json, "unit", c->unit);
+	k3sup__json_set_str(json, "target", c->target);
 	k3sup__json_set_str(json, "data_dir", c->data_dir);
 	k3sup__json_set_bool(json, "unpacking", c->unpacking);
 	k3sup__json_set_bool(json, "image", c->image);
@@ -49,9 +50,11 @@ k3sup__json *k3sup__sighting_json(const struct k3sup__sighting *sighting)
 	return list;
 }
 
-/* Do both come from one installed file? The same inode, or the same archive, or both are that file. */
+/* Do both come from one installed file? Their services say so; else the same inode, or the same archive, or both are that file. */
 static bool share_file(const struct k3sup__candidate *a, const struct k3sup__candidate *b)
 {
+	if (a->target != NULL && b->target != NULL)
+		return k3sup__streq(a->target, b->target);
 	if (a->exe_dev == b->exe_dev && a->exe_ino == b->exe_ino)
 		return true;
 	if (a->asset_hash[0] != '\0' && k3sup__streq(a->asset_hash, b->asset_hash))

@@ -75,11 +75,28 @@ const char *k3sup__unit_setting(const struct k3sup__unit *unit, const char *sect
 	return NULL;
 }
 
+/* k3s-armhf as it is downloaded, k3s-v1.30.4+k3s1 beside its link, k3s.new. */
+static bool is_k3s_file(const char *program)
+{
+	const char *slash = strrchr(program, '/'), *name = slash != NULL ? slash + 1 : program;
+
+	return k3sup__startswith(name, "k3s") && (name[3] == '\0' || name[3] == '-' || name[3] == '.');
+}
+
+/* k3s's flags in front of the command whose value is the next argument (k3s pkg/cli/cmds). */
+static bool takes_value(const char *flag)
+{
+	static const char *const flags[] = {"-d", "--data-dir", "-data-dir", "-l", "--log", "-log", "-c", "--config", "-config"};
+
+	for (size_t i = 0; i < ELEMENTSOF(flags); i++)
+		if (k3sup__streq(flag, flags[i]))
+			return true;
+	return false;
+}
+
 enum k3sup__role k3sup__role_of(const char *program, const struct k3sup__strv *argv)
 {
-	const char *slash = strrchr(program, '/');
-
-	if (!k3sup__streq(slash != NULL ? slash + 1 : program, "k3s"))
+	if (!is_k3s_file(program))
 		return K3SUP__ROLE_UNKNOWN;
 	for (size_t i = 1; i < argv->count; i++) {
 		const char *arg = argv->items[i];
@@ -88,10 +105,9 @@ enum k3sup__role k3sup__role_of(const char *program, const struct k3sup__strv *a
 			return K3SUP__ROLE_SERVER;
 		if (k3sup__streq(arg, "agent"))
 			return K3SUP__ROLE_AGENT;
-		/* k3s's flags in front of the command: --debug, and --data-dir, which has a value. */
 		if (arg[0] != '-')
 			return K3SUP__ROLE_UNKNOWN;
-		if (k3sup__streq(arg, "-d") || k3sup__streq(arg, "--data-dir") || k3sup__streq(arg, "-data-dir"))
+		if (takes_value(arg))
 			i++;
 	}
 	return K3SUP__ROLE_UNKNOWN;

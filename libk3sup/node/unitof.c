@@ -5,55 +5,65 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "node/initscript.h"
 #include "node/procscan.h"
 
 #define OPENRC_DAEMONS "/run/openrc/daemons"
-#define INIT_SCRIPTS "/etc/init.d"
 #define MAX_RECORDS 1024 /* OpenRC's services and their daemons; a bound, since others than OpenRC can fill directories, too */
-
-/* Where systemd looks for the units of the system (systemd.unit(5)), most important first. */
-static const char *const unit_dirs[] = {"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
-	"/run/systemd/generator.early", "/etc/systemd/system", "/run/systemd/system", "/run/systemd/generator",
-	"/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/generator.late"};
 
 static bool is_shortage(int r)
 {
 	return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
 }
 
-/* 1: there is such a file, and only root could have written it. */
-static int has_file(const struct k3sup__vantage *view, const char *dir, const char *name)
+/* A unit's file as it is meant by the node, without links on the way. */
+static int take_target(const struct k3sup__vantage *view, const struct k3sup__unit *unit, struct k3sup__unitof *ret)
 {
 	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
-	_free_ char *path = k3sup__fmt("%s/%s", dir, name);
-	int r = path != NULL ? k3sup__root_find(NULL, &view->node->root, path, view->node->trust_flags, &place) : -ENOMEM;
+	int r;
 
-	if (r < 0)
+	if (unit->state != K3SUP__UNIT_LOADED || unit->role == K3SUP__ROLE_UNKNOWN || unit->target == NULL || unit->root_directory != NULL)
+		return 0;
+	ret->role = unit->role;
+	r = k3sup__root_find(NULL, &view->node->root, unit->target, view->node->trust_flags, &place);
+	if (r < 0 || place.fd < 0)
 		return is_shortage(r) ? r : 0;
-	return place.fd >= 0 && S_ISREG(place.st.st_mode);
+	ret->target = strdup(place.path);
+	return ret->target != NULL ? 0 : -ENOMEM;
 }
 
-/* k3s@a.service is written as k3s@.service. */
-static int has_template(const struct k3sup__vantage *view, const char *dir, const char *name)
+/* k3s@east.service is written as k3s@.service; what %i is in there does not matter to who vouches. */
+static int read_template(const struct k3sup__vantage *view, const char *name, struct k3sup__unit *ret)
 {
 	const char *at = strchr(name, '@'), *dot = strrchr(name, '.');
-	_free_ char *template = NULL;
+	_free_ char *template = at != NULL && dot != NULL && at < dot ? k3sup__fmt("%.*s@%s", (int)(at - name), name, dot) : NULL;
 
-	if (at == NULL || dot == NULL || dot < at)
-		return 0;
-	template = k3sup__fmt("%.*s@%s", (int)(at - name), name, dot);
-	return template != NULL ? has_file(view, dir, template) : -ENOMEM;
+	return template != NULL ? k3sup__unit_read(NULL, view->node, template, ret) : -ENOENT;
 }
 
-static int has_unit_file(const struct k3sup__vantage *view, const char *name)
+/*
+ * The service's file is there, and only root could have written it. One that is masked, or more than can be understood here, still is root's word that there is such a
+ * service.
+ */
+static int vouch(const struct k3sup__vantage *view, enum k3sup__keeper keeper, const char *name, struct k3sup__unitof *ret)
 {
-	int r = 0;
+	struct k3sup__unit unit = {0};
+	bool instance = false;
+	int r = keeper == K3SUP__KEEPER_SYSTEMD ? k3sup__unit_read(NULL, view->node, name, &unit)
+						: k3sup__initscript_read(NULL, view->node, name, &unit);
 
-	for (size_t i = 0; r == 0 && i < ELEMENTSOF(unit_dirs); i++) {
-		r = has_file(view, unit_dirs[i], name);
-		if (r == 0)
-			r = has_template(view, unit_dirs[i], name);
+	if (r == -ENOENT && keeper == K3SUP__KEEPER_SYSTEMD) {
+		r = read_template(view, name, &unit);
+		instance = true;
 	}
+	if (r < 0)
+		return is_shortage(r) ? r : 0;
+	if (unit.state != K3SUP__UNIT_UNTRUSTED) {
+		ret->keeper = keeper;
+		ret->unit = strdup(name);
+		r = ret->unit == NULL ? -ENOMEM : instance ? 0 : take_target(view, &unit, ret);
+	}
+	k3sup__unit_clear(&unit);
 	return r;
 }
 
@@ -196,16 +206,9 @@ static int of_openrc(const struct k3sup__vantage *view, const char *group, pid_t
 		ret->main = true;
 	else if (r == 0 && group != NULL && (service = strdup(group)) == NULL)
 		r = -ENOMEM;
-	if (r < 0 || service == NULL)
-		return r;
-	r = has_file(view, INIT_SCRIPTS, service);
-	if (r > 0) {
-		ret->keeper = K3SUP__KEEPER_OPENRC;
-		ret->unit = service;
-		service = NULL;
-		return 0;
-	}
-	ret->main = false;
+	if (r == 0 && service != NULL)
+		r = vouch(view, K3SUP__KEEPER_OPENRC, service, ret);
+	ret->main = ret->main && ret->unit != NULL;
 	return r;
 }
 
@@ -224,19 +227,14 @@ int k3sup__unit_of(const struct k3sup__vantage *view, int dirfd, pid_t pid, pid_
 		k3sup__cgroup_parse(text, &group);
 	if (group.keeper != K3SUP__KEEPER_SYSTEMD)
 		return of_openrc(view, group.keeper == K3SUP__KEEPER_OPENRC ? group.unit : NULL, pid, ppid, ret);
-	r = has_unit_file(view, group.unit);
-	if (r <= 0)
-		return r;
-	ret->unit = strdup(group.unit);
-	if (ret->unit == NULL)
-		return -ENOMEM;
-	ret->keeper = K3SUP__KEEPER_SYSTEMD;
-	ret->main = ppid == 1;
-	return 0;
+	r = vouch(view, K3SUP__KEEPER_SYSTEMD, group.unit, ret);
+	ret->main = ret->unit != NULL && ppid == 1;
+	return r;
 }
 
 void k3sup__unitof_clear(struct k3sup__unitof *unitof)
 {
 	free(unitof->unit);
+	free(unitof->target);
 	*unitof = (struct k3sup__unitof){0};
 }

@@ -11,6 +11,8 @@
 struct k3sup__unitof {
 	enum k3sup__keeper keeper; /* NONE also where a service is named that has no file which can be trusted */
 	char *unit;                /* "k3s.service", "k3s"; NULL: none */
+	char *target;              /* the k3s file that it starts, inside the root, links followed; NULL: it cannot be told */
+	enum k3sup__role role;     /* what it starts that as */
 	bool main; /* it is what the manager itself started: its parent is process 1 (which systemd is), or its supervise-daemon */
 };
 

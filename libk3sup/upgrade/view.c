@@ -51,10 +51,12 @@ static int read_file(k3sup_op *op, const struct k3sup__payload *payload, struct 
 	return r < 0 ? k3sup__fail(op, r, "cannot read %s: %s", v->installed.path, k3sup_strerror(r)) : 0;
 }
 
-static int look_for_file(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, const char *running_hash, struct k3sup__view *v)
+static int look_for_file(
+	k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, const struct k3sup__candidate *running, struct k3sup__view *v)
 {
 	k3sup__place_clear(&v->installed);
-	v->installed_error = k3sup__installed_find(op, node, running_hash, &v->installed);
+	v->installed_error =
+		running ? k3sup__installed_of(op, node, running, &v->installed) : k3sup__installed_find(op, node, NULL, &v->installed);
 	if (is_finding(v->installed_error)) {
 		keep_evidence(op, v);
 		k3sup__op_forgive(op);
@@ -150,6 +152,14 @@ static int compare(k3sup_op *op, const struct k3sup__payload *payload, struct k3
 	return v->same < 0 ? v->same : 0;
 }
 
+/* Was the file found that this k3s was started from, as far as can be told? */
+static bool is_its_file(const struct k3sup__view *v, const struct k3sup__candidate *running)
+{
+	if (running->target && v->installed_error == 0)
+		return k3sup__streq(running->target, v->installed.path);
+	return v->installed_error == 0 || (!running->target && !running->asset_hash[0]);
+}
+
 static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *v)
 {
 	int r = look_for_file(op, node, payload, NULL, v);
@@ -157,8 +167,8 @@ static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 	if (r >= 0)
 		r = look_for_processes(op, node, v);
 	/* Several files may be installed; the one that runs is the one that counts. */
-	if (r >= 0 && v->installed_error == K3SUP_E_TARGET_AMBIGUOUS && v->sighting.count > 0 && v->sighting.candidates[0].asset_hash[0])
-		r = look_for_file(op, node, payload, v->sighting.candidates[0].asset_hash, v);
+	if (r >= 0 && v->sighting.count > 0 && !is_its_file(v, &v->sighting.candidates[0]))
+		r = look_for_file(op, node, payload, &v->sighting.candidates[0], v);
 	if (r >= 0)
 		r = look_at_journal(op, node, v);
 	if (r >= 0 && v->installed_error == K3SUP_E_TARGET_AMBIGUOUS && v->open_entry)

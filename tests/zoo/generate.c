@@ -61,17 +61,23 @@ static void group_of_unit(struct table *t, pid_t pid, const char *unit)
 
 enum supervisor { PLAIN, SYSTEMD, PRIVATE_TMP, OPENRC };
 
-/* systemd: the unit's file, the group of each process; the parent is process 1, which we are. */
-static void put_into_unit(struct table *t, const struct member *m, const struct member *child, const char *role)
+static void write_unit(const struct table *t, const char *path, const char *role)
 {
-	static const char *const dirs[] = {"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"};
-	static const char *const names[] = {"k3s", "k3s-west", "k3s-1", "rancher-k3s"};
-	_free_ char *unit = strcmp(role, "agent") == 0 ? k3sup__fmt("k3s-agent.service") : k3sup__fmt("%s.service", PICK(t, names));
-	_free_ char *path = k3sup__fmt("%s/%s", PICK(t, dirs), unit);
 	_free_ char *text =
 		k3sup__fmt("[Service]\nType=notify\nKillMode=process\nRestart=always\nExecStart=%s \\\n    %s \\\n\n", t->installed, role);
 
 	write_text("", path, text);
+}
+
+/* systemd: the unit's file, the group of each process; the parent is process 1, which we are. */
+static void put_into_unit(struct table *t, const struct member *m, const struct member *child, const char *role)
+{
+	static const char *const dirs[] = {"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"};
+	static const char *const names[] = {"k3s", "k3s-west", "k3s-1"};
+	_free_ char *unit = strcmp(role, "agent") == 0 ? k3sup__fmt("k3s-agent.service") : k3sup__fmt("%s.service", PICK(t, names));
+	_free_ char *path = k3sup__fmt("%s/%s", PICK(t, dirs), unit);
+
+	write_unit(t, path, role);
 	group_of_unit(t, m->pid, unit);
 	if (child != NULL)
 		group_of_unit(t, child->pid, unit);
@@ -188,15 +194,16 @@ static void start_genuine(struct table *t, const char *role, const char *data_di
 		start_inner(t, role, data_dir, supervisor, year2021, one_in(t, 6));
 }
 
-void zoo_genuine(struct table *t)
+void zoo_place(struct table *t)
 {
 	static const char *const places[] = {INSTALLED, INSTALLED, "/opt/bin/k3s", "/var/usrlocal/bin/k3s"};
+	static const char *const named_places[] = {INSTALLED, "/opt/bin/k3s", "/usr/local/lib/k3s-west", "/opt/rancher/k3s-armhf"};
 	static const enum supervisor supervisors[] = {PLAIN, SYSTEMD, SYSTEMD, PRIVATE_TMP, PRIVATE_TMP, OPENRC};
-	enum supervisor supervisor = PICK(t, supervisors);
-	const char *data_dir = PICK(t, data_dirs), *role = one_in(t, 3) ? "agent" : "server";
-	bool year2021 = one_in(t, 4);
+	bool unit;
 
-	t->installed = PICK(t, places);
+	t->supervisor = PICK(t, supervisors);
+	unit = t->supervisor == SYSTEMD || t->supervisor == PRIVATE_TMP;
+	t->installed = unit ? PICK(t, named_places) : PICK(t, places);
 	t->swaps = true;
 	t->vantage = (unsigned)(zoo_random(t) % 3);
 	fake_install("", t->installed, ZOO_OLD, NULL);
@@ -204,18 +211,28 @@ void zoo_genuine(struct table *t)
 		make_dirs("/usr/local/bin");
 		assert_int_equal(symlink("../../../var/usrlocal/bin/k3s", INSTALLED), 0);
 	}
+	if (unit && one_in(t, 3)) {
+		tell(t, "a stale copy");
+		fake_install("", strcmp(t->installed, "/opt/bin/k3s") == 0 ? INSTALLED : "/opt/bin/k3s", ZOO_OLD, NULL);
+	}
+}
+
+void zoo_genuine(struct table *t)
+{
+	const char *data_dir = PICK(t, data_dirs), *role = one_in(t, 3) ? "agent" : "server";
+	bool year2021 = one_in(t, 4), unit = t->supervisor == SYSTEMD || t->supervisor == PRIVATE_TMP;
+
 	if (one_in(t, 5)) {
 		tell(t, "no k3s");
-		return;
-	}
-	if (one_in(t, 8)) { /* a server and an agent that share one file */
-		install_inner(data_dir, year2021);
+		if (unit)
+			write_unit(t, "/etc/systemd/system/k3s.service", role);
+	} else if (unit && one_in(t, 5)) { /* a server and an agent that share one file */
 		tell(t, "server and agent");
 		start_inner(t, "server", data_dir, SYSTEMD, year2021, false);
 		start_inner(t, "agent", data_dir, one_in(t, 2) ? PLAIN : PRIVATE_TMP, year2021, false);
-		return;
+	} else {
+		start_genuine(t, role, data_dir, (enum supervisor)t->supervisor, year2021);
 	}
-	start_genuine(t, role, data_dir, supervisor, year2021);
 }
 
 /* ---- disguises ---- */
@@ -372,7 +389,7 @@ static void shims_child(struct table *t)
 		return;
 	m = zoo_start(t, &shim, "a shim");
 	child = zoo_child(t, m, "what a shim started");
-	write_text("", "/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s server\n");
+	write_unit(t, "/etc/systemd/system/k3s.service", "server");
 	group_of_unit(t, m->pid, "k3s.service");
 	group_of_unit(t, child->pid, "k3s.service");
 }

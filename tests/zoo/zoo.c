@@ -286,11 +286,11 @@ static void play(uint64_t seed, uint64_t index, struct score *score)
 	struct answer answer = {0};
 	pid_t reader;
 
+	zoo_place(&t);
 	if (one_in(&t, 2)) {
 		zoo_genuine(&t);
 		zoo_disguises(&t);
 	} else { /* the impostor was there first */
-		t.installed = INSTALLED;
 		zoo_disguises(&t);
 		zoo_genuine(&t);
 	}

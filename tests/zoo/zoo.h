@@ -28,8 +28,9 @@ struct table {
 	size_t count;
 	const char *installed; /* the path that an upgrade has to replace */
 	bool swaps;            /* an upgrade is tried, too */
-	unsigned vantage;      /* where the reader stands */
-	char story[1024];      /* what was put in, for people */
+	unsigned supervisor;
+	unsigned vantage; /* where the reader stands */
+	char story[1024]; /* what was put in, for people */
 };
 
 /* generate.c */
@@ -39,6 +40,7 @@ static inline bool one_in(struct table *t, unsigned n)
 {
 	return zoo_random(t) % n == 0;
 }
+void zoo_place(struct table *t);     /* where k3s is installed, and how it is supervised; first of all */
 void zoo_genuine(struct table *t);   /* none, one, or a server and an agent */
 void zoo_disguises(struct table *t); /* what only looks like it */
 #define ZOO_OLD " embed/" HASH1 ".tar.zst v1.30.4+k3s1 "

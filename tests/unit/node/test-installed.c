@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../base/scratch.h"
-
 #include "elfmake.h"
+#include "fake.h"
 #include "node/identify.h"
 
 static void put_k3s(struct scratch *s, const char *path, const char *hash)
@@ -140,6 +139,74 @@ static void a_file_that_others_can_change_is_refused(void **state)
 	assert_int_equal(find(s, NULL, NULL, "/usr/bin/k3s"), 0);
 }
 
+static void put_unit(struct scratch *s, const char *name, const char *target, mode_t mode)
+{
+	_free_ char *path = k3sup__fmt("/etc/systemd/system/%s", name), *text = k3sup__fmt("[Service]\nExecStart=%s server\n", target);
+
+	write_text(s->path, path, text);
+	assert_int_equal(fchmodat(s->fd, path + 1, mode, 0), 0);
+}
+
+static void what_a_service_starts_counts(void **state)
+{
+	struct scratch *s = *state;
+
+	put_k3s(s, "usr/local/bin/k3s", ELF_HASH);
+	put_k3s(s, "opt/bin/k3s", ELF_HASH2);
+	put_k3s(s, "srv/k3s-armhf", ELF_HASH2);
+	put_unit(s, "k3s.service", "/srv/k3s-armhf", 0666); /* anybody could have written that */
+	assert_int_equal(find(s, NULL, NULL, ""), K3SUP_E_TARGET_AMBIGUOUS);
+	put_unit(s, "k3s.service", "/srv/k3s-armhf", 0644);
+	assert_int_equal(find(s, NULL, NULL, "/srv/k3s-armhf"), 0);
+	assert_int_equal(find(s, NULL, ELF_HASH, "/srv/k3s-armhf"), 0); /* replaced, and not restarted yet */
+	assert_int_equal(k3sup__json_len(k3sup__json_member(k3sup__op_facts(s->op), "warnings")), 2);
+	assert_int_equal(find(s, "/opt/bin/k3s", NULL, "/opt/bin/k3s"), 0);
+	/* The same file by another name, and one of another service. */
+	put_unit(s, "k3s-agent.service", "/srv/./k3s-armhf", 0644);
+	assert_int_equal(find(s, NULL, NULL, "/srv/k3s-armhf"), 0);
+	put_unit(s, "k3s-west.service", "/usr/local/bin/k3s", 0644);
+	assert_int_equal(find(s, NULL, NULL, ""), K3SUP_E_TARGET_AMBIGUOUS);
+	assert_int_equal(find(s, NULL, ELF_HASH, "/usr/local/bin/k3s"), 0);
+	assert_int_equal(find(s, NULL, ELF_HASH2, "/srv/k3s-armhf"), 0);
+}
+
+static void a_service_whose_file_is_missing_is_no_leave_to_guess(void **state)
+{
+	struct scratch *s = *state;
+
+	put_k3s(s, "usr/local/bin/k3s", ELF_HASH);
+	put_unit(s, "k3s.service", "/opt/bin/k3s", 0644);
+	assert_int_equal(find(s, NULL, NULL, ""), K3SUP_E_TARGET_MISSING);
+	assert_sentence(s, "/opt/bin/k3s does not exist, but a service");
+	assert_int_equal(find(s, NULL, ELF_HASH2, ""), K3SUP_E_TARGET_MISSING);
+	assert_int_equal(find(s, NULL, ELF_HASH, "/usr/local/bin/k3s"), 0); /* that one runs */
+	/* What an uninstalled k3s left beside the one that is used. */
+	put_unit(s, "k3s-agent.service", "/usr/local/bin/k3s", 0644);
+	assert_int_equal(find(s, NULL, NULL, "/usr/local/bin/k3s"), 0);
+}
+
+static void what_started_a_process_is_its_file(void **state)
+{
+	struct scratch *s = *state;
+	struct k3sup_node_opts opts = {.struct_size = sizeof(opts), .root = s->path};
+	struct k3sup__candidate running = {.asset_hash = ELF_HASH2, .target = strdup("/opt/bin/k3s")};
+	struct k3sup__place place = K3SUP__PLACE_NONE;
+	k3sup_node *node = NULL;
+
+	put_k3s(s, "usr/local/bin/k3s", ELF_HASH);
+	put_k3s(s, "opt/bin/k3s", ELF_HASH);
+	assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), 0);
+	assert_int_equal(k3sup__installed_of(s->op, node, &running, &place), 0);
+	assert_string_equal(place.path, "/opt/bin/k3s");
+	k3sup__place_clear(&place);
+	assert_int_equal(unlinkat(s->fd, "opt/bin/k3s", 0), 0);
+	assert_int_equal(k3sup__installed_of(s->op, node, &running, &place), 0);
+	assert_string_equal(place.path, "/usr/local/bin/k3s");
+	k3sup__place_clear(&place);
+	k3sup_node_unref(node);
+	free(running.target);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 
 int main(void)
@@ -151,6 +218,9 @@ int main(void)
 		TEST(a_named_file_is_the_only_one),
 		TEST(what_is_in_the_way_has_a_name),
 		TEST(a_file_that_others_can_change_is_refused),
+		TEST(what_a_service_starts_counts),
+		TEST(a_service_whose_file_is_missing_is_no_leave_to_guess),
+		TEST(what_started_a_process_is_its_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
