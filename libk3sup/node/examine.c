@@ -166,7 +166,8 @@ static int judge_title(const struct k3sup__vantage *view, const struct k3sup__st
 	bool in_server, told = k3sup__streq(c->comm, "k3s-server") || k3sup__streq(c->comm, "k3s-agent");
 	int r = read_cwd(view, stand, look, &in_server);
 
-	if (r == 0 && (!told || installed))
+	/* Its arguments are in its own memory, which may answer never: not where they decide nothing, and not of a process that nobody vouches for. */
+	if (r == 0 && (!told || installed) && !look->dependent)
 		r = k3sup__proc_command(look->dirfd, &command);
 	if (r < 0)
 		return r;
@@ -180,7 +181,7 @@ static int judge_title(const struct k3sup__vantage *view, const struct k3sup__st
 		c->role = in_server || command == K3SUP__COMMAND_SERVER ? K3SUP__ROLE_SERVER : K3SUP__ROLE_AGENT;
 	} else {
 		look->weak = true;
-		c->role = in_server ? K3SUP__ROLE_SERVER : K3SUP__ROLE_UNKNOWN;
+		c->role = in_server ? K3SUP__ROLE_SERVER : look->unit_role;
 		if (command == K3SUP__COMMAND_OTHER || (command == K3SUP__COMMAND_INIT && k3sup__streq(c->comm, "exe"))) {
 			look->accepted = false;
 			return drop(look, "its command is neither server nor agent");
@@ -224,25 +225,24 @@ static void take_exe_data_dir(struct k3sup__look *look, struct k3sup__program *p
 }
 
 /* What its service manager says of it; in a foreign mount namespace that decides. */
-static int ask_unit(const struct k3sup__vantage *view, const struct k3sup__stand *stand, struct k3sup__look *look)
+static int ask_unit(const struct k3sup__vantage *view, const struct k3sup__stand *stand, struct k3sup__look *look, bool *ret_ok)
 {
 	_cleanup_(k3sup__unitof_clear) struct k3sup__unitof unitof = {0};
 	struct k3sup__candidate *c = &look->found;
-	int r = look->accepted ? k3sup__unit_of(view, look->dirfd, look->pid, c->ppid, &unitof) : 0;
+	int r = k3sup__unit_of(view, look->dirfd, look->pid, look->stat.ppid, &unitof);
 
-	if (r < 0 || !look->accepted)
+	*ret_ok = r == 0 && (!stand->foreign || unitof.unit != NULL);
+	if (r < 0)
 		return r;
 	c->keeper = unitof.keeper;
 	c->unit = unitof.unit;
 	c->unit_main = unitof.main;
 	c->target = unitof.target;
-	if (c->role == K3SUP__ROLE_UNKNOWN)
-		c->role = unitof.role;
+	look->unit_role = unitof.role;
 	unitof.unit = unitof.target = NULL;
 	look->dependent = stand->foreign && !c->unit_main;
-	if (!stand->foreign || c->unit != NULL)
+	if (*ret_ok)
 		return 0;
-	look->accepted = look->dependent = false;
 	if (k3sup__is_rights(view->init_error))
 		return view->init_error; /* it may be process 1's mount namespace */
 	return drop(look, "it is in another mount namespace, and no service of the node is its own");
@@ -278,13 +278,13 @@ static int examine_named(const struct k3sup__vantage *view, struct k3sup__look *
 	} else if (r == 0) {
 		bool installed = program.form == K3SUP__FORM_INSTALLED;
 
-		r = fill_candidate(look, &program);
-		if (r == 0)
+		r = ask_unit(view, &stand, look, &ok);
+		if (r == 0 && ok)
+			r = fill_candidate(look, &program);
+		if (r == 0 && ok)
 			r = judge_title(view, &stand, look, installed);
-		if (r == 0)
+		if (r == 0 && ok)
 			take_exe_data_dir(look, &program);
-		if (r == 0)
-			r = ask_unit(view, &stand, look);
 	}
 	k3sup__program_clear(&program);
 	return r;

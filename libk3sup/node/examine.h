@@ -14,10 +14,11 @@ struct k3sup__look {
 	struct k3sup__stat stat;
 	struct k3sup__candidate found; /* process is not set yet */
 	bool accepted;
-	bool weak;       /* counts only as the parent or the child of another one that runs the same file */
-	char reason[96]; /* why it was dropped; "": it did not come near */
-	int denied;      /* what kept us from looking at it, though its name fits */
-	bool dependent;  /* accepted, but counts only as the child of another one that runs the same file */
+	bool weak;                  /* counts only as the parent or the child of another one that runs the same file */
+	char reason[96];            /* why it was dropped; "": it did not come near */
+	int denied;                 /* what kept us from looking at it, though its name fits */
+	bool dependent;             /* accepted, but counts only as the child of another one that runs the same file */
+	enum k3sup__role unit_role; /* what its service is for */
 	enum k3sup__other other;
 };
 

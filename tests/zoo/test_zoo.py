@@ -30,3 +30,15 @@ def test_zoo(part):
     out = run("zoo", SEED, part * tables, tables)
     assert "%d tables" % tables in out and " 0 wrong targets, 0 refusals, 0 times" in out, out
     assert out.count(": caught after") == 5, out
+
+
+def test_reuse():
+    """A number that is given to somebody else before the library takes hold, before it signals, or in between: nobody else is hit; kill(2) by number does hit."""
+    count = 10000 if FULL else 1000
+    out = run("reuse", count)
+    assert "reuse: %d forced, 0 innocents hit; by number 3 of 3" % count in out, out
+
+
+def test_hostile():
+    """Processes that vanish at each read, storms of forks, 2 MB of arguments, arguments that are never answered: the genuine one is found, in bounded time."""
+    assert "200 scans in a storm" in run("hostile")
