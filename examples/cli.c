@@ -265,7 +265,21 @@ static bool is_refusal(int status)
 	return status == K3SUP_E_UNSUPPORTED || (status <= K3SUP_E_NO_SERVICE && status >= K3SUP_E_SERVICE_TAKES_US) ||
 		(status <= K3SUP_E_POLICY_DOWNGRADE && status >= K3SUP_E_POLICY_UNKNOWN) ||
 		(status <= K3SUP_E_ROOT && status > K3SUP_E_NO_K3S) || status == K3SUP_E_REFUSED_PID || status == -ENOSPC ||
-		status == -EDQUOT || status == -EROFS || status == -EACCES || status == -EPERM;
+		status == -EDQUOT || status == -EROFS || status == -EACCES || status == -EPERM || status == -ENOTDIR;
+}
+
+void cli_check_terms(struct cli *cli, const char *sha256, const char *sums, const char *signature, const char *key, const char *expect_version)
+{
+	int32_t order;
+
+	if (!signature != !key)
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, signature ? "--signature needs --key" : "--key needs --signature"));
+	if (sha256 && (strlen(sha256) != 64 || strspn(sha256, "0123456789abcdefABCDEF") != 64))
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--sha256 is 64 hex digits, not '%s'", sha256));
+	if (expect_version && k3sup_version_compare(expect_version, expect_version, &order) < 0)
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--expect-version: '%s' is not a version", expect_version));
+	if ((sums && !*sums) || (signature && (!*signature || !*key)))
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--sums, --signature and --key name files; an empty text is none"));
 }
 
 int cli_exit_of(int status, k3sup_doc *result)

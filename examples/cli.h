@@ -65,6 +65,8 @@ int cli_parse(struct cli *cli, int argc, char **argv);
 k3sup_node *cli_node(struct cli *cli);
 /* Waits for an operation, with progress, events, SIGTERM and SIGINT. Returns its status, K3SUP_E_TIMEOUT if it had to be left behind. */
 int cli_wait(struct cli *cli, k3sup_op *op, int64_t timeout_ms);
+/* What a payload has to be: what the library would refuse with -EINVAL; the program ends here then. */
+void cli_check_terms(struct cli *cli, const char *sha256, const char *sums, const char *signature, const char *key, const char *expect_version);
 /* The exit status for an operation's status. result may be NULL. */
 int cli_exit_of(int status, k3sup_doc *result);
 /* Ends with the one JSON line (--json), or with the failure's sentence on stderr if there is one. Returns exit. */

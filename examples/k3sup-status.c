@@ -9,9 +9,15 @@
 #include <string.h>
 
 static const char *payload, *expect, *output;
+static const char *sha256, *sums, *signature, *key, *expect_version;
 
 static const struct cli_option options[] = {
 	{"payload", CLI_TEXT, &payload, "FILE", "compare the node with this k3s file"},
+	{"sha256", CLI_TEXT, &sha256, "HEX", "the SHA-256 that the payload must have (of what comes out of it, if it is a gzip file)"},
+	{"sums", CLI_TEXT, &sums, "FILE", "a list as k3s publishes them (sha256sum-amd64.txt); it has to name k3s for this architecture once"},
+	{"signature", CLI_TEXT, &signature, "FILE", "a signature of the list, or without a list of the payload (Ed25519: of its 32-byte SHA-256)"},
+	{"key", CLI_TEXT, &key, "PEM", "the public key for it: Ed25519, ECDSA or RSA"},
+	{"expect-version", CLI_TEXT, &expect_version, "VERSION", "the version that the payload must be, v1.30.4+k3s1 or v1.30.4-k3s1"},
 	{"expect", CLI_TEXT, &expect, "STATE,...", "exit 9 unless the state is one of these"},
 	{"output", CLI_TEXT, &output, "text|json", "json is the same as --json"},
 };
@@ -37,6 +43,8 @@ static void print(k3sup_doc *doc)
 		printf("%-11s pid %lld, %s\n", "", (long long)cli_number(doc, "/running/pid", 0), cli_text(doc, "/running/role", "unknown role"));
 	if (payload)
 		print_build("wanted", doc, "/wanted");
+	if (strcmp(cli_text(doc, "/authenticated", "none"), "none") != 0)
+		printf("%-11s by %s\n", "", cli_text(doc, "/authenticated", ""));
 	print_build("backup", doc, "/backup");
 	printf("%-11s %s (%s)\n", "data-dir", cli_text(doc, "/data_dir/path", "?"), cli_text(doc, "/data_dir/source", "?"));
 	for (int64_t i = 0; i < k3sup_doc_len(doc, "/flags"); i++) {
@@ -94,6 +102,7 @@ int main(int argc, char **argv)
 			 "restart-pending, outdated or current. Changes nothing and may run at any time.",
 		.examples = "  k3sup-status\n"
 			    "  k3sup-status --payload /opt/k3s --expect current\n"
+			    "  k3sup-status --payload /opt/k3s --sums /opt/sha256sum-amd64.txt --expect current\n"
 			    "  k3sup-status --root /host --json | jq -r .state\n",
 		.options = options,
 		.n_options = sizeof(options) / sizeof(options[0]),
@@ -112,7 +121,15 @@ int main(int argc, char **argv)
 	if (unknown_state(expect))
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--expect: '%s' is not a state", unknown_state(expect));
 	cli.json |= output && strcmp(output, "json") == 0;
+	cli_check_terms(&cli, sha256, sums, signature, key, expect_version);
+	if (!payload && (sha256 || sums || signature || expect_version))
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--sha256, --sums, --signature and --expect-version are about a --payload");
 	opts.payload = payload;
+	opts.sha256 = sha256;
+	opts.sums = sums;
+	opts.signature = signature;
+	opts.key = key;
+	opts.expect_version = expect_version;
 
 	node = cli_node(&cli);
 	r = k3sup_state(node, &opts, &op);

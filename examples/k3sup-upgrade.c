@@ -12,6 +12,7 @@
 static const char *restart = "auto", *probe = "auto", *health;
 static const char *sha256, *sums, *signature, *key, *expect_version;
 static int64_t stable_ms = 20000, wait_lock_ms;
+static struct cli_list images;
 static bool check, allow_downgrade, allow_skip_minor, allow_package_owned;
 
 static const struct cli_option options[] = {
@@ -21,6 +22,8 @@ static const struct cli_option options[] = {
 	{"signature", CLI_TEXT, &signature, "FILE", "a signature of the list, or without a list of FILE (Ed25519: of its 32-byte SHA-256)"},
 	{"key", CLI_TEXT, &key, "PEM", "the public key for it: Ed25519, ECDSA or RSA"},
 	{"expect-version", CLI_TEXT, &expect_version, "VERSION", "the version that FILE must be, v1.30.4+k3s1 or v1.30.4-k3s1"},
+	{"images", CLI_LIST, &images, "FILE",
+		"put this image tarball into agent/images before the restart (repeatable); with --sums it has to be listed"},
 	{"restart", CLI_TEXT, &restart, "auto|service|signal|none", "by its service manager, by SIGTERM, or not at all (default auto)"},
 	{"stable", CLI_SECONDS, &stable_ms, "SECONDS", "how long the new k3s must have stayed to count as proven (default 20)"},
 	{"probe", CLI_TEXT, &probe, "auto|kubelet|supervisor|apiserver|none",
@@ -54,18 +57,36 @@ static int64_t explicit_ms(int64_t ms)
 }
 
 /* What the library would refuse with -EINVAL; the program ends here then. */
-static void check_terms(struct cli *cli)
+static void check_images(struct cli *cli)
 {
-	int32_t order;
+	for (size_t i = 0; i < images.count; i++) {
+		const char *slash = strrchr(images.items[i], '/'), *name = slash ? slash + 1 : images.items[i];
 
-	if (!signature != !key)
-		exit(cli_fail(cli, CLI_USAGE, -EINVAL, signature ? "--signature needs --key" : "--key needs --signature"));
-	if (sha256 && (strlen(sha256) != 64 || strspn(sha256, "0123456789abcdefABCDEF") != 64))
-		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--sha256 is 64 hex digits, not '%s'", sha256));
-	if (expect_version && k3sup_version_compare(expect_version, expect_version, &order) < 0)
-		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--expect-version: '%s' is not a version", expect_version));
-	if ((sums && !*sums) || (signature && (!*signature || !*key)))
-		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--sums, --signature and --key name files; an empty text is none"));
+		if (!*name || *name == '.')
+			exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--images: '%s' is not the name of a file, or begins with a dot", images.items[i]));
+		for (size_t j = 0; j < i; j++) {
+			const char *other = strrchr(images.items[j], '/');
+
+			if (strcmp(other ? other + 1 : images.items[j], name) == 0)
+				exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--images: two files of the name '%s'", name));
+		}
+	}
+}
+
+/* Of --check: what would be done. */
+static void print_images(k3sup_doc *doc)
+{
+	for (int64_t i = 0; i < k3sup_doc_len(doc, "/images"); i++) {
+		k3sup_doc *one = NULL;
+		char path[32];
+
+		snprintf(path, sizeof(path), "/images/%lld", (long long)i);
+		if (k3sup_doc_get(doc, path, &one) == 0)
+			printf("%-8s %-20s %s, %lld bytes\n",
+				strcmp(cli_text(one, "/action", ""), "none") == 0 ? "already" : cli_text(one, "/action", "?"), "images",
+				cli_text(one, "/path", "?"), (long long)cli_number(one, "/size", 0));
+		k3sup_doc_unref(one);
+	}
 }
 
 static void print(k3sup_doc *doc)
@@ -80,6 +101,8 @@ static void print(k3sup_doc *doc)
 			version, (long long)cli_number(doc, "/running/pid", 0), (double)cli_number(doc, "/downtime_ms", 0) / 1000);
 	else
 		printf("replaced: %s is %s\n", cli_text(doc, "/installed/path", "k3s"), version);
+	if (k3sup_doc_len(doc, "/images") > 0)
+		printf("images: %lld in %s/agent/images\n", (long long)k3sup_doc_len(doc, "/images"), cli_text(doc, "/data_dir/path", "?"));
 	if (cli_text(doc, "/backup/path", NULL))
 		printf("backup: %s\n", cli_text(doc, "/backup/path", ""));
 	if (strcmp(cli_text(doc, "/authenticated", "none"), "none") != 0)
@@ -120,6 +143,7 @@ int main(int argc, char **argv)
 			    "  k3sup-upgrade --root /host --wait-lock 60 --json /opt/k3s\n"
 			    "  k3sup-upgrade --sums /opt/sha256sum-amd64.txt --expect-version v1.31.2+k3s1 /opt/k3s\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --signature sha256sum-amd64.txt.sig --key /etc/k3s.pem k3s.gz\n"
+			    "  k3sup-upgrade --sums sha256sum-amd64.txt --images k3s-airgap-images-amd64.tar.zst k3s\n"
 			    "  k3sup-upgrade --k3s /usr/local/bin/k3s --restart none ./k3s\n",
 		.options = options,
 		.n_options = sizeof(options) / sizeof(options[0]),
@@ -143,6 +167,7 @@ int main(int argc, char **argv)
 	opts.key = key;
 	opts.expect_version = expect_version;
 	opts.health = health;
+	opts.images = images.items;
 	if (cli.timeout_ms == 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--timeout must be more than 0");
 	if (word_of(restart, restarts, &opts.restart) < 0)
@@ -151,7 +176,8 @@ int main(int argc, char **argv)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
 	if (health && !*health)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
-	check_terms(&cli);
+	cli_check_terms(&cli, sha256, sums, signature, key, expect_version);
+	check_images(&cli);
 	if (!*opts.payload)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "FILE is empty; see --help");
 
@@ -161,10 +187,12 @@ int main(int argc, char **argv)
 		r = cli_wait(&cli, op, cli.timeout_ms + 30000); /* it ends by its own deadline; more is a hanging file system */
 	if (!op)
 		return cli_fail(&cli, cli_exit_of(r, NULL), r, "%s", k3sup_strerror(r));
-	if (check && !cli.json)
+	if (check && !cli.json) {
+		print_images(k3sup_op_result(op));
 		print_checks(k3sup_op_result(op));
-	else if (r >= 0 && !cli.json)
+	} else if (r >= 0 && !cli.json) {
 		print(k3sup_op_result(op));
+	}
 	r = cli_finish(&cli, cli_exit_of(r, k3sup_op_result(op)), op);
 	k3sup_op_unref(op);
 	k3sup_node_unref(node);

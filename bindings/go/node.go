@@ -106,9 +106,26 @@ func (n *Node) start(verb string, text *texts, call func(ret **C.k3sup_op) C.int
 
 // State tells the state of the node, compared with a payload unless that is empty. Changes nothing.
 func (n *Node) State(payload string) (*Op, error) {
+	return n.StateOf(StateOptions{Payload: payload})
+}
+
+// StateOptions say what the node is compared with, and what that has to be.
+type StateOptions struct {
+	Payload       string
+	SHA256        string // of the payload (unpacked, if it is a gzip file), or ""
+	Sums          string // a list as k3s publishes them (sha256sum-amd64.txt), or ""
+	Signature     string // of the list, or without one of the payload, or ""
+	Key           string // the public key for it (PEM), or ""
+	ExpectVersion string // or ""
+}
+
+// StateOf is State with a payload that is verified first.
+func (n *Node) StateOf(o StateOptions) (*Op, error) {
 	var text texts
 	defer text.free()
-	opts := C.struct_k3sup_state_opts{struct_size: C.sizeof_struct_k3sup_state_opts, payload: text.add(payload)}
+	opts := C.struct_k3sup_state_opts{struct_size: C.sizeof_struct_k3sup_state_opts, payload: text.add(o.Payload),
+		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
+		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
 	return n.start("state", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_state(n.c, &opts, ret) })
 }
 
@@ -309,6 +326,8 @@ type UpgradeOptions struct {
 	Signature     string // of the list, or without one of the payload, or ""
 	Key           string // the public key for it (PEM), or ""
 	ExpectVersion string // or ""
+
+	Images []string // files (image tarballs) for the data-dir's agent/images, put in place before the restart; with Sums each has to be listed
 }
 
 // Upgrade makes the running k3s be the payload's build.
@@ -320,7 +339,8 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		wait_lock_ms: ms(o.WaitLock), stable_ms: ms(o.Stable), payload: text.add(o.Payload), restart: C.uint32_t(o.Restart),
 		probe: C.uint32_t(o.Probe), health: text.add(o.Health),
 		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
-		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
+		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion),
+		images: text.list(o.Images)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}

@@ -157,13 +157,21 @@ func TestUpgrade(t *testing.T) {
 	}
 	_, n := h.node(t)
 	_, first := running(t, n, WaitRunningOptions{})
-	op, err := n.State(h.new)
+	op, err := n.StateOf(StateOptions{Payload: h.new, SHA256: strings.Repeat("0", 64)})
+	must(t, err)
+	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrDigestMismatch) {
+		t.Error(err)
+	}
+	must(t, op.Close())
+	image, there := filepath.Join(h.root, "some.tar.gz"), filepath.Join(h.root, "var/lib/rancher/k3s/agent/images/some.tar.gz")
+	must(t, os.WriteFile(image, []byte("images"), 0o644))
+	op, err = n.State(h.new)
 	if r := wait(t, op, err); r.State != "outdated" || r.Running.Version != "v1.30.4+k3s1" {
 		t.Fatalf("%+v", r)
 	}
 
 	var told []Progress
-	op, err = n.Upgrade(UpgradeOptions{Payload: h.new, Stable: 1500 * time.Millisecond, Timeout: time.Minute})
+	op, err = n.Upgrade(UpgradeOptions{Payload: h.new, Stable: 1500 * time.Millisecond, Timeout: time.Minute, Images: []string{image}})
 	must(t, err)
 	must(t, op.OnProgress(func(p Progress) error {
 		told = append(told, p)
@@ -178,6 +186,9 @@ func TestUpgrade(t *testing.T) {
 	}
 	if digest(t, h.k3s) != digest(t, h.new) || r.Wanted.Sha256 != digest(t, h.new) || digest(t, h.root+r.Backup.Path) != digest(t, h.old) {
 		t.Errorf("%+v", r)
+	}
+	if digest(t, there) != digest(t, image) {
+		t.Error("no images")
 	}
 	if r.Downtime_ms < 250 || r.Downtime_ms > 10000 {
 		t.Error(r.Downtime_ms, "ms: the supervisor's pause is 300 ms")
@@ -195,7 +206,7 @@ func TestUpgrade(t *testing.T) {
 	if told[0].Percent > 10 || told[0].Downtime >= 0 || last.Percent < 50 || last.Downtime < 250*time.Millisecond {
 		t.Errorf("%+v", told)
 	}
-	if !strings.Contains(steps, "stage swap restart prove") {
+	if !strings.Contains(steps, "images stage verify swap restart prove") {
 		t.Error(steps)
 	}
 

@@ -40,6 +40,8 @@ struct k3sup_upgrade_opts {
 	const char *reserved3;      /* NULL */
 	uint32_t probe;             /* K3SUP_PROBE_*, see <k3sup/process.h> */
 	uint32_t reserved4;         /* 0 */
+	const char *const *images; /* NULL, or files (image tarballs) for the data-dir's agent/images: paths of the caller, NULL at the end */
+	const char *reserved5;     /* NULL */
 };
 
 struct k3sup_state_opts {
@@ -47,6 +49,12 @@ struct k3sup_state_opts {
 	uint32_t flags;       /* 0 */
 	const char *payload;  /* NULL, or what the node is compared with; a path of the caller */
 	const char *reserved; /* NULL */
+	const char *sha256;   /* these five as in k3sup_upgrade_opts: what the payload has to be */
+	const char *sums;
+	const char *signature;
+	const char *key;
+	const char *expect_version;
+	const char *reserved2; /* NULL */
 };
 
 K3SUP_BEGIN_DECLS
@@ -55,19 +63,22 @@ K3SUP_BEGIN_DECLS
  * k3sup_state() - what is the state of this node, from evidence alone?
  * @opts: NULL for the defaults.
  *
- * Result: state, flags, next, installed, running, processes, wanted, backup, data_dir, lock, evidence, warnings. The states by precedence: "absent" (no k3s file and no k3s),
+ * Result: state, flags, next, installed, running, processes, wanted, authenticated, backup, data_dir, lock, evidence, warnings. The states by precedence: "absent" (no k3s file and no k3s),
  * "ambiguous", "interrupted" (a swap was cut: one more run finishes it), "not-running", "starting", "restart-pending" (the running k3s is not the installed
  * build), "degraded" (k3s runs, and its file is gone), "outdated" (the installed file is not the payload), "current". Independent facts are in flags.
  *
+ * A payload is verified as in k3sup_upgrade() before the node is compared with it, and may lie in a place that others can write then; authenticated tells how. "outdated" is
+ * never said because of a payload that is not the expected one: that is an error.
+ *
  * Changes nothing, takes no lock, runs beside an upgrade. Status is 0 whatever the state; errors only where nothing could be said
- * (K3SUP_E_ROOT, K3SUP_E_UNTRUSTED, K3SUP_E_PAYLOAD_*, -EIO ...). Since: 0.1
+ * (K3SUP_E_ROOT, K3SUP_E_UNTRUSTED, K3SUP_E_PAYLOAD_*, K3SUP_E_DIGEST_MISMATCH, K3SUP_E_SUMS ... of k3sup_swap(), -EIO ...). Since: 0.1
  */
 K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 
 /**
  * k3sup_upgrade() - make the running k3s be the payload's build.
  *
- * lock -> look -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
+ * lock -> look -> images -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
  * started is a pending restart and is restarted; a k3s that runs the payload's build already is left alone (same pid).
  * With the file in place and no k3s running, one is waited for up to 15 s (a supervisor's pause between two starts), then K3SUP_E_NO_K3S.
  * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change, and in the end it is asked whether it is ready, as in
@@ -80,6 +91,10 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  *
  * The payload is authenticated as in k3sup_swap(), also where it is installed already. One that is not authenticated must at least not be damaged where that can be told:
  * its archive must have the SHA-256 that it is named by (as with K3SUP_SWAP_CHECK_ARCHIVE).
+ * images are put in place as k3sup_stage() does it, after everything was decided and before the swap; room for all of it is asked for together. With sums each has to be in the list;
+ * else nothing binds them (sha256, and a signature without sums, are the payload's), and they have to lie where only root can write. That they are new restarts nothing by
+ * itself. The versions they replace are kept until a run proves, then removed, also those that earlier runs kept; one that fails before the rename puts them back. With
+ * K3SUP_RESTART_NONE they stay kept (the state's flag "images-kept").
  * How k3s will be restarted, and whether that would start it again, is decided before the swap. systemd is asked through the node's own systemctl, by a child: directly, chrooted
  * into the node's root, or in the namespaces of process 1; "channel" says which. What counts is the unit as it is loaded. Refused: where nothing would start k3s again
  * (K3SUP_E_NOT_SUPERVISED), a masked unit (K3SUP_E_SERVICE_MASKED), and one whose stop would end this program, too (K3SUP_E_SERVICE_TAKES_US). A restart is one job, queued with
@@ -87,8 +102,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  *
  * Points of no return: the rename (see k3sup_swap()), and the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor starts it, and it is told once.
- * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, service, services. Status: 1 changed, 0 already so.
- * Errors: those above, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, all of k3sup_swap(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
+ * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, service, services. Status: 1 changed, 0 already so.
+ * Errors: those above, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
  * Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE; for systemd from a container also CAP_SYS_CHROOT or CAP_SYS_ADMIN.
  * Since: 0.1
  */

@@ -331,6 +331,14 @@ static int find_work(k3sup_op *op, k3sup_node *node, const char *data_dir, struc
 	return r < 0 ? r : 1;
 }
 
+bool k3sup__images_are_kept(k3sup_node *node, const char *data_dir)
+{
+	_cleanup_(k3sup__images_clear) struct k3sup__images images = K3SUP__IMAGES_NONE;
+	_close_ int work = -1;
+
+	return find_work(NULL, node, data_dir, &images, &work) > 0;
+}
+
 int k3sup__images_commit(k3sup_op *op, k3sup_node *node, const char *data_dir)
 {
 	_cleanup_(k3sup__images_clear) struct k3sup__images images = K3SUP__IMAGES_NONE;

@@ -216,6 +216,11 @@ int k3sup__images_look(k3sup_op *op, k3sup_node *node, struct k3sup__images *ima
 	if (images->count == 0)
 		return 0;
 	r = k3sup__images_find(op, node, data_dir, node->trust_flags, images);
+	if ((r == -EACCES || r == -EPERM) && geteuid() != 0) { /* who only asks may do so without being root */
+		k3sup__op_forgive(op);
+		k3sup__warn(op, "what is in %s cannot be told: %s", images->path, k3sup_strerror(r));
+		r = 0;
+	}
 	for (size_t i = 0; (r >= 0 || r == -ENOENT) && i < images->count; i++)
 		r = look_at_one(op, node, images, &images->list[i]);
 	return r;
@@ -258,14 +263,14 @@ size_t k3sup__images_missing(const struct k3sup__images *images)
 
 void k3sup__images_report(k3sup_op *op, const struct k3sup__images *images)
 {
-	k3sup__json *list = images->count > 0 ? k3sup__json_array() : NULL;
+	k3sup__json *list = images->path ? k3sup__json_array() : NULL; /* else nobody has looked yet */
 
-	for (size_t i = 0; i < images->count; i++) {
+	for (size_t i = 0; list && i < images->count; i++) {
 		const struct k3sup__image *image = &images->list[i];
 		k3sup__json *one = k3sup__json_object();
 
 		k3sup__json_set_str(one, "name", image->name);
-		k3sup__json_set(one, "path", k3sup__json_fmt("%s/%s", images->path ? images->path : "", image->name));
+		k3sup__json_set(one, "path", k3sup__json_fmt("%s/%s", images->path, image->name));
 		k3sup__json_set_str(one, "source", image->path);
 		k3sup__json_set_int(one, "size", (int64_t)image->st.st_size);
 		if (image->sha256[0])

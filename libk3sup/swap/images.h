@@ -87,6 +87,9 @@ int k3sup__images_commit(k3sup_op *op, k3sup_node *node, const char *data_dir) _
 /* The kept versions take their names again. 1 if there was one, and "images" in the facts names them; 0, or a negative code. */
 int k3sup__images_restore(k3sup_op *op, k3sup_node *node, const char *data_dir) _must_check_;
 
+/* Does anything wait for the one or the other? False, too, to those who may not look. */
+bool k3sup__images_are_kept(k3sup_node *node, const char *data_dir);
+
 #define K3SUP__IMAGES_WORK ".k3sup-images"
 /* The directory of temps and kept versions: -ENOENT if there is none and create is false; K3SUP_E_UNTRUSTED if it is not root's alone. A descriptor. */
 int k3sup__images_work_open(k3sup_op *op, const struct k3sup__images *images, bool create) _must_check_;

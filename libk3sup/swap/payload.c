@@ -202,6 +202,17 @@ int k3sup__payload_prove(k3sup_op *op, const struct k3sup__payload *payload, con
 	return sha256[0] ? k3sup__proof_check(op, payload->proof, sha256, payload->shown) : 0;
 }
 
+int k3sup__payload_verify(k3sup_op *op, const struct k3sup__payload *payload)
+{
+	char sha256[K3SUP__SHA256_HEX];
+	int r;
+
+	if (payload->sha256[0] || k3sup__streq(payload->proof->kind, "none"))
+		return 0;
+	r = k3sup__bytes_digest(op, payload->fd, payload->shown, sha256);
+	return r < 0 ? r : k3sup__payload_prove(op, payload, sha256);
+}
+
 void k3sup__wanted_report(k3sup_op *op, const struct k3sup__payload *payload, const char *sha256)
 {
 	k3sup__json *wanted = k3sup__build_json(&payload->build);

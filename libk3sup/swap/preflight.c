@@ -278,6 +278,15 @@ int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
 	return r < 0 ? r : k3sup__checks_judge(op, &checks);
 }
 
+int k3sup__admit_images(k3sup_op *op, k3sup_node *node, const struct k3sup__images *images)
+{
+	_cleanup_(k3sup__checks_clear) struct k3sup__checks checks;
+
+	k3sup__checks_begin(&checks);
+	k3sup__room_check_images(node, images, &checks);
+	return k3sup__json_len(checks.list) > 0 ? k3sup__checks_judge(op, &checks) : 0;
+}
+
 /* ---- after ---- */
 
 /* Has a swap of ours happened here? Then there is a backup, or we made this version. A file that was installed by others makes no floor. */

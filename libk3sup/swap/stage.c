@@ -42,21 +42,12 @@ static int find_data_dir(k3sup_op *op, k3sup_node *node, char **ret, const char 
 	return k3sup__data_dir_find(op, node, known, ret, ret_source);
 }
 
-static int check_room(k3sup_op *op, k3sup_node *node, const struct k3sup__images *images)
-{
-	_cleanup_(k3sup__checks_clear) struct k3sup__checks checks;
-
-	k3sup__checks_begin(&checks);
-	k3sup__room_check_images(node, images, &checks);
-	return k3sup__checks_judge(op, &checks);
-}
-
 static int put(k3sup_op *op, k3sup_node *node, const char *data_dir, struct k3sup__images *images)
 {
 	int r = k3sup__images_look(op, node, images, data_dir);
 
 	if (r >= 0)
-		r = check_room(op, node, images);
+		r = k3sup__admit_images(op, node, images);
 	if (r >= 0)
 		r = k3sup__images_stage(op, node, data_dir, images);
 	k3sup__images_report(op, images);

@@ -68,6 +68,8 @@ int k3sup__swap_is_same(k3sup_op *op, const struct k3sup__payload *payload, cons
 	char sha256[static K3SUP__SHA256_HEX]) _must_check_;
 /* Are these bytes what the terms demand? sha256 "": nothing was counted, since nothing is demanded. 0, K3SUP_E_DIGEST_MISMATCH, K3SUP_E_SIGNATURE. */
 int k3sup__payload_prove(k3sup_op *op, const struct k3sup__payload *payload, const char sha256[static K3SUP__SHA256_HEX]) _must_check_;
+/* For those who only ask: what a swap would find out while it compares or copies. */
+int k3sup__payload_verify(k3sup_op *op, const struct k3sup__payload *payload) _must_check_;
 
 /* The name of the backup, beside the target; owned text. */
 char *k3sup__swap_backup_name(const char *name);

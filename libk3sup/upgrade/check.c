@@ -5,7 +5,6 @@
 #include <fcntl.h>
 
 #include "node/warn.h"
-#include "swap/bytes.h"
 
 static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3SUP_UPGRADE_ALLOW_SKIP_MINOR == K3SUP_SWAP_ALLOW_SKIP_MINOR &&
 		K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED == K3SUP_SWAP_ALLOW_PACKAGE_OWNED,
@@ -14,6 +13,7 @@ static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3S
 struct check_state {
 	struct k3sup__node_state node;
 	struct k3sup__source source;
+	struct k3sup__images images;
 	uint32_t flags;
 };
 
@@ -29,49 +29,45 @@ int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *v
 	return r < 0 ? r : k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "the installed k3s file appeared while it was looked for");
 }
 
-struct k3sup__plan k3sup__upgrade_plan(const struct k3sup__view *view, const struct k3sup__payload *payload, uint32_t flags)
+struct k3sup__plan k3sup__upgrade_plan(
+	const struct k3sup__view *view, const struct k3sup__payload *payload, const struct k3sup__images *images, uint32_t flags)
 {
 	return (struct k3sup__plan){
 		.payload = payload,
 		.target = &view->installed,
 		.installed = &view->build,
 		.data_dir = view->data_dir,
+		.images = images,
 		.role = view->sighting.count ? k3sup__role_name(view->sighting.candidates[0].role) : NULL,
 		.allow = flags & (K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED),
 	};
 }
 
-/* Where the installed file is the payload nothing would be written, so nothing stands in the way. */
-static int already_so(k3sup_op *op, const struct k3sup__view *view)
+/* Where the installed file is the payload it would not be written, so nothing stands in the way but room for the images. */
+static int already_so(k3sup_op *op, const struct check_state *s, const struct k3sup__view *view)
 {
 	_cleanup_(k3sup__checks_clear) struct k3sup__checks checks;
 
 	k3sup__checks_begin(&checks);
 	k3sup__checks_add(&checks, "already-so", K3SUP__PASS, 0, NULL, "%s is the payload already", view->installed.path);
+	k3sup__room_check_images(s->node.node, &s->images, &checks);
 	return k3sup__checks_judge(op, &checks);
 }
 
-/* What an upgrade would find out while it compares or copies. */
-static int prove(k3sup_op *op, const struct k3sup__payload *payload)
+static int check(k3sup_op *op, struct check_state *s, struct k3sup__payload *payload, const struct k3sup__view *view)
 {
-	char sha256[K3SUP__SHA256_HEX];
-	int r;
-
-	if (payload->sha256[0] || k3sup__streq(payload->proof->kind, "none"))
-		return 0;
-	r = k3sup__bytes_digest(op, payload->fd, payload->shown, sha256);
-	return r < 0 ? r : k3sup__payload_prove(op, payload, sha256);
-}
-
-static int check(k3sup_op *op, const struct check_state *s, struct k3sup__payload *payload, const struct k3sup__view *view)
-{
-	struct k3sup__plan plan = k3sup__upgrade_plan(view, payload, s->flags);
+	struct k3sup__plan plan = k3sup__upgrade_plan(view, payload, &s->images, s->flags);
 	int r = k3sup__need_file(op, s->node.node, view);
 
+	if (r >= 0)
+		r = k3sup__images_look(op, s->node.node, &s->images, view->data_dir);
+	if (r >= 0)
+		r = k3sup__images_prove(op, &s->images);
+	k3sup__images_report(op, &s->images);
 	if (r < 0)
 		return r;
 	if (view->same == 1)
-		return already_so(op, view);
+		return already_so(op, s, view);
 	r = k3sup__admit(op, s->node.node, &plan);
 	return r < 0 ? r : k3sup__payload_check_archive(op, payload);
 }
@@ -133,7 +129,7 @@ static int work(k3sup_op *op)
 	int r = k3sup__payload_load(op, s->node.node, &s->source, &payload);
 
 	if (r >= 0)
-		r = prove(op, &payload);
+		r = k3sup__payload_verify(op, &payload);
 	if (r >= 0)
 		r = look(op, s->node.node, &payload, &view, &whole);
 	if (r >= 0) {
@@ -158,6 +154,7 @@ static void clear(k3sup_op *op)
 	struct check_state *s = k3sup__op_state(op);
 
 	k3sup__source_clear(&s->source);
+	k3sup__images_clear(&s->images);
 }
 
 static const struct k3sup__op_class class = {
@@ -167,7 +164,8 @@ static const struct k3sup__op_class class = {
 	.clear = clear,
 };
 
-int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, uint32_t flags, int64_t deadline, k3sup_op **ret_op)
+int k3sup__check_new(
+	k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags, int64_t deadline, k3sup_op **ret_op)
 {
 	struct check_state *s;
 	k3sup_op *op;
@@ -175,10 +173,12 @@ int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, uint32_t fl
 
 	if (r < 0) {
 		k3sup__source_clear(source);
+		k3sup__images_clear(images);
 		return r;
 	}
 	s = k3sup__op_state(op);
 	s->source = *source;
+	s->images = *images;
 	s->flags = flags;
 	*ret_op = op;
 	return 0;

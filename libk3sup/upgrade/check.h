@@ -11,9 +11,11 @@
 /* The look took a missing file as a finding. Here it is the end: the same question once more gives the sentence. 0 if there is one. */
 int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view) _must_check_;
 /* flags: of k3sup_upgrade_opts. */
-struct k3sup__plan k3sup__upgrade_plan(const struct k3sup__view *view, const struct k3sup__payload *payload, uint32_t flags);
+struct k3sup__plan k3sup__upgrade_plan(
+	const struct k3sup__view *view, const struct k3sup__payload *payload, const struct k3sup__images *images, uint32_t flags);
 
-/* The operation behind K3SUP_UPGRADE_CHECK. Consumes the source, on failure too. */
-int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, uint32_t flags, int64_t deadline, k3sup_op **ret_op) _must_check_;
+/* The operation behind K3SUP_UPGRADE_CHECK. Consumes the source and the images, on failure too. */
+int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags, int64_t deadline,
+	k3sup_op **ret_op) _must_check_;
 
 #endif

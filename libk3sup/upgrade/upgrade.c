@@ -11,7 +11,7 @@
 		K3SUP_UPGRADE_CHECK)
 
 static const struct k3sup__step plan[] = {
-	{"lock", 1}, {"identify", 3}, {"stage", 17}, {"verify", 13}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
+	{"lock", 1}, {"identify", 3}, {"images", 20}, {"stage", 17}, {"verify", 13}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
 
 /* ---- deciding: nothing is written before this is over ---- */
 
@@ -22,7 +22,7 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 
 	if (r < 0)
 		return r;
-	s->swap = v->same == 0 || v->leftovers > 0;
+	s->swap = v->same == 0 || v->leftovers > 0 || s->images.count > 0;
 	s->payload_file = v->installed.st;
 	if (s->restart == K3SUP_RESTART_NONE)
 		return 0;
@@ -42,11 +42,13 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 /* Nobody is asked where nothing is replaced; what an earlier run was cut before is caught up with. */
 static int admit(k3sup_op *op, struct k3sup__upgrade *s)
 {
-	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, s->flags);
+	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, &s->images, s->flags);
+	int r;
 
 	if (s->view.same == 0)
 		return k3sup__admit(op, s->node.node, &todo);
-	return k3sup__settle(op, s->node.node, &todo, s->view.installed.path);
+	r = k3sup__admit_images(op, s->node.node, &s->images);
+	return r < 0 ? r : k3sup__settle(op, s->node.node, &todo, s->view.installed.path);
 }
 
 static int work_look(k3sup_op *op)
@@ -63,6 +65,8 @@ static int work_look(k3sup_op *op)
 		r = k3sup__view_take(op, node, &s->payload, &s->view);
 	if (r >= 0 && s->view.same == 1)
 		r = k3sup__payload_prove(op, &s->payload, s->view.same_sha256);
+	if (r >= 0)
+		r = k3sup__upgrade_look_at_images(op, s);
 	if (r >= 0)
 		r = decide(op, s);
 	if (r >= 0)
@@ -95,8 +99,11 @@ static int swap(k3sup_op *op, struct k3sup__upgrade *s, const struct k3sup__plan
 static int work_swap(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
-	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, s->flags);
-	int r = swap(op, s, &todo);
+	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, NULL, s->flags);
+	int r = k3sup__upgrade_stage_images(op, s);
+
+	if (r >= 0)
+		r = swap(op, s, &todo);
 
 	if (r >= 0 && s->swapped.renamed)
 		r = k3sup__settle(op, s->node.node, &todo, s->swapped.path);
@@ -108,7 +115,7 @@ static int work_swap(k3sup_op *op)
 
 static bool has_changed(const struct k3sup__upgrade *s)
 {
-	return s->swapped.renamed || s->cleaned || s->signalled;
+	return s->swapped.renamed || s->cleaned || s->signalled || k3sup__images_changed(&s->images);
 }
 
 /*
@@ -118,7 +125,7 @@ static bool has_changed(const struct k3sup__upgrade *s)
 static bool is_over(const struct k3sup__upgrade *s)
 {
 	if (s->status < 0)
-		return !s->swapped.renamed && !s->signalled && !s->entry.resumed;
+		return !s->swapped.renamed && !s->signalled && !s->entry.resumed && !k3sup__images_changed(&s->images);
 	return s->restart != K3SUP_RESTART_NONE || !s->entry.prove;
 }
 
@@ -127,9 +134,13 @@ static int work_report(k3sup_op *op)
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	k3sup__json *facts = k3sup__op_facts(op);
 	struct k3sup__view v;
-	int r = 0;
+	int r = k3sup__upgrade_end_images(op, s);
 
-	if (is_over(s)) {
+	if (r < 0)
+		k3sup__op_seal_failure(op); /* proven, and not tidied up: the next run does */
+	if (s->status >= 0)
+		s->status = has_changed(s);
+	if (r >= 0 && is_over(s)) {
 		r = k3sup__entry_close(op, s->node.node, s->status, &s->entry);
 		if (r < 0)
 			k3sup__op_seal_failure(op); /* the look below must not take back the sentence */
@@ -270,6 +281,8 @@ static void clear(k3sup_op *op)
 	k3sup__payload_clear(&s->payload);
 	k3sup__source_clear(&s->source);
 	free(s->health);
+	k3sup__images_clear(&s->images);
+	free(s->data_dir);
 }
 
 static const struct k3sup__op_class class = {
@@ -280,40 +293,52 @@ static const struct k3sup__op_class class = {
 	.concludes = true,
 };
 
+static int take(const struct k3sup_upgrade_opts *o, struct k3sup__source *source, struct k3sup__images *images)
+{
+	const struct k3sup__given_terms terms = {o->sha256, o->sums, o->signature, o->key, o->expect_version};
+	int r = k3sup__upgrade_take_images(o, images);
+
+	if (r >= 0)
+		r = k3sup__source_take(o->payload, o->flags & K3SUP_UPGRADE_PAYLOAD_FD, o->payload_fd, &terms, source);
+	if (r < 0)
+		k3sup__images_clear(images);
+	return r;
+}
+
 int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup_op **ret_op)
 {
 	struct k3sup_upgrade_opts o;
-	struct k3sup__given_terms terms;
+	struct k3sup__images images;
 	struct k3sup__source source;
 	struct k3sup__upgrade *s;
 	char *health;
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
 
-	if (r >= 0 && (o.restart > K3SUP_RESTART_SERVICE || o.reserved || o.reserved2 || o.reserved3 || o.reserved4))
+	if (r >= 0 && (o.restart > K3SUP_RESTART_SERVICE || o.reserved || o.reserved2 || o.reserved3 || o.reserved4 || o.reserved5))
 		r = -EINVAL;
 	if (r >= 0)
 		r = k3sup__readiness_check(o.probe, o.health);
-	if (r >= 0) {
-		terms = (struct k3sup__given_terms){o.sha256, o.sums, o.signature, o.key, o.expect_version};
-		r = k3sup__source_take(o.payload, o.flags & K3SUP_UPGRADE_PAYLOAD_FD, o.payload_fd, &terms, &source);
-	}
+	if (r >= 0)
+		r = take(&o, &source, &images);
 	if (r < 0)
 		return r;
 	source.check_archive = true; /* a restart takes longer than a hash */
 	if (o.flags & K3SUP_UPGRADE_CHECK)
-		return k3sup__check_new(node, &source, o.flags, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
+		return k3sup__check_new(node, &source, &images, o.flags, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
 	health = o.health ? strdup(o.health) : NULL;
 	r = o.health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);
 	if (r < 0) {
 		free(health);
 		k3sup__source_clear(&source);
+		k3sup__images_clear(&images);
 		return r;
 	}
 	s = k3sup__op_state(op);
 	s->health = health;
 	s->probe = o.probe;
 	s->source = source;
+	s->images = images;
 	s->payload = K3SUP__PAYLOAD_NONE;
 	s->view.installed = K3SUP__PLACE_NONE;
 	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The upgrade from the inside: its state, and the part that restarts and proves (restart.c).
+ * The upgrade from the inside: its state, the part that restarts and proves (restart.c), and the images (images.c).
  */
 #ifndef K3SUP_UPGRADE_UPGRADE_H
 #define K3SUP_UPGRADE_UPGRADE_H
@@ -30,12 +30,14 @@ struct k3sup__upgrade {
 	struct k3sup__view view;
 	struct k3sup__entry entry;
 	struct k3sup__swapped swapped;
+	struct k3sup__images images;
+	char *data_dir;
 	struct k3sup__services services; /* of those that must restart */
 	struct stat payload_file;        /* the installed file that is known to be the payload */
-	bool swap;                       /* the file is not the payload, or a cut swap left something */
+	bool swap;                       /* the file is not the payload, a cut swap left something, or there are images to look after */
 	bool start_awaited;              /* k3s did not run, though its file is the payload: its supervisor may be in its pause */
 	bool restarts;                   /* some k3s runs another build than the payload's */
-	bool cleaned;                    /* what a cut swap had left is gone */
+	bool cleaned;                    /* what cut runs had left is gone, or versions that were kept */
 	bool signalled;
 	size_t count;          /* so many k3s are to come back */
 	k3sup_process *old[2]; /* the ones that were told to restart */
@@ -46,6 +48,12 @@ struct k3sup__upgrade {
 bool k3sup__must_restart(const struct k3sup__upgrade *s, const struct k3sup__candidate *c);
 /* The journal's entry, if there is none yet: before the first change. */
 int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+
+/* The images (images.c): what the options say; what is there, before anything is decided; putting them in place, before the swap; and what becomes of them in the end, which is reported. */
+int k3sup__upgrade_take_images(const struct k3sup_upgrade_opts *o, struct k3sup__images *ret) _must_check_;
+int k3sup__upgrade_look_at_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+int k3sup__upgrade_stage_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+int k3sup__upgrade_end_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 
 /* Who of those in the view must restart, and may they? Fills in the services. For work functions. */
 int k3sup__restart_admit(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;

@@ -179,6 +179,7 @@ static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 		r = compare(op, payload, v);
 	if (r >= 0)
 		r = k3sup__data_dir_find(op, node, v->sighting.count ? &v->sighting.candidates[0] : NULL, &v->data_dir, &v->data_dir_source);
+	v->images_kept = r >= 0 && k3sup__images_are_kept(node, v->data_dir);
 	for (size_t i = 0; i < v->sighting.count; i++) {
 		v->unpacking |= v->sighting.candidates[i].unpacking;
 		v->pending |= v->installed.fd >= 0 && !runs_installed(v, &v->sighting.candidates[i]);
@@ -275,6 +276,8 @@ static k3sup__json *flags_json(const struct k3sup__view *v)
 		k3sup__json_add(flags, k3sup__json_str("open-operation"));
 	if (v->holder)
 		k3sup__json_add(flags, k3sup__json_str("busy"));
+	if (v->images_kept)
+		k3sup__json_add(flags, k3sup__json_str("images-kept"));
 	if (v->damaged)
 		k3sup__json_add(flags, k3sup__json_str("journal-damaged"));
 	if (v->installed.fd >= 0 && !v->build.wrapper && !v->build.version[0])

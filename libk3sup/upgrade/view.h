@@ -9,6 +9,7 @@
 
 #include "base/lock.h"
 #include "node/identify.h"
+#include "swap/images.h"
 #include "swap/swap.h"
 
 struct k3sup__view {
@@ -23,6 +24,7 @@ struct k3sup__view {
 	int same;                            /* -1: no payload to compare with; 0; 1: installed is the payload */
 	char same_sha256[K3SUP__SHA256_HEX]; /* with same 1: of the bytes that were compared, if the payload's terms ask for it */
 	int leftovers;                       /* of a cut swap beside the installed file */
+	bool images_kept;                    /* old versions of images wait for a proof */
 	char *data_dir;
 	const char *data_dir_source;
 	k3sup__json *records;    /* the journal */

@@ -143,13 +143,21 @@ AT(k3sup_upgrade_opts, health, 104, 72);
 AT(k3sup_upgrade_opts, reserved3, 112, 76);
 AT(k3sup_upgrade_opts, probe, 120, 80);
 AT(k3sup_upgrade_opts, reserved4, 124, 84);
-END(k3sup_upgrade_opts, reserved4, 128, 88);
+AT(k3sup_upgrade_opts, images, 128, 88);
+AT(k3sup_upgrade_opts, reserved5, 136, 92);
+END(k3sup_upgrade_opts, reserved5, 144, 96);
 
 AT(k3sup_state_opts, struct_size, 0, 0);
 AT(k3sup_state_opts, flags, 4, 4);
 AT(k3sup_state_opts, payload, 8, 8);
 AT(k3sup_state_opts, reserved, 16, 12);
-END(k3sup_state_opts, reserved, 24, 16);
+AT(k3sup_state_opts, sha256, 24, 16);
+AT(k3sup_state_opts, sums, 32, 20);
+AT(k3sup_state_opts, signature, 40, 24);
+AT(k3sup_state_opts, key, 48, 28);
+AT(k3sup_state_opts, expect_version, 56, 32);
+AT(k3sup_state_opts, reserved2, 64, 36);
+END(k3sup_state_opts, reserved2, 72, 40);
 
 AT(k3sup_certs_check_opts, struct_size, 0, 0);
 AT(k3sup_certs_check_opts, flags, 4, 4);

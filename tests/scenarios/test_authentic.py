@@ -160,6 +160,21 @@ def test_another_payload_than_the_expected_one(running, old, new, other, tmp_pat
     refused(running, old, ["--sums", SUMS, "--sha256", sha256(new)], "K3SUP_E_DIGEST_MISMATCH", SUMS, **touched)
 
 
+def test_status_compares_with_what_was_verified(running, old, new):
+    """k3sup-status --payload FILE --sums LIST: 0, outdated, authenticated; of a torn copy: 3, and nothing is called outdated. Without a payload: 2."""
+    running.payload(new)
+    running.sb.write(SUMS, listed(sha256(new)))
+    os.chmod(running.sb.path(PAYLOAD), 0o777)
+    assert running.status("--payload", PAYLOAD).error == "K3SUP_E_UNTRUSTED"
+    seen = running.status("--payload", PAYLOAD, "--sums", SUMS, "--expect-version", "v1.30.5+k3s1")
+    assert (seen.exit, seen["state"], seen["authenticated"]) == (0, "outdated", "digest"), seen
+    assert running.status("--payload", PAYLOAD, "--expect-version", "v1.30.6+k3s1").exit == 3
+    assert running.status("--sha256", sha256(new)).exit == 2
+    running.sb.write(PAYLOAD, content_of(new)[:-1] + b"!", 0o755)
+    torn = running.status("--payload", PAYLOAD, "--sha256", sha256(new))
+    assert (torn.exit, torn.error) == (3, "K3SUP_E_DIGEST_MISMATCH") and "state" not in torn.json, torn
+
+
 def test_installed_already_but_not_the_expected_one(running, old):
     """The payload is what is installed, and neither is what the digest says: 3, and k3s is left alone."""
     running.payload(old)

@@ -17,7 +17,8 @@ def killed_at(node, calls, when, file=PAYLOAD):
     """Runs k3sup-upgrade and kills it as it enters one system call (which then does not happen)."""
     # Compiled for another machine, a name may be unknown: the question mark makes that fine.
     calls = ",".join("?" + c for c in calls.split(","))
-    spec = node.begin("k3sup-upgrade", "--json", "--stable", "0.3", "--timeout", "30", file,
+    files = [file] if isinstance(file, str) else file
+    spec = node.begin("k3sup-upgrade", "--json", "--stable", "0.3", "--timeout", "30", *files,
                       prefix=["strace", "-f", "-o", LOG, "-e", "trace=" + calls, "-e", "inject=%s:error=EIO:signal=KILL:when=%d" % (calls, when)])
     done = node.sb.wait(spec)
     log = node.sb.read(LOG).decode()

@@ -49,9 +49,14 @@ class Node(Handle):
         with self._core:
             return bool(lib.k3sup_node_unlock(self._ptr))
 
-    def state(self, payload: Optional[Path] = None) -> Op:
-        """What is the state of this node, and how does it compare with a payload? Changes nothing."""
-        return self._start(lib.k3sup_state, _ffi.StateOpts(payload=encode_opt(payload)))
+    def state(self, payload: Optional[Path] = None, *, sha256: Optional[str] = None, sums: Optional[Path] = None,
+              signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
+        """What is the state of this node, and how does it compare with a payload? Changes nothing.
+
+        What the payload has to be: as in swap().
+        """
+        return self._start(lib.k3sup_state, _ffi.StateOpts(
+            payload=encode_opt(payload), **_terms(sha256, sums, signature, key, expect_version)))
 
     def identify(self) -> Op:
         """Which processes are this node's k3s? They are in the operation's `processes`."""
@@ -117,7 +122,8 @@ class Node(Handle):
         """
         return self._start(lib.k3sup_stage, _ffi.StageOpts(
             flags=(STAGE_COMMIT if commit else 0) | (STAGE_RESTORE if restore else 0), wait_lock_ms=ms(wait_lock, least=0),
-            files=encode_list(files), sha256=encode_opt(sha256), sums=encode_opt(sums), signature=encode_opt(signature), key=encode_opt(key)))
+            files=encode_list(files), sha256=encode_opt(sha256), sums=encode_opt(sums), signature=encode_opt(signature),
+            key=encode_opt(key)))
 
     def swap_rollback(self, *, wait_lock: Optional[float] = 0.0, allow_package_owned: bool = False, sha256: Optional[str] = None,
                       expect_version: Optional[str] = None) -> Op:
@@ -135,17 +141,19 @@ class Node(Handle):
                 restart: Restart = Restart.AUTO, check: bool = False, allow_downgrade: bool = False, allow_skip_minor: bool = False,
                 allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
                 signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
-                probe: Probe = Probe.AUTO, health: Optional[str] = None) -> Op:
+                probe: Probe = Probe.AUTO, health: Optional[str] = None, images: Union[Path, Sequence[Path]] = ()) -> Op:
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds and is ready. `timeout` bounds everything.
 
         `check`: only decide whether that would be refused ("/checks"), without a lock and without changing anything. What the payload
-        has to be: as in swap(). `probe` and `health`: as in wait_running().
+        has to be: as in swap(). `probe` and `health`: as in wait_running(). `images`: files for agent/images, put in place before the
+        restart, as by stage(); with `sums` each has to be listed.
         """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
-            stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), **_terms(sha256, sums, signature, key, expect_version)))
+            stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), images=encode_list(images),
+            **_terms(sha256, sums, signature, key, expect_version)))
 
 
 def _terms(sha256: Optional[str], sums: Optional[Path], signature: Optional[Path], key: Optional[Path],

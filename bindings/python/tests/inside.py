@@ -59,11 +59,15 @@ def upgrade(host, old, new):
     with k3sup.Context() as ctx, ctx.node(root=host.root) as node:
         wanted = ctx.build_read(new).wait()
         first = running(node)
-        before = node.state(new).wait()
+        before = node.state(new, sha256=sha256(new)).wait()
+        assert before["/authenticated"] == "digest"
         assert before["/state"] == "outdated" and before["/running/version"] == "v1.30.4+k3s1", before
 
         told = []
-        op = node.upgrade(new, stable=1.5, timeout=60)
+        image = os.path.join(host.root, "tmp", "some.tar.gz")
+        with open(image, "w") as f:
+            f.write("images")
+        op = node.upgrade(new, stable=1.5, timeout=60, images=[image])
         op.set_progress(told.append)
         result = op.wait()
         assert op.status == 1 and result["/ok"] is True and result["/changed"] is True
@@ -72,6 +76,7 @@ def upgrade(host, old, new):
         assert result["/running/asset_hash"] == wanted["/asset_hash"] == result["/installed/asset_hash"]
         assert result["/wanted/sha256"] == wanted["/sha256"] == sha256(host.k3s)
         assert result["/backup/sha256"] == sha256(old) == sha256(host.root + result["/backup/path"])
+        assert result["/images/0/action"] == "create" and os.path.exists(host.root + result["/images/0/path"])
         assert result["/running/pid"] != first.pid
         assert 250 <= result["/downtime_ms"] < 10000, "the supervisor's pause is 300 ms"
         assert host.starts == 2
@@ -79,7 +84,7 @@ def upgrade(host, old, new):
         percents = [p.percent for p in told]
         assert percents == sorted(percents) and percents[0] < 10 and percents[-1] > 50, percents
         steps = list(dict.fromkeys(p.step for p in told))
-        plan = ["lock", "stage", "swap", "restart", "prove"]
+        plan = ["lock", "images", "stage", "swap", "restart", "prove"]
         assert [s for s in steps if s in plan] == plan, steps
         assert told[0].downtime is None and told[-1].downtime >= 0.25
         assert {s["name"] for s in result["/steps"]} >= {"stage", "swap", "restart", "prove"}

@@ -3,6 +3,8 @@
 
 #include <k3sup/upgrade.h>
 
+#include "base/digest.h"
+
 static k3sup_op *run_state(k3sup_node *node, const char *payload, int expected)
 {
 	struct k3sup_state_opts opts = {.struct_size = sizeof(opts), .payload = payload};
@@ -46,6 +48,53 @@ static void it_says_what_is_there_and_changes_nothing(void **state)
 	assert_int_equal(count_beside(s, INSTALLED), 1);
 	assert_true(stat_below(s, "/var/lib/k3sup").st_nlink == 0);
 	unit_stop(&u);
+	k3sup_node_unref(node);
+}
+
+/* "outdated" because of a torn payload would send people to install it. */
+static void a_payload_is_verified_before_the_node_is_compared_with_it(void **state)
+{
+	struct scratch *s = *state;
+	_free_ char *payload = below(s, PAYLOAD), *text = NULL;
+	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
+	struct k3sup_state_opts opts = {.struct_size = sizeof(opts), .payload = payload};
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	char sha256[K3SUP__SHA256_HEX];
+	k3sup_op *op = NULL;
+	size_t len;
+
+	put_node(s);
+	assert_int_equal(k3sup__read_file(AT_FDCWD, payload, 64 << 20, &text, &len), 0);
+	assert_int_equal(k3sup__digest_new(&digest), 0);
+	assert_int_equal(k3sup__digest_update(digest, text, len), 0);
+	assert_int_equal(k3sup__digest_finish(digest, sha256), 0);
+	op = run_state(node, payload, 0);
+	assert_string_equal(result_text(op, "/authenticated"), "none");
+	k3sup_op_unref(op);
+	assert_int_equal(chmod(payload, 0777), 0);
+	k3sup_op_unref(run_state(node, payload, K3SUP_E_UNTRUSTED));
+	opts.sha256 = sha256;
+	opts.expect_version = V2;
+	assert_int_equal(k3sup_state(node, &opts, &op), 0);
+	assert_status(op, 0);
+	assert_string_equal(result_text(op, "/authenticated"), "digest");
+	assert_true(has_flag(op, "outdated"));
+	k3sup_op_unref(op);
+	append_to(s, PAYLOAD, "x");
+	assert_int_equal(chmod(payload, 0755), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(k3sup_state(node, &opts, &op), 0);
+		assert_status(op, K3SUP_E_DIGEST_MISMATCH);
+		assert_string_equal(result_text(op, "/authenticated"), "none");
+		k3sup_op_unref(op);
+		put_wrapper(s, INSTALLED, 2); /* the second time it is what is installed */
+		append_to(s, INSTALLED, "x");
+	}
+	opts.sha256 = NULL;
+	opts.expect_version = V1;
+	assert_int_equal(k3sup_state(node, &opts, &op), 0);
+	assert_status(op, K3SUP_E_VERSION_MISMATCH);
+	k3sup_op_unref(op);
 	k3sup_node_unref(node);
 }
 
@@ -117,6 +166,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scratch_test(it_says_what_is_there_and_changes_nothing),
+		scratch_test(a_payload_is_verified_before_the_node_is_compared_with_it),
 		scratch_test(a_k3s_that_unpacks_is_starting),
 		scratch_test(a_payload_that_is_none_is_an_error),
 		scratch_test(an_untrusted_file_is_an_error_and_says_which),
