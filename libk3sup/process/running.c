@@ -37,9 +37,10 @@ struct running_state {
 	int last_look;                  /* what the last look said: 0, or the code that is returned when time is over */
 	int64_t look_ms;                /* how long it took */
 	bool waited;
-	size_t asked;         /* so many of the sighting have been asked whether they are ready */
-	k3sup__json *answers; /* of this round: probes */
-	k3sup__json *healthy; /* of the health command */
+	size_t asked;               /* so many of the sighting have been asked whether they are ready */
+	k3sup_process *ready[MOST]; /* have said so; one more look, as answers take their time and another one may have come meanwhile */
+	k3sup__json *answers;       /* of this round: probes */
+	k3sup__json *healthy;       /* of the health command */
 };
 
 bool k3sup__want_matches(const struct k3sup__want *want, const struct k3sup__candidate *c)
@@ -93,12 +94,15 @@ static int look(k3sup_op *op)
 
 /* ---- watching ---- */
 
-/* The process's own age decides, not how long we have been looking. Start times are clock ticks since boot, on CLOCK_BOOTTIME (proc(5)). */
+/*
+ * The process's own age decides, not how long we have been looking. Start times are whole clock ticks since boot, on CLOCK_BOOTTIME (proc(5)); it started
+ * somewhere within its tick, and must not be taken for older than it is.
+ */
 static int64_t started_at(const k3sup_process *process)
 {
 	long ticks = sysconf(_SC_CLK_TCK);
 
-	return (int64_t)(k3sup__process_start_time(process) * 1000 / (uint64_t)(ticks > 0 ? ticks : 100));
+	return (int64_t)((k3sup__process_start_time(process) + 1) * 1000 / (uint64_t)(ticks > 0 ? ticks : 100));
 }
 
 static void forget_unpacking(struct running_state *s, const k3sup_process *process)
@@ -138,17 +142,25 @@ static unsigned drop_ended(k3sup_op *op)
 	return s->deaths.count - n;
 }
 
-/* All that the last look found are wanted ones. */
+static bool is_wanted(const struct running_state *s, const struct k3sup__candidate *c)
+{
+	return k3sup__want_matches(&s->want, c) && !is_listed(s->want.previous, c->process);
+}
+
+/* The wanted ones of the last look, also while there are others, or too few: their deaths count. */
 static void take_found(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
 	struct watched found[MOST] = {{0}};
 
-	for (size_t i = 0; i < s->sighting.count && i < MOST; i++) {
+	for (size_t i = 0, n = 0; i < s->sighting.count && n < MOST; i++) {
 		k3sup_process *process = s->sighting.candidates[i].process;
 		bool unpacked = is_listed(s->unpacking, process);
-		struct watched *w = &found[i];
+		struct watched *w = &found[n];
 
+		if (!is_wanted(s, &s->sighting.candidates[i]))
+			continue;
+		n++;
 		w->process = k3sup_process_ref(process);
 		for (size_t j = 0; j < MOST; j++)
 			if (s->seen[j].process && k3sup__process_same(s->seen[j].process, process))
@@ -157,7 +169,6 @@ static void take_found(k3sup_op *op)
 			continue;
 		w->from = unpacked ? k3sup__now_ms() : started_at(process);
 		s->starts += !unpacked;
-		k3sup__op_came_up(op, w->from);
 	}
 	for (size_t i = 0; i < MOST; i++)
 		k3sup_process_unref(s->seen[i].process);
@@ -248,6 +259,16 @@ static int give_up(k3sup_op *op)
 		s->sighting.count > 0 ? "not all of k3s was started within the given time" : "no k3s was started within the given time");
 }
 
+/* Whatever else runs at this moment. */
+static int call_it_a_loop(k3sup_op *op)
+{
+	struct running_state *s = k3sup__op_state(op);
+
+	k3sup__op_forgive(op);
+	s->last_look = K3SUP_E_NOT_RESTARTED;
+	return give_up(op);
+}
+
 /* ---- the machine ---- */
 
 /* A look reads the whole program of a wrapper that unpacks, so on a slow machine it must not take all the time that the unpacking needs. */
@@ -312,8 +333,26 @@ static int ask(k3sup_op *op)
 		s->phase = PHASE_HEALTH;
 		return k3sup__op_work(op, ask_health);
 	}
-	/* While it answered it may have ended. */
-	return drop_ended(op) > 0 ? look_again(op) : finish(op);
+	if (s->want.probe == K3SUP_PROBE_NONE && !s->health)
+		return drop_ended(op) > 0 ? look_again(op) : finish(op);
+	for (size_t i = 0; i < s->sighting.count && i < MOST; i++)
+		s->ready[i] = k3sup_process_ref(s->sighting.candidates[i].process);
+	return look_again(op);
+}
+
+static void forget_answers(struct running_state *s)
+{
+	for (size_t i = 0; i < MOST; i++)
+		s->ready[i] = k3sup_process_unref(s->ready[i]);
+}
+
+/* Has said that it is ready all that was seen just now, and is nobody missing? */
+static bool all_are_ready(const struct running_state *s)
+{
+	for (size_t i = 0; i < s->sighting.count; i++)
+		if (!is_listed(s->ready, s->sighting.candidates[i].process))
+			return false;
+	return true;
 }
 
 static int begin_asking(k3sup_op *op)
@@ -321,6 +360,7 @@ static int begin_asking(k3sup_op *op)
 	struct running_state *s = k3sup__op_state(op);
 
 	s->asked = 0;
+	forget_answers(s);
 	k3sup__json_unref(s->answers);
 	s->answers = NULL;
 	return ask(op);
@@ -362,6 +402,8 @@ static int there(k3sup_op *op)
 	struct running_state *s = k3sup__op_state(op);
 	int64_t now = k3sup__now_ms(), stable_at = youngest(s)->from + s->want.stable_ms;
 
+	if (now >= stable_at && all_are_ready(s))
+		return finish(op);
 	if (now >= stable_at)
 		return begin_asking(op);
 	if (now >= s->want.give_up)
@@ -381,14 +423,16 @@ static int after_look(k3sup_op *op)
 		return r;
 	s->last_look = r;
 	(void)drop_ended(op);
-	if (r < 0)
-		note_unpacking(s);
+	note_unpacking(s);
+	take_found(op);
+	if (r == 0)
+		k3sup__op_came_up(op, youngest(s)->from);
 	else
-		take_found(op);
+		forget_answers(s);
 	if (drop_ended(op) > 0 && r == 0)
 		return look_again(op);
 	if (s->want.most_ends > 0 && s->deaths.count >= s->want.most_ends)
-		return give_up(op);
+		return call_it_a_loop(op);
 	return r < 0 ? not_there(op) : there(op);
 }
 
@@ -424,6 +468,7 @@ static void clear(k3sup_op *op)
 	k3sup__json_unref(s->answers);
 	k3sup__json_unref(s->healthy);
 	free(s->health);
+	forget_answers(s);
 	for (size_t i = 0; i < MOST; i++) {
 		k3sup_process_unref(s->seen[i].process);
 		k3sup_process_unref(s->unpacking[i]);
