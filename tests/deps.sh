@@ -17,7 +17,7 @@ packages() {
 			openssl zstd systemd-container procps python3 python3-pytest python3-pytest-xdist python3-jsonschema
 		go_is_there || echo golang-go
 		# The power cuts. Debian has user-mode Linux for PCs only; of busybox any kind will do, and the two exclude each other.
-		case $(dpkg --print-architecture 2>/dev/null) in amd64 | i386) echo user-mode-linux xfsprogs btrfs-progs e2fsprogs ;; esac
+		case $(dpkg --print-architecture 2>/dev/null) in amd64 | i386) echo user-mode-linux dmsetup xfsprogs btrfs-progs e2fsprogs ;; esac
 		[ -x /bin/busybox ] || echo busybox-static
 		;;
 	demo)

@@ -20,9 +20,9 @@
 
 /* How many points of one scenario and kind; a leak check of the sanitizer takes its time. */
 #ifdef __SANITIZE_ADDRESS__
-#define SLICE 10u
+#define SLICE 8u
 #else
-#define SLICE 25u
+#define SLICE 12u
 #endif
 #define STATE "/var/lib/k3sup"
 

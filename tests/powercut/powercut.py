@@ -18,8 +18,9 @@ unmountable     the file system cannot be mounted any more
 noboot          no machine came up, tried three times: says nothing about swaps, and so proves nothing
 unseen          looking failed, by no fault of the disk
 
-Every cut is one machine; some run side by side. Controls in the same run: cp over the live file must be torn, or lost, on each file system; with --full, a rename
-without a sync of the directory must lose what was acknowledged. Models a disk without a volatile cache: what the machine's kernel wrote counts as written.
+Every cut is one machine; some run side by side. Half of the cuts come after something was acknowledged. Controls in the same run: cp over the live
+file must be torn, or lost, on each file system; with --full, a rename without a sync of the directory must lose what was acknowledged. Models a disk
+without a volatile cache (replay.py has one): what the machine's kernel wrote counts as written.
 Exit status: 0 passed, 1 something is wrong, 2 cannot run here.
 """
 import argparse
@@ -215,15 +216,22 @@ def reap(group):
     raise RuntimeError("processes of a machine do not end")
 
 
+def machine(fs, how, image, programs, init):
+    return ["linux.uml", "mem=192M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "ubda=" + image, "init=" + os.path.join(HERE, init),
+            "con=null", "con0=null,fd:1", "quiet", "k3sup_fs=" + fs, "k3sup_how=" + how, "k3sup_blocks=%d" % BLOCKS,
+            "k3sup_driver=" + os.path.join(programs, "driver"), "k3sup_template=" + os.path.join(programs, "template")]
+
+
+def machine_env(programs):
+    return dict(os.environ, LD_PRELOAD=os.path.join(programs, "uml-ptrace.so"), HOME=programs)
+
+
 def boot_and_cut(fs, how, word, image, programs):
     """Text that the machine said, or None if it did not boot. The cut comes at a random instant after it said the word."""
     log = image + ".log"
-    argv = ["linux.uml", "mem=192M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "ubda=" + image, "init=" + os.path.join(HERE, "init.sh"),
-            "con=null", "con0=null,fd:1", "quiet", "k3sup_fs=" + fs, "k3sup_how=" + how, "k3sup_blocks=%d" % BLOCKS,
-            "k3sup_driver=" + os.path.join(programs, "driver"), "k3sup_template=" + os.path.join(programs, "template")]
-    env = dict(os.environ, LD_PRELOAD=os.path.join(programs, "uml-ptrace.so"), HOME=programs)
     with open(log, "wb") as out:
-        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+        p = subprocess.Popen(machine(fs, how, image, programs, "init.sh"), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                             env=machine_env(programs), start_new_session=True)
     deadline = time.monotonic() + BOOT
     while time.monotonic() < deadline and not any(w in said(log) for w in (word, b"MOUNTFAIL", b"Kernel panic", b"WORKER ENDED")):
         time.sleep(0.02)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The swap and the upgrade, with the power cut at random instants. What is checked, and how, is in powercut.py."""
+import collections
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import powercut  # noqa: E402
+import replay  # noqa: E402
 
 BUILD = os.path.abspath(os.environ.get("K3SUP_BUILD_DIR") or os.path.join(powercut.TOP, "build", "dev"))
 
@@ -20,6 +22,21 @@ def test_power_cuts():
     p = subprocess.run([sys.executable, powercut.__file__, "--build-dir", BUILD], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     print(p.stdout.decode(errors="replace"))
     assert p.returncode == 0
+
+
+@pytest.mark.skipif(replay.cannot_run() is not None, reason=str(replay.cannot_run()))
+def test_replay_of_what_was_written():
+    if not os.path.exists(os.path.join(BUILD, "libk3sup.so.0")):
+        pytest.skip("there is no library in %s: build first" % BUILD)
+    p = subprocess.run([sys.executable, replay.__file__, "--build-dir", BUILD], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    print(p.stdout.decode(errors="replace"))
+    assert p.returncode == 0
+
+
+@pytest.mark.parametrize("how, words, right", [("swap", ["ok"], True), ("upgrade", ["ok", "lost"], False), ("upgrade", ["ok", "unmountable"], False),
+                                               ("lazy", ["ok", "lost"], True), ("lazy", ["ok"], False), ("cp", ["ok", "torn", "unseen"], False)])
+def test_what_a_replay_says_is_judged(how, words, right):
+    assert replay.judge(how, collections.Counter(words)) == right
 
 
 CUTS = [("ext4", "swap", "ok"), ("ext4", "cp", "torn")]
