@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * k3sup-upgrade: make the running k3s be the build in FILE. Safe to repeat, safe to cut.
+ * k3sup-upgrade: make the running k3s be the build in FILE, or the backup again. Safe to repeat, safe to cut.
  */
 #include "cli.h"
 
@@ -13,10 +13,11 @@ static const char *restart = "auto", *probe = "auto", *health;
 static const char *sha256, *sums, *signature, *key, *expect_version;
 static int64_t stable_ms = 20000, wait_lock_ms;
 static struct cli_list images;
-static bool check, allow_downgrade, allow_skip_minor, allow_package_owned;
+static bool check, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
 
 static const struct cli_option options[] = {
 	{"check", CLI_FLAG, &check, NULL, "decide only: say all that an upgrade would be refused for; change nothing"},
+	{"rollback-now", CLI_FLAG, &rollback_now, NULL, "no FILE: go back to the backup, which must be what it was when it was kept (or have --sha256)"},
 	{"sha256", CLI_TEXT, &sha256, "HEX", "the SHA-256 that FILE must have (of what comes out of it, if it is a gzip file)"},
 	{"sums", CLI_TEXT, &sums, "FILE", "a list as k3s publishes them (sha256sum-amd64.txt); it has to name k3s for this architecture once"},
 	{"signature", CLI_TEXT, &signature, "FILE", "a signature of the list, or without a list of FILE (Ed25519: of its 32-byte SHA-256)"},
@@ -97,10 +98,11 @@ static void print(k3sup_doc *doc)
 		printf("already so: %s is %s%s\n", cli_text(doc, "/installed/path", "k3s"), version,
 			cli_number(doc, "/running/pid", 0) ? " and runs" : "");
 	else if (cli_number(doc, "/running/pid", 0))
-		printf("upgraded: %s is %s and runs as process %lld, k3s was down for %.1f s\n", cli_text(doc, "/installed/path", "k3s"),
-			version, (long long)cli_number(doc, "/running/pid", 0), (double)cli_number(doc, "/downtime_ms", 0) / 1000);
+		printf("%s: %s is %s and runs as process %lld, k3s was down for %.1f s\n", rollback_now ? "rolled back" : "upgraded",
+			cli_text(doc, "/installed/path", "k3s"), version, (long long)cli_number(doc, "/running/pid", 0),
+			(double)cli_number(doc, "/downtime_ms", 0) / 1000);
 	else
-		printf("replaced: %s is %s\n", cli_text(doc, "/installed/path", "k3s"), version);
+		printf("%s: %s is %s\n", rollback_now ? "put back" : "replaced", cli_text(doc, "/installed/path", "k3s"), version);
 	if (k3sup_doc_len(doc, "/images") > 0)
 		printf("images: %lld in %s/agent/images\n", (long long)k3sup_doc_len(doc, "/images"), cli_text(doc, "/data_dir/path", "?"));
 	if (cli_text(doc, "/backup/path", NULL))
@@ -124,15 +126,16 @@ static void print_checks(k3sup_doc *doc)
 
 static uint32_t flags(void)
 {
-	return (check ? K3SUP_UPGRADE_CHECK : 0) | (allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) |
-		(allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) | (allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
+	return (check ? K3SUP_UPGRADE_CHECK : 0) | (rollback_now ? K3SUP_UPGRADE_ROLLBACK : 0) |
+		(allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) | (allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) |
+		(allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
 }
 
 int main(int argc, char **argv)
 {
 	struct cli cli = {
 		.tool = "k3sup-upgrade",
-		.usage = "[OPTION]... FILE",
+		.usage = "[OPTION]... FILE | --rollback-now",
 		.about = "Makes the running k3s of this node be the build in FILE: replaces the installed file, tells k3s to end, waits "
 			 "until its\n"
 			 "supervisor has started the new one, and proves that it is the wanted build and stays. Does only what is missing; "
@@ -144,6 +147,7 @@ int main(int argc, char **argv)
 			    "  k3sup-upgrade --sums /opt/sha256sum-amd64.txt --expect-version v1.31.2+k3s1 /opt/k3s\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --signature sha256sum-amd64.txt.sig --key /etc/k3s.pem k3s.gz\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --images k3s-airgap-images-amd64.tar.zst k3s\n"
+			    "  k3sup-upgrade --rollback-now\n"
 			    "  k3sup-upgrade --k3s /usr/local/bin/k3s --restart none ./k3s\n",
 		.options = options,
 		.n_options = sizeof(options) / sizeof(options[0]),
@@ -154,9 +158,11 @@ int main(int argc, char **argv)
 	k3sup_op *op = NULL;
 	int r = cli_parse(&cli, argc, argv);
 
-	if (r != argc - 1)
+	if (rollback_now && r != argc)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--rollback-now takes no FILE: the backup is beside the installed one");
+	if (!rollback_now && r != argc - 1)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, r == argc ? "which FILE? see --help" : "one FILE, please; see --help");
-	opts.payload = argv[r];
+	opts.payload = argv[r]; /* NULL behind the last */
 	opts.flags = flags();
 	opts.timeout_ms = cli.timeout_ms;
 	opts.stable_ms = explicit_ms(stable_ms);
@@ -176,9 +182,12 @@ int main(int argc, char **argv)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
 	if (health && !*health)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
+	if (rollback_now && (sums || signature || images.count))
+		return cli_fail(&cli, CLI_USAGE, -EINVAL,
+			"--sums, --signature and --images go with FILE; of a backup --sha256 and --expect-version can be said");
 	cli_check_terms(&cli, sha256, sums, signature, key, expect_version);
 	check_images(&cli);
-	if (!*opts.payload)
+	if (opts.payload && !*opts.payload)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "FILE is empty; see --help");
 
 	node = cli_node(&cli);

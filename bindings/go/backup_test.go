@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"syscall"
 	"testing"
 )
 
@@ -50,9 +51,18 @@ func TestBackups(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, op.Close())
+	if s, result := status(n.Upgrade(UpgradeOptions{Rollback: true, Check: true})); s != 0 {
+		t.Error(s, result)
+	}
 	for _, want := range []int{1, 0} {
 		if s, _ := status(n.SwapRollback(SwapRollbackOptions{SHA256: digest(t, old), AllowPackageOwned: true})); s != want || digest(t, k3s) != digest(t, old) {
 			t.Error(s, want)
 		}
+	}
+	if _, err := n.Upgrade(UpgradeOptions{Rollback: true, Payload: payload}); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+	if s, _ := status(n.Upgrade(UpgradeOptions{Rollback: true, Restart: RestartNone})); s != 0 {
+		t.Error(s)
 	}
 }

@@ -318,6 +318,7 @@ type UpgradeOptions struct {
 	Probe       Probe
 	Health      string // a command for /bin/sh that has to end with 0 once k3s runs and stays, or ""
 	Check       bool   // only decide whether it would be refused ("/checks"): takes no lock, changes nothing
+	Rollback    bool   // go back to the backup; no payload then
 
 	AllowDowngrade, AllowSkipMinor, AllowPackageOwned bool
 
@@ -346,6 +347,9 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 	}
 	if o.Check {
 		opts.flags |= C.K3SUP_UPGRADE_CHECK
+	}
+	if o.Rollback {
+		opts.flags |= C.K3SUP_UPGRADE_ROLLBACK
 	}
 	if o.AllowDowngrade {
 		opts.flags |= C.K3SUP_UPGRADE_ALLOW_DOWNGRADE

@@ -13,6 +13,7 @@
 #define K3SUP_UPGRADE_ALLOW_SKIP_MINOR 4u    /* skipped minor versions */
 #define K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED 8u /* a file that belongs to a package of the node's package manager */
 #define K3SUP_UPGRADE_CHECK 16u              /* decide only: takes no lock, changes nothing */
+#define K3SUP_UPGRADE_ROLLBACK 32u           /* go back to the backup: that is the payload, and none is given */
 
 /* k3sup_upgrade_opts.restart */
 #define K3SUP_RESTART_AUTO 0u    /* its service manager, if it owns the k3s that runs; else SIGTERM, if something would start it again */
@@ -88,6 +89,10 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * Where the file is to be replaced, the policies and the preflight of k3sup_swap() decide first. With K3SUP_UPGRADE_CHECK that is all: nothing is changed, no lock is taken,
  * and no privileges are needed for what anybody may read (what only root may read is a decision "warn"). The result has checks, each with name, decision and text; status: 0 if
  * the upgrade would be admitted, else the error of the first refusal.
+ *
+ * With K3SUP_UPGRADE_ROLLBACK the backup of k3sup_swap_rollback() is what is to run: the file as there (sha256 and expect_version mean the same, sums, signature, key and images
+ * are refused with -EINVAL), then the same restart and the same proof. A k3s that does not run just now is no obstacle, as it may be the new one that dies again and again: the file
+ * is put back, and a start is waited for. Status 0 or 1: the backup's build is installed and runs.
  *
  * The payload is authenticated as in k3sup_swap(), also where it is installed already. One that is not authenticated must at least not be damaged where that can be told:
  * its archive must have the SHA-256 that it is named by (as with K3SUP_SWAP_CHECK_ARCHIVE).

@@ -99,10 +99,7 @@ static int stage(struct job *j)
 	const struct k3sup__place *target = j->target;
 	int r;
 
-	k3sup__op_begin(j->op, "stage", "copying %s beside %s", j->payload->shown, target->path);
-	r = k3sup__swap_sweep(j->op, &j->layout, true);
-	if (r >= 0)
-		r = k3sup__stage_begin_as(j->op, target->dirfd, j->name, k3sup__layout_front(&j->layout)->name, &j->stage);
+	r = k3sup__stage_begin_as(j->op, target->dirfd, j->name, k3sup__layout_front(&j->layout)->name, &j->stage);
 	return r < 0 ? k3sup__swap_name_readonly(j->op, r, target) : copy(j->op, j->payload, &j->stage, j->ret->sha256);
 }
 
@@ -306,6 +303,10 @@ static int prepare(struct job *j)
 	j->backup = k3sup__swap_backup_name(j->name);
 	if (!j->backup)
 		return -ENOMEM;
+	k3sup__op_begin(j->op, "stage", "copying %s beside %s", j->payload->shown, j->target->path);
+	r = k3sup__swap_sweep(j->op, &j->layout, true);
+	if (r < 0)
+		return k3sup__swap_name_readonly(j->op, r, j->target);
 	return j->old_fd = k3sup__swap_open(j->op, j->target);
 }
 

@@ -30,6 +30,14 @@ int k3sup__upgrade_stage_images(k3sup_op *op, struct k3sup__upgrade *s)
 	return r < 0 ? r : k3sup__images_stage(op, s->node.node, s->data_dir, &s->images);
 }
 
+int k3sup__upgrade_restore_images(k3sup_op *op, struct k3sup__upgrade *s)
+{
+	int r = s->data_dir ? k3sup__images_restore(op, s->node.node, s->data_dir) : 0;
+
+	s->cleaned |= r > 0;
+	return r;
+}
+
 /*
  * Before the swap an upgrade that fails leaves nothing behind; after it the new k3s needs its images, whether it is proven or not. The kept versions, of whatever run, go with the
  * proof; who asks for the file only does not prove.

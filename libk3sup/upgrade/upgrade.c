@@ -8,7 +8,7 @@
 #define RETRY_LOCK_MS 100
 #define FLAGS \
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
-		K3SUP_UPGRADE_CHECK)
+		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK)
 
 static const struct k3sup__step plan[] = {
 	{"lock", 1}, {"identify", 3}, {"images", 20}, {"stage", 17}, {"verify", 13}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
@@ -22,12 +22,13 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 
 	if (r < 0)
 		return r;
-	s->swap = v->same == 0 || v->leftovers > 0 || s->images.count > 0;
+	s->swap = v->same == 0 || v->leftovers > 0 || s->images.count > 0 || (s->payload.is_backup && v->images_kept);
 	s->payload_file = v->installed.st;
 	if (s->restart == K3SUP_RESTART_NONE)
 		return 0;
 	s->count = v->sighting.count;
-	if (k3sup__is_no_k3s(v->running_error) && v->same == 1) {
+	/* The build to get away from may be in its supervisor's pause, between two starts. */
+	if ((k3sup__is_no_k3s(v->running_error) && v->same == 1) || (v->running_error == K3SUP_E_NO_K3S && s->payload.is_backup)) {
 		s->start_awaited = true;
 		s->count = 1;
 		return 0;
@@ -104,9 +105,10 @@ static int work_swap(k3sup_op *op)
 
 	if (r >= 0)
 		r = swap(op, s, &todo);
-
 	if (r >= 0 && s->swapped.renamed)
 		r = k3sup__settle(op, s->node.node, &todo, s->swapped.path);
+	if (r >= 0 && s->payload.is_backup)
+		r = k3sup__upgrade_restore_images(op, s);
 	k3sup__op_may_stop(op);
 	return r;
 }
@@ -293,12 +295,22 @@ static const struct k3sup__op_class class = {
 	.concludes = true,
 };
 
+/* Which file that is the node says, and not the caller. */
+static int take_backup(const struct k3sup_upgrade_opts *o, struct k3sup__source *ret)
+{
+	if (o->payload || (o->flags & K3SUP_UPGRADE_PAYLOAD_FD) || o->sums || o->signature || o->key || (o->images && o->images[0]))
+		return -EINVAL;
+	return k3sup__source_take_backup(o->sha256, o->expect_version, ret);
+}
+
 static int take(const struct k3sup_upgrade_opts *o, struct k3sup__source *source, struct k3sup__images *images)
 {
 	const struct k3sup__given_terms terms = {o->sha256, o->sums, o->signature, o->key, o->expect_version};
 	int r = k3sup__upgrade_take_images(o, images);
 
-	if (r >= 0)
+	if (r >= 0 && (o->flags & K3SUP_UPGRADE_ROLLBACK))
+		r = take_backup(o, source);
+	else if (r >= 0)
 		r = k3sup__source_take(o->payload, o->flags & K3SUP_UPGRADE_PAYLOAD_FD, o->payload_fd, &terms, source);
 	if (r < 0)
 		k3sup__images_clear(images);

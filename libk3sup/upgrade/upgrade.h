@@ -53,6 +53,8 @@ int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s) _must_chec
 int k3sup__upgrade_take_images(const struct k3sup_upgrade_opts *o, struct k3sup__images *ret) _must_check_;
 int k3sup__upgrade_look_at_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 int k3sup__upgrade_stage_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+/* Who goes back wants the images, too, that an upgrade replaced and that was never proven; before k3s starts, since it imports them then. */
+int k3sup__upgrade_restore_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 int k3sup__upgrade_end_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 
 /* Who of those in the view must restart, and may they? Fills in the services. For work functions. */

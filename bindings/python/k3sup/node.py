@@ -7,7 +7,7 @@ from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_o
 from ._ffi import lib, ptr
 from .constants import (CERTS_CHECK_AT, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
                         SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
-                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, Probe, Restart)
+                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, UPGRADE_ROLLBACK, Probe, Restart)
 from .op import Op
 from .process import Process
 
@@ -154,6 +154,15 @@ class Node(Handle):
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
             stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), images=encode_list(images),
             **_terms(sha256, sums, signature, key, expect_version)))
+
+    def rollback(self, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
+                 restart: Restart = Restart.AUTO, probe: Probe = Probe.AUTO, health: Optional[str] = None, check: bool = False,
+                 allow_package_owned: bool = False, sha256: Optional[str] = None, expect_version: Optional[str] = None) -> Op:
+        """As upgrade(), back to the backup: the installed file is that again, and it runs. What the backup has to be: as in swap_rollback()."""
+        flags = UPGRADE_ROLLBACK | _allowed(False, False, allow_package_owned) | (UPGRADE_CHECK if check else 0)
+        return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
+            flags=flags, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable), restart=restart,
+            probe=probe, health=encode_opt(health), sha256=encode_opt(sha256), expect_version=encode_opt(expect_version)))
 
 
 def _terms(sha256: Optional[str], sums: Optional[Path], signature: Optional[Path], key: Optional[Path],

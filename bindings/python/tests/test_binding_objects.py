@@ -615,9 +615,11 @@ def test_backups(tmp_path, standin):
         with pytest.raises(k3sup.K3supError) as caught:
             node.swap_rollback(sha256="0" * 64).wait()
         assert caught.value.code == k3sup.Code.DIGEST_MISMATCH
+        assert node.rollback(check=True, wait_lock=None).wait()["/wanted/version"] == "v1.30.4+k3s1"
         result = node.swap_rollback(expect_version="v1.30.4+k3s1", allow_package_owned=True).wait()
         assert result["/changed"] is True and result["/authentication/recorded"] is True
         assert node.swap_rollback().wait()["/changed"] is False
+        assert node.rollback(restart=k3sup.Restart.NONE, sha256=None, allow_package_owned=True).wait()["/changed"] is False
         for wrong in (0, -1, 1 << 32):
             with pytest.raises(ValueError):
                 node.swap_backups(keep=wrong)
