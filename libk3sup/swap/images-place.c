@@ -179,7 +179,7 @@ static int publish(k3sup_op *op, int work, struct k3sup__image *image)
 		r = k3sup__fail(op, -errno, "cannot look at the new %s: %s", image->name, k3sup_strerror(-errno));
 	if (r >= 0)
 		r = k3sup__stage_publish(op, &image->stage, keep ? kept : NULL, NULL, &image->done);
-	image->keeps = keep && faccessat(work, kept, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	image->keeps = keep && (image->done || faccessat(work, kept, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
 	image->created = !old;
 	k3sup__stage_drop(&image->stage);
 	return r;
@@ -321,8 +321,11 @@ static int find_work(k3sup_op *op, k3sup_node *node, const char *data_dir, struc
 
 	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == K3SUP_E_TARGET_DANGLING || r == K3SUP_E_ESCAPE)
 		return 0;
-	if (r >= 0 && faccessat(parent_of(images), K3SUP__IMAGES_WORK, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
-		return 0;
+	if (r >= 0 && faccessat(parent_of(images), K3SUP__IMAGES_WORK, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+		if (errno == ENOENT)
+			return 0;
+		r = -errno;
+	}
 	if (r < 0)
 		return k3sup__fail(op, r, "%s/agent/images cannot be used: %s", data_dir, k3sup_strerror(r));
 	r = k3sup__images_find(op, node, data_dir, node->trust_flags, images);

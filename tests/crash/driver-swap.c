@@ -4,6 +4,7 @@
  * calls per thread.
  *
  *   driver-swap swap|upgrade ROOT K3S PAYLOAD
+ *   driver-swap stage|commit|restore ROOT K3S IMAGE        IMAGE.more.tar is a second one
  *
  * Prints the operation's status and its error. Exit status: 0 the goal held already, 10 it was reached, 1 anything else.
  */
@@ -13,12 +14,31 @@
 #include <string.h>
 #include <unistd.h>
 
+static int start_stage(k3sup_node *node, const char *verb, const char *image, k3sup_op **op)
+{
+	char more[4096];
+	const char *files[] = {image, more, NULL};
+	struct k3sup_stage_opts stage = {.struct_size = sizeof(stage), .files = files};
+
+	if (snprintf(more, sizeof(more), "%s.more.tar", image) >= (int)sizeof(more))
+		return -1;
+	if (strcmp(verb, "commit") == 0)
+		stage.flags = K3SUP_STAGE_COMMIT;
+	if (strcmp(verb, "restore") == 0) {
+		stage.flags = K3SUP_STAGE_RESTORE;
+		stage.files = NULL;
+	}
+	return k3sup_stage(node, &stage, op);
+}
+
 static int start(k3sup_node *node, const char *verb, const char *payload, k3sup_op **op)
 {
 	struct k3sup_swap_opts swap = {.struct_size = sizeof(swap), .payload = payload};
 	struct k3sup_upgrade_opts upgrade = {.struct_size = sizeof(upgrade), .payload = payload, .restart = K3SUP_RESTART_NONE};
 
-	return strcmp(verb, "swap") == 0 ? k3sup_swap(node, &swap, op) : k3sup_upgrade(node, &upgrade, op);
+	if (strcmp(verb, "swap") == 0)
+		return k3sup_swap(node, &swap, op);
+	return strcmp(verb, "upgrade") == 0 ? k3sup_upgrade(node, &upgrade, op) : start_stage(node, verb, payload, op);
 }
 
 static int run(char **argv)

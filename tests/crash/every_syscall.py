@@ -17,6 +17,9 @@ After the fault    the target is the whole old or the whole new file, with mode,
 After one more run the target is new, the backup is old, neither shares its inode with anything, and nothing else lies about
 After a third run  nothing has changed
 
+Images (the verb stage) are judged alike: agent/images never holds anything but whole old or new files under their own names; the old one is there or kept, until
+the new ones are all there; a run that fails leaves what it found, or what it was to reach; see class Images.
+
 Controls in the same run are programs with one mistake each (driver-inplace.c), which must be caught, and one without, which must not.
 Everything happens in pid and mount namespaces of its own, on a tmpfs that goes with them; needs root and strace.
 Exit status: 0 passed, 1 something is wrong, 2 cannot run here, 3 void.
@@ -64,15 +67,17 @@ def library(verb, **kw):
 
 
 SWAP, UPGRADE = library("swap"), library("upgrade")
+STAGE, COMMIT, RESTORE = library("stage"), library("commit"), library("restore")
 EARLIER = library("swap", earlier=True)
 PROGRAM = Case("k3sup-upgrade --restart none", "k3sup-upgrade", None, begin=r"^EPOLL_CLOEXEC")
 # The mistake, the fault that shows it ("": it shows without one), and how.
 MISTAKES = {"lazy": ("", "usr/local/bin was not synced after"), "hasty": ("", "got its name before it was synced"),
             "inplace": ("KILL", "the target is ('torn'"), "gap": ("KILL", "the target is gone"), "late": ("KILL", "the old file is lost"),
-            "litter": ("KILL", "one more run leaves"), "deaf": ("EIO", "although fsync failed")}
-PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL")]
+            "litter": ("KILL", "one more run leaves"), "deaf": ("EIO", "although fsync failed"), "visible": ("KILL", "k3s would see")}
+PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL"), (COMMIT, "KILL"), (STAGE, "ENOSPC"), (RESTORE, "KILL")]
 # "+": from that occurrence on, as on a disk that stays full.
 FULL = [(case, fault) for case in (SWAP, UPGRADE) for fault in ERRNOS + ("ENOSPC+", "EIO+") if (case, fault) not in PLAN] + \
+    [(case, fault) for case in (STAGE, COMMIT, RESTORE) for fault in ("KILL",) + ERRNOS if (case, fault) not in PLAN] + \
     [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")] + [(PROGRAM, fault) for fault in ("ENOSPC", "EIO", "EPERM")]
 
 
@@ -149,6 +154,13 @@ class Node:
         state = os.path.join(self.root, "var/lib/k3sup")
         return seen, sorted(os.listdir(state)) if os.path.isdir(state) else []
 
+    def after_fault(self, end, call, fault):
+        return after_fault(self.look()[0], end, call, fault)
+
+    def after_rerun(self, end):
+        seen, state = self.look()
+        return after_rerun(seen, state, end)
+
     def run(self, *tracing):
         try:
             p = subprocess.run(list(tracing) + self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT,
@@ -158,6 +170,76 @@ class Node:
         if p.returncode in DRIVEN or (p.returncode == 0 and not self.case.verb):
             return DRIVEN[p.returncode] if self.case.verb else "done"
         return "killed" if p.returncode < 0 or p.returncode > 128 else "failed"
+
+
+class Images(Node):
+    """A node whose agent/images has an old file that is to be replaced; a second one is to be added. For restore, both were staged."""
+    NAMES = ("images.tar", "images.tar.more.tar")
+
+    def __init__(self, work, case):
+        super().__init__(work, case)
+        self.agent = os.path.join(self.root, "var/lib/rancher/k3s/agent")
+        self.payload = os.path.join(work, self.NAMES[0])
+        self.argv[-1] = self.payload
+        for name, what in zip(self.NAMES, ("new", "older")):
+            self.write(os.path.join(work, name), what, False)
+
+    def reset(self):
+        super().reset()
+        os.makedirs(os.path.join(self.agent, "images"))
+        self.write(os.path.join(self.agent, "images", self.NAMES[0]), "old")
+        if self.case.verb == ["restore"]:
+            p = subprocess.run(self.argv[:1] + ["stage"] + self.argv[2:], stdout=subprocess.PIPE)
+            assert p.returncode == 10, p.stdout
+
+    def look(self):
+        """({name: which image, "!" behind it if it is not dressed as it was}, the same of what is kept, None without the directory)."""
+        def names(where):
+            seen = {} if os.path.isdir(where) else None
+            for name in sorted(os.listdir(where)) if seen is not None else []:
+                path = os.path.join(where, name)
+                with open(path, "rb") as f:
+                    what = self.known.get(f.read(), "torn")
+                st = os.lstat(path)
+                dress = (stat.S_IMODE(st.st_mode), st.st_gid, os.listxattr(path))
+                seen[name] = what + "!" * (dress != ((0o644, 0, []) if name == self.NAMES[1] else (0o750, 1, [XATTR])))
+            return seen
+        return names(os.path.join(self.agent, "images")), names(os.path.join(self.agent, ".k3sup-images"))
+
+    BEGIN = ({"images.tar": "old"}, None)
+    STAGED = ({"images.tar": "new", "images.tar.more.tar": "older"}, {"images.tar.k3sup-backup": "old"})
+    COMMITTED = (STAGED[0], None)
+    RESTORED = ({"images.tar": "old", "images.tar.more.tar": "older"}, None)
+
+    def ends(self):
+        """What is there before, and what may be there when it is over."""
+        return {"stage": (self.BEGIN, self.STAGED), "restore": (self.STAGED, self.RESTORED)}.get(self.case.verb[0], (self.BEGIN, self.COMMITTED))
+
+    def after_fault(self, end, call, fault):
+        images, kept = self.look()
+        begin, goal = self.ends()
+        if end == "hangs":
+            return "hangs"
+        if set(images) - set(self.NAMES) or images.get("images.tar") not in ("old", "new") or images.get("images.tar.more.tar", "older") != "older":
+            return "k3s would see %s" % images
+        if images["images.tar"] != "old" and (kept or {}).get("images.tar.k3sup-backup") != "old" and (self.case.verb[0] in ("stage", "restore") or images != goal[0]):
+            return "the old file is lost: %s, kept %s" % (images, kept)
+        if end in ("already", "changed") and (images, kept) != goal:
+            return "says '%s', but there is %s, kept %s" % (end, images, kept)
+        if end == "changed" and call in MUST_HEAR and fault != "EINTR" and (call, fault) != NO_LINKS:
+            return "says '%s' although %s failed" % (end, call)
+        if end == "failed" and call != "unlinkat" and (images, kept) not in (begin, goal, self.STAGED):
+            return "failed, and left %s, kept %s" % (images, kept)
+        return None
+
+    def after_rerun(self, end):
+        if end not in ("already", "changed"):
+            return "one more run does not reach the goal: " + end
+        return None if self.look() == self.ends()[1] else "one more run leaves %s, kept %s" % self.look()
+
+
+def node_for(work, case):
+    return (Images if case.verb and case.verb[0] in ("stage", "commit", "restore", "visible") else Node)(work, case)
 
 
 def job_bin(work, case):
@@ -226,17 +308,15 @@ def try_point(node, trace, call, n, fault):
     end, struck = strike(node, trace, call, n, fault)
     if struck is None:
         return {"end": end, "idle": True}
-    bad = after_fault(node.look()[0], end, call, fault)
+    bad = node.after_fault(end, call, fault)
     if not bad and end == "killed" and fault != "KILL":
         end = "aborted"
         bad = None if call in MAY_ABORT or "<anon_inode:" in struck or "<pipe:" in struck else "ends by a signal"
     if not bad:
-        again = node.run()
-        seen, state = node.look()
-        bad = after_rerun(seen, state, again)
+        bad = node.after_rerun(node.run())
     if not bad:
-        third = node.run()
-        if third not in ("already", "done") or node.look()[0] != seen:
+        seen, third = node.look(), node.run()
+        if third not in ("already", "done") or node.look()[0] != seen[0]:
             bad = "a third run is not idle: " + third
     return {"end": end, "bad": bad}
 
@@ -277,8 +357,7 @@ def reference(node, trace):
     """The points of a run without a fault: {(call, n)}, in their order; and what is wrong with it."""
     node.reset()
     end = node.run("strace", "-f", "-y", "-o", trace)
-    seen, state = node.look()
-    bad = after_rerun(seen, state, end)
+    bad = node.after_rerun(end)
     points, counts, calls, begun = {}, collections.Counter(), [], False
     with open(trace, errors="replace") as f:
         for line in f:
@@ -305,7 +384,7 @@ def worker():
     subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=0755,size=64m", "tmpfs", os.path.join(job["work"], "node")])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o022)
-    node = Node(os.path.join(job["work"], "node"), Case(*job["case"]))
+    node = node_for(os.path.join(job["work"], "node"), Case(*job["case"]))
     os.symlink("../bin", os.path.join(job["work"], "node/bin"))
     trace = os.path.join(job["work"], "node/trace")
     if "points" not in job:
@@ -350,8 +429,13 @@ class Result:
         return "\n".join(lines + ["    bad: " + b for b in self.bad[:10]] + ["    VOID, never struck: " + v for v in self.void[:10]])
 
 
-def campaign(case, fault, build, programs):
-    """All points of one case with one fault."""
+def slice_of(case, full):
+    """Of some cases one point in so many is tried in an ordinary run, which ones is up to chance; --full tries all."""
+    return 1 if full or case not in (STAGE, COMMIT, RESTORE) else 4
+
+
+def campaign(case, fault, build, programs, every=1):
+    """All points of one case with one fault, or one in `every`."""
     began = time.time()
     work = tempfile.mkdtemp(prefix="k3sup-crash-")
     os.environ["K3SUP_BUILD_DIR"] = build
@@ -364,6 +448,7 @@ def campaign(case, fault, build, programs):
             jobs.append({"work": place, "case": case, "fault": fault})
         ref = answer(in_sandbox(jobs[0]))
         points = [p for p in ref["points"] if fault and (fault == "KILL" or p[0] not in NEVER_FAIL)]
+        points = points[random.randrange(every)::every]
         # Alternately: what is slow is all in one place.
         running = [in_sandbox(dict(job, points=points[i::WORKERS])) for i, job in enumerate(jobs)] if points else []
         results = [r for p in running for r in answer(p)]
@@ -410,7 +495,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="k3sup-crash-") as programs:
         compile_drivers(build, programs)
         for case, fault in plan:
-            result = campaign(case, fault, build, programs)
+            result = campaign(case, fault, build, programs, slice_of(case, a.full))
             print(result, flush=True)
             status = 3 if result.void else status or int(bool(result.bad))
         for name in [] if a.k else list(MISTAKES) + ["none"]:
