@@ -4,6 +4,7 @@
 #include "base/child.h"
 
 #define LONGEST_MS 30000
+#define AT_LEAST_MS 1000 /* also when the time is over: the last answer is told */
 #define MOST_OUTPUT 1024
 
 static k3sup__json *answer_json(const struct k3sup__child_result *result)
@@ -23,12 +24,14 @@ static k3sup__json *answer_json(const struct k3sup__child_result *result)
 static int run(k3sup_op *op, const char *command, const char *const *env, int64_t deadline, struct k3sup__child_result *result)
 {
 	const char *const argv[] = {"/bin/sh", "-c", command, NULL};
-	int64_t longest = k3sup__deadline(LONGEST_MS);
+	int64_t longest = k3sup__deadline(LONGEST_MS), least = k3sup__deadline(AT_LEAST_MS);
 	const struct k3sup__child_spec spec = {
 		.argv = argv,
 		.env = env,
 		.root_fd = -1,
-		.deadline = deadline < longest ? deadline : longest,
+		.deadline = deadline < least ? least
+			: deadline < longest ? deadline
+					     : longest,
 		.max_output = MOST_OUTPUT,
 	};
 	int r = k3sup__child_run(op, &spec, result);

@@ -8,7 +8,7 @@
 #include "node/node.h"
 
 /*
- * For work functions. Runs command with /bin/sh, 30 s at most, within this deadline. 0 it said yes, K3SUP_E_NOT_READY with a sentence, or -errno if it could not
+ * For work functions. Runs command with /bin/sh, 30 s at most, within this deadline but for 1 s at least. 0 it said yes, K3SUP_E_NOT_READY with a sentence, or -errno if it could not
  * be run. ret: {ok, exit_code or signal, output}, NULL if it was not run.
  */
 int k3sup__health_ask(k3sup_op *op, k3sup_node *node, const char *command, pid_t pid, int64_t deadline, k3sup__json **ret) _must_check_;

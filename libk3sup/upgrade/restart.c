@@ -10,6 +10,7 @@
 
 /* A start may fail once because somebody else unpacks just then, and some more times because a datastore is away for a moment. */
 #define CRASH_LOOP 5
+#define LAST_WORDS_MS 500
 #define SUPERVISORS_PAUSE_MS 15000 /* RestartSec and respawn_delay are 5 s as k3s's installer writes them; unpacking takes some more */
 
 bool k3sup__must_restart(const struct k3sup__upgrade *s, const struct k3sup__candidate *c)
@@ -123,6 +124,14 @@ int k3sup__restart_wait(k3sup_op *op)
 
 /* ---- proving ---- */
 
+/* A moment before the operation's own deadline ends it, where that still can: so that the answer says what was seen, and not "out of time". */
+static int64_t prove_until(k3sup_op *op)
+{
+	int64_t deadline = k3sup__op_deadline(op);
+
+	return deadline == K3SUP__NEVER || k3sup__op_is_past_return(op) ? deadline : deadline - LAST_WORDS_MS;
+}
+
 int k3sup__prove_call(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
@@ -131,8 +140,8 @@ int k3sup__prove_call(k3sup_op *op)
 		.by_file = true,
 		.file_dev = s->payload_file.st_dev,
 		.file_ino = s->payload_file.st_ino,
-		.come_by = k3sup__op_deadline(op),
-		.give_up = k3sup__op_deadline(op),
+		.come_by = prove_until(op),
+		.give_up = prove_until(op),
 		.stable_ms = s->stable_ms,
 		.probe = s->probe,
 		.health = s->health,
@@ -146,8 +155,8 @@ int k3sup__prove_call(k3sup_op *op)
 	if (s->start_awaited) {
 		int64_t pause = k3sup__deadline(SUPERVISORS_PAUSE_MS);
 
-		/* A moment before the operation's own deadline, so that the answer is "no k3s" and not "out of time". */
-		want.come_by = want.come_by - 50 < pause ? want.come_by - 50 : pause;
+		if (want.come_by > pause)
+			want.come_by = pause;
 	}
 	k3sup__op_begin(op, "prove", "waiting until the wanted build runs and stays");
 	r = k3sup__running_op(s->node.node, &want, &child);

@@ -12,6 +12,7 @@ import sandbox
 import test_bad_input
 import test_cut_runs
 import test_field
+import test_proof
 import test_refused
 import test_victims
 from node import PROGRAM_DIR, Maker
@@ -91,6 +92,11 @@ CONTROLS = [
     (test_field.test_idempotent, {}, "writes twice", "not exactly one line"),
     (test_field.test_attributes_are_kept, {}, "loses attributes", "mode was|xattrs was"),
     (test_field.test_nothing_restarts_it, {}, "claims success", "exit 0"),
+    (test_proof.test_C04_a_crash_loop, {"how": {"die_after_ms@v1.30.5+k3s1": 900}}, "claims success", "exit 0"),
+    (test_proof.test_C09_slow_to_be_ready, {}, "plain", "KeyError|not the wanted build|0 k3s run|starts|exit 0"),
+    (test_proof.test_C09_never_ready, {}, "claims success", "exit 0"),
+    (test_proof.test_probe_answered_by_somebody_else, {}, "claims success", "exit 0"),
+    (test_proof.test_health_command, {}, "claims success", "exit 0"),
     (test_victims.test_impostors_beside_the_real_one, {}, "ancient", "multiple K3s pids"),
     (test_victims.test_impostors_beside_the_real_one, {}, "ends bystanders", "was ended"),
     (test_bad_input.test_payload, {"what": "text"}, "plain", "exit 0"),
@@ -121,7 +127,7 @@ def play(request, make, scenario, arguments):
 
 def every_scenario():
     """All of them, each with its first arguments."""
-    for module in (test_field, test_bad_input, test_victims, test_cut_runs, test_refused):
+    for module in (test_field, test_proof, test_bad_input, test_victims, test_cut_runs, test_refused):
         for name, function in vars(module).items():
             if name.startswith("test_") and "make" in inspect.signature(function).parameters:
                 arguments = {}
