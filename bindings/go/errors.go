@@ -82,6 +82,7 @@ const (
 	ErrServiceMasked      Code = C.K3SUP_E_SERVICE_MASKED
 	ErrServiceTakesUs     Code = C.K3SUP_E_SERVICE_TAKES_US
 	ErrService            Code = C.K3SUP_E_SERVICE
+	ErrGuard              Code = C.K3SUP_E_GUARD
 )
 
 // Error is one English sentence for the code, without a full stop.

@@ -196,6 +196,36 @@ func (n *Node) WaitRunning(o WaitRunningOptions) (*Op, error) {
 	return n.start("wait_running", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_wait_running(n.c, &opts, ret) })
 }
 
+// ServiceAction says what is done to the service that runs k3s.
+type ServiceAction uint32
+
+// What can be done to a service.
+const (
+	ServiceStatus  ServiceAction = C.K3SUP_SERVICE_STATUS
+	ServiceStop    ServiceAction = C.K3SUP_SERVICE_STOP
+	ServiceStart   ServiceAction = C.K3SUP_SERVICE_START
+	ServiceRestart ServiceAction = C.K3SUP_SERVICE_RESTART
+)
+
+// ServiceOptions say which service, and what is done to it.
+type ServiceOptions struct {
+	Action     ServiceAction
+	Name       string        // "k3s.service"; empty: whatever runs k3s, or else the one that is installed
+	Timeout    time.Duration // 0: 900 s, below 0: for ever
+	WaitLock   time.Duration // how long to wait for the node's lock; 0: not at all, below 0: as long as Timeout allows
+	Stable     time.Duration // start, restart: how long the new k3s must have stayed; 0: 20 s, below 0: being there once is enough
+	GuardDelay time.Duration // stop: when the start guard starts it again; 0: 30 s, below 0: there is none
+}
+
+// Service tells, stops, starts or restarts the service that runs k3s, until it is so ("/services").
+func (n *Node) Service(o ServiceOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_service_opts{struct_size: C.sizeof_struct_k3sup_service_opts, timeout_ms: ms(o.Timeout), wait_lock_ms: ms(o.WaitLock),
+		stable_ms: ms(o.Stable), guard_delay_ms: ms(o.GuardDelay), name: text.add(o.Name), action: C.uint32_t(o.Action)}
+	return n.start("service", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_service(n.c, &opts, ret) })
+}
+
 // SwapOptions say what is installed: the file at a path, or an open one, which may be closed as soon as Swap has returned.
 type SwapOptions struct {
 	Payload     string

@@ -88,6 +88,7 @@
 #define K3SUP_E_SERVICE_MASKED (-10122)   /* masked by the operator: its manager will not start it */
 #define K3SUP_E_SERVICE_TAKES_US (-10123) /* its stop would end this program, too */
 #define K3SUP_E_SERVICE (-10124)          /* its manager does not do what it is told, or does not answer */
+#define K3SUP_E_GUARD (-10125)            /* nobody would start k3s again if we were killed, or somebody has started it too early */
 
 K3SUP_BEGIN_DECLS
 

@@ -44,6 +44,25 @@ struct k3sup_wait_running_opts {
 	uint32_t reserved2;      /* 0 */
 };
 
+/* k3sup_service_opts.action */
+#define K3SUP_SERVICE_STATUS 0u
+#define K3SUP_SERVICE_STOP 1u
+#define K3SUP_SERVICE_START 2u
+#define K3SUP_SERVICE_RESTART 3u
+
+struct k3sup_service_opts {
+	uint32_t struct_size;
+	uint32_t flags;         /* 0 */
+	int64_t timeout_ms;     /* CLOCK_BOOTTIME; 0: 900000, below 0: for ever */
+	int64_t wait_lock_ms;   /* how long to wait for the node's lock; 0: not at all, below 0: as long as timeout_ms allows */
+	int64_t stable_ms;      /* start, restart: how long the new k3s must have stayed; 0: 20000, below 0: being there once is enough */
+	int64_t guard_delay_ms; /* stop: when the start guard starts it again; 0: 30000, below 0: there is none */
+	const char *name;       /* "k3s.service"; NULL: whatever runs k3s, or else the one that is installed */
+	const char *reserved;   /* NULL */
+	uint32_t action;        /* K3SUP_SERVICE_* */
+	uint32_t reserved2;     /* 0 */
+};
+
 K3SUP_BEGIN_DECLS
 
 /** k3sup_process_ref() - take one more reference. NULL is fine. Since: 0.1 */
@@ -102,6 +121,26 @@ K3SUP_API int k3sup_wait_exit(k3sup_node *node, const struct k3sup_wait_exit_opt
  * No point of no return; on disk: nothing. Since: 0.1
  */
 K3SUP_API int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_running_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_service() - the service that runs k3s: what it is, its stop, start or restart.
+ * @opts: NULL for the defaults: what it is.
+ *
+ * Asks systemd, as k3sup_upgrade() does: through the node's own systemctl, and about the unit as it is loaded. It owns a k3s that is the main process of one of its services.
+ * With a server and an agent that run, both are meant unless a name is given.
+ *
+ * K3SUP_SERVICE_STATUS: services, in the result, and running. Takes no lock, changes nothing; status 0.
+ * K3SUP_SERVICE_STOP: until its k3s has ended (by its pidfd), its manager calls it stopped, and none is seen any more; containers and their shims go on. Before it
+ * is told, a start guard is armed: a transient timer (k3sup-guard-NAME.timer) that starts it again when guard_delay_ms are over, whatever has become of this program. It stays
+ * armed, and a START or RESTART disarms it after its proof: who stops k3s owes it a start within that time. Refused: what could not be started again or would end us
+ * (K3SUP_E_SERVICE_MASKED, K3SUP_E_SERVICE_TAKES_US, K3SUP_E_NO_SERVICE for a k3s that no manager owns), and where no guard can be armed (K3SUP_E_GUARD).
+ * K3SUP_SERVICE_START, K3SUP_SERVICE_RESTART: one job, queued and not waited for, until k3s runs and has stayed for stable_ms. It must not be in our own cgroup (K3SUP_E_SERVICE).
+ *
+ * Status: 1 when something was done, 0 when it was so already (stopped, or running). Point of no return: the job.
+ * Errors: those above, K3SUP_E_BUSY, K3SUP_E_AMBIGUOUS (several services are installed, none runs), K3SUP_E_TIMEOUT, K3SUP_E_SERVICE, those of k3sup_identify() and
+ * k3sup_wait_running(). Capabilities: root; from a container CAP_SYS_CHROOT or CAP_SYS_ADMIN. On disk: nothing (what systemd keeps in /run). Since: 0.1
+ */
+K3SUP_API int k3sup_service(k3sup_node *node, const struct k3sup_service_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 
 K3SUP_END_DECLS
 

@@ -81,6 +81,7 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_SERVICE_MASKED, "the service is masked"),
 	CODE(K3SUP_E_SERVICE_TAKES_US, "the stop of the service would end this program"),
 	CODE(K3SUP_E_SERVICE, "the service manager does not do what it is told"),
+	CODE(K3SUP_E_GUARD, "the start guard cannot be armed, or has gone off"),
 };
 
 /*

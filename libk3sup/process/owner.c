@@ -238,7 +238,7 @@ static int admit_signal(k3sup_op *op, const struct k3sup__service *s, pid_t pid,
 int k3sup__service_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__service *s, const k3sup_process *process, enum k3sup__how how,
 	enum k3sup__how *ret)
 {
-	const pid_t pid = k3sup__process_pid(process);
+	const pid_t pid = process ? k3sup__process_pid(process) : 0;
 	bool ours = false;
 	int r;
 
@@ -254,7 +254,7 @@ int k3sup__service_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__ser
 	} else if (s->takes_nothing) {
 		return k3sup__fail(op, K3SUP_E_SERVICE, "%s has %s: its manager would start a second k3s beside the first one", s->name, s->setting);
 	}
-	if (!s->takes_all)
+	if (!s->takes_all || !process)
 		return 0;
 	r = would_end_us(node, process, s->name, &ours);
 	if (r < 0)

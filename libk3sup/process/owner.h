@@ -17,7 +17,8 @@ int k3sup__service_of(k3sup_op *op, k3sup_node *node, const struct k3sup__candid
 
 /*
  * Would a restart in this way start k3s again and leave us alive? ret: K3SUP__HOW_SERVICE or K3SUP__HOW_SIGNAL. K3SUP_E_NO_SERVICE, K3SUP_E_NOT_SUPERVISED,
- * K3SUP_E_SERVICE_MASKED, K3SUP_E_SERVICE_TAKES_US, K3SUP_E_SERVICE. Asked before anything is changed.
+ * K3SUP_E_SERVICE_MASKED, K3SUP_E_SERVICE_TAKES_US, K3SUP_E_SERVICE. Asked before anything is changed. process: NULL if none
+ * runs.
  */
 int k3sup__service_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__service *service, const k3sup_process *process,
 	enum k3sup__how how, enum k3sup__how *ret) _must_check_;

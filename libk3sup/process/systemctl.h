@@ -13,6 +13,8 @@
 int k3sup__systemctl(k3sup_op *op, const struct k3sup__channel *channel, const char *const *args, struct k3sup__child_result *ret) _must_check_;
 /* The same, for what has to succeed: K3SUP_E_SERVICE with the first line it said. */
 int k3sup__systemctl_do(k3sup_op *op, const struct k3sup__channel *channel, const char *const *args) _must_check_;
+/* Where it is. K3SUP_E_NO_SERVICE if there is none. */
+int k3sup__systemctl_path(k3sup_op *op, const struct k3sup__channel *channel, const char **ret) _must_check_;
 /* One value of what `systemctl show` printed, "" if it is not there. Owned. */
 char *k3sup__property(const char *text, const char *key);
 

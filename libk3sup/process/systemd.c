@@ -10,14 +10,19 @@
 
 static const char *const paths[] = {"/usr/bin/systemctl", "/bin/systemctl", "/run/current-system/sw/bin/systemctl", NULL};
 
+int k3sup__systemctl_path(k3sup_op *op, const struct k3sup__channel *channel, const char **ret)
+{
+	int r = k3sup__channel_find(op, channel, paths, ret);
+
+	return r == -ENOENT ? k3sup__fail(op, K3SUP_E_NO_SERVICE, "there is no systemctl on this node") : r;
+}
+
 int k3sup__systemctl(k3sup_op *op, const struct k3sup__channel *channel, const char *const *args, struct k3sup__child_result *ret)
 {
 	const char *argv[SYSTEMCTL_ARGS + 2] = {NULL};
 	size_t n = 1;
-	int r = k3sup__channel_find(op, channel, paths, &argv[0]);
+	int r = k3sup__systemctl_path(op, channel, &argv[0]);
 
-	if (r == -ENOENT)
-		return k3sup__fail(op, K3SUP_E_NO_SERVICE, "there is no systemctl on this node");
 	if (r < 0)
 		return r;
 	for (; *args && n < ELEMENTSOF(argv) - 1; args++)

@@ -73,6 +73,18 @@ AT(k3sup_wait_exit_opts, process, 16, 16);
 AT(k3sup_wait_exit_opts, reserved, 24, 20);
 END(k3sup_wait_exit_opts, reserved, 32, 24);
 
+AT(k3sup_service_opts, struct_size, 0, 0);
+AT(k3sup_service_opts, flags, 4, 4);
+AT(k3sup_service_opts, timeout_ms, 8, 8);
+AT(k3sup_service_opts, wait_lock_ms, 16, 16);
+AT(k3sup_service_opts, stable_ms, 24, 24);
+AT(k3sup_service_opts, guard_delay_ms, 32, 32);
+AT(k3sup_service_opts, name, 40, 40);
+AT(k3sup_service_opts, reserved, 48, 44);
+AT(k3sup_service_opts, action, 56, 48);
+AT(k3sup_service_opts, reserved2, 60, 52);
+END(k3sup_service_opts, reserved2, 64, 56);
+
 AT(k3sup_wait_running_opts, struct_size, 0, 0);
 AT(k3sup_wait_running_opts, flags, 4, 4);
 AT(k3sup_wait_running_opts, timeout_ms, 8, 8);

@@ -63,6 +63,7 @@ VERB(build_read, ctx)
 VERB(identify, node)
 VERB(signal, node)
 VERB(wait_exit, node)
+VERB(service, node)
 VERB(wait_running, node)
 VERB(swap, node)
 VERB(stage, node)
@@ -85,6 +86,7 @@ static const struct kind {
 	{"k3sup_identify_opts", sizeof(struct k3sup_identify_opts), call_identify},
 	{"k3sup_signal_opts", sizeof(struct k3sup_signal_opts), call_signal},
 	{"k3sup_wait_exit_opts", sizeof(struct k3sup_wait_exit_opts), call_wait_exit},
+	{"k3sup_service_opts", sizeof(struct k3sup_service_opts), call_service},
 	{"k3sup_wait_running_opts", sizeof(struct k3sup_wait_running_opts), call_wait_running},
 	{"k3sup_swap_opts", sizeof(struct k3sup_swap_opts), call_swap},
 	{"k3sup_stage_opts", sizeof(struct k3sup_stage_opts), call_stage},

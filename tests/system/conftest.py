@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the system tests: a machine is booted once for each file of tests (and worker), and cleared of k3s before each test."""
 import os
+import shutil
 import sys
 
 import pytest
@@ -33,6 +34,12 @@ def old(standin):
 @pytest.fixture(scope="session")
 def new(standin):
     return standin("v1.30.5+k3s1")
+
+
+@pytest.fixture(scope="session")
+def strace():
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
 
 
 @pytest.fixture(scope="module")

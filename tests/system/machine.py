@@ -18,7 +18,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.normpath(os.path.join(HERE, "..", "scenarios")))
 
-from node import BUILD, Answer, asset_hash  # noqa: E402
+from node import BUILD, TOP, Answer, asset_hash, schema  # noqa: E402
 from sandbox import Done, until  # noqa: E402
 
 K3S = "/usr/local/bin/k3s"
@@ -56,13 +56,13 @@ ExecStart=/usr/local/bin/k3s \\
 POD = r"""set -e
 mount -t tmpfs pod /tmp
 cd /tmp
-mkdir host usr proc dev mnt mnt/programs opt opt/payload out old
+mkdir host usr proc dev mnt mnt/programs mnt/python mnt/system opt opt/payload out old
 mount %s / host
 mount --bind /usr usr
 for d in bin sbin lib lib32 lib64; do
 	if [ -L /$d ]; then cp -a /$d $d; elif [ -d /$d ]; then mkdir $d; mount --bind /$d $d; fi
 done
-mount --bind /mnt/programs mnt/programs
+for d in programs python system; do mount --bind /mnt/$d mnt/$d; done
 mount --bind /opt/payload opt/payload
 mount -t proc proc proc
 mount --rbind /dev dev
@@ -116,8 +116,9 @@ class Machine:
         script = """for c in %s; do echo $$ >$c/cgroup.procs; done
 mount --make-rprivate / && mkdir %s/root && mount --bind / %s/root &&
 exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-unit --console=pipe --link-journal=no --private-network \
-    --bind-ro=%s:%s -- systemd.unit=basic.target systemd.mask=dev-hugepages.mount""" % (
-            " ".join(self.cgroups), self.directory, self.directory, self.directory, BUILD, PROGRAMS)
+    --bind-ro=%s:%s --bind-ro=%s:/mnt/python --bind-ro=%s:/mnt/system -- systemd.unit=basic.target systemd.mask=dev-hugepages.mount""" % (
+            " ".join(self.cgroups), self.directory, self.directory, self.directory, BUILD, PROGRAMS, os.path.join(TOP, "bindings", "python"),
+            HERE)
         with open(self.directory + "/log", "wb") as log:
             self.nspawn = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                            preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))
@@ -184,15 +185,15 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
         out = self.run("systemctl", "show", unit, *[a for k in keys for a in ("-p", k)]).stdout
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
-    def begin(self, tool, *args, view="host", unit=None, cgroup=None, env=None):
+    def begin(self, tool, *args, view="host", unit=None, cgroup=None, env=None, argv=None):
         """Starts a program: on the host, or as a pod ("pod": the host's root is at /host, with all that is mounted there; "bare": without). unit: as this transient service."""
-        argv = [PROGRAMS + "/" + tool]
+        argv = argv or [PROGRAMS + "/" + tool]
         if view != "host":
             argv = ["unshare", "-m", "sh", "-c", POD % ("--rbind" if view == "pod" else "--bind"), "sh"] + argv + ["--root", "/host"]
         argv += list(args)
         env = dict({"LD_LIBRARY_PATH": PROGRAMS}, **(env or {}))
         if unit:
-            argv = ["systemd-run", "-q", "--wait", "--pipe", "--collect", "--unit", unit] + ["--setenv=%s=%s" % kv for kv in env.items()] + argv
+            argv = ["systemd-run", "-q", "--wait", "--pipe", "--collect", "-p", "KillSignal=SIGKILL", "--unit", unit] + ["--setenv=%s=%s" % kv for kv in env.items()] + argv
         elif cgroup:
             argv = ["sh", "-c", "for f in /sys/fs/cgroup%s/cgroup.procs /sys/fs/cgroup/systemd%s/cgroup.procs /sys/fs/cgroup/unified%s/cgroup.procs; do "
                     "[ ! -e $f ] || echo $$ >$f; done; exec \"$@\"" % (cgroup, cgroup, cgroup), "sh"] + argv
@@ -208,6 +209,22 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
 
     def upgrade(self, *args, stable="0.3", timeout="60", **more):
         return self.finish(self.begin("k3sup-upgrade", "--json", "--probe", "none", "--stable", stable, "--timeout", timeout, *args, **more))
+
+    def python(self, *args, view="host", prefix=(), **more):
+        """Starts inside.py with these arguments behind its ROOT."""
+        argv = list(prefix) + ["/usr/bin/python3", "-B", "/mnt/system/inside.py", "/" if view == "host" else "/host"] + list(args)
+        if view != "host":
+            argv = ["unshare", "-m", "sh", "-c", POD % ("--rbind" if view == "pod" else "--bind"), "sh"] + argv
+        return self.begin(None, view="host", argv=argv, env={"PYTHONPATH": "/mnt/python", "K3SUP_LIBRARY": PROGRAMS + "/libk3sup.so.0"}, **more)
+
+    def service(self, *args, seconds=PATIENCE * 2, **more):
+        p = self.python(*args, **more)
+        out, err = p.communicate(timeout=seconds)
+        assert p.returncode == 0 and out.count("\n") == 1, "exit %d: %s%s" % (p.returncode, out, err)
+        told = json.loads(out)
+        wrong = [e.message for e in schema().iter_errors(told)]
+        assert not wrong, "%s: %s" % (wrong, out)
+        return told
 
     # ---- files ----
 

@@ -68,6 +68,11 @@ class WaitRunningOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("stable_ms", c_int64), ("previous", ptr), ("asset_hash", c_char_p), *_READINESS)
 
 
+class ServiceOpts(Sized):
+    _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("guard_delay_ms", c_int64),
+                       ("name", c_char_p), ("reserved", c_char_p), ("action", c_uint32), ("reserved2", c_uint32))
+
+
 # How the payload is authenticated.
 _TERMS: List[Tuple[str, Any]] = [("sha256", c_char_p), ("sums", c_char_p), ("signature", c_char_p), ("key", c_char_p),
                                  ("expect_version", c_char_p)]
@@ -125,6 +130,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "k3sup_signal_opts": SignalOpts,
     "k3sup_wait_exit_opts": WaitExitOpts,
     "k3sup_wait_running_opts": WaitRunningOpts,
+    "k3sup_service_opts": ServiceOpts,
     "k3sup_swap_opts": SwapOpts,
     "k3sup_stage_opts": StageOpts,
     "k3sup_swap_rollback_opts": SwapRollbackOpts,
@@ -171,6 +177,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_signal": (c_int, [ptr, POINTER(SignalOpts), POINTER(ptr)], check),
     "k3sup_wait_exit": (c_int, [ptr, POINTER(WaitExitOpts), POINTER(ptr)], check),
     "k3sup_wait_running": (c_int, [ptr, POINTER(WaitRunningOpts), POINTER(ptr)], check),
+    "k3sup_service": (c_int, [ptr, POINTER(ServiceOpts), POINTER(ptr)], check),
     "k3sup_swap": (c_int, [ptr, POINTER(SwapOpts), POINTER(ptr)], check),
     "k3sup_stage": (c_int, [ptr, POINTER(StageOpts), POINTER(ptr)], check),
     "k3sup_swap_rollback": (c_int, [ptr, POINTER(SwapRollbackOpts), POINTER(ptr)], check),

@@ -72,6 +72,7 @@ class Code(enum.IntEnum):
     SERVICE_MASKED = -10122
     SERVICE_TAKES_US = -10123
     SERVICE = -10124
+    GUARD = -10125
 
 
 class LogLevel(enum.IntEnum):
@@ -88,6 +89,13 @@ class Probe(enum.IntEnum):
     SUPERVISOR = 2
     APISERVER = 3
     NONE = 4
+
+
+class ServiceAction(enum.IntEnum):
+    STATUS = 0
+    STOP = 1
+    START = 2
+    RESTART = 3
 
 
 class Restart(enum.IntEnum):

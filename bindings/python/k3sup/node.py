@@ -7,7 +7,8 @@ from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_o
 from ._ffi import lib, ptr
 from .constants import (CERTS_CHECK_AT, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
                         SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
-                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, UPGRADE_ROLLBACK, Probe, Restart)
+                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, UPGRADE_ROLLBACK, Probe, Restart,
+                        ServiceAction)
 from .op import Op
 from .process import Process
 
@@ -95,6 +96,16 @@ class Node(Handle):
         with previous._lock:
             opts.previous = previous._ptr
             return self._start(lib.k3sup_wait_running, opts)
+
+    def service(self, action: ServiceAction = ServiceAction.STATUS, *, name: Optional[str] = None, timeout: Optional[float] = 900.0,
+                wait_lock: Optional[float] = 0.0, stable: float = 20.0, guard_delay: Optional[float] = 30.0) -> Op:
+        """The service that runs k3s: what it is, its stop, start or restart, each until it is so ("/services").
+
+        A stop arms a start guard, which starts k3s again after `guard_delay` seconds (None: there is none) unless a start has disarmed it.
+        """
+        return self._start(lib.k3sup_service, _ffi.ServiceOpts(
+            timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable),
+            guard_delay_ms=ms(guard_delay), name=encode_opt(name), action=action))
 
     def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0, allow_downgrade: bool = False, allow_skip_minor: bool = False,
              allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,

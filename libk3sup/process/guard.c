@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "process/guard.h"
+
+#include "process/systemctl.h"
+
+#define ANSWER_MS 30000
+
+char *k3sup__guard_name(const struct k3sup__service *service)
+{
+	return k3sup__fmt("k3sup-guard-%.*s", (int)strcspn(service->name, "."), service->name);
+}
+
+/* Is the timer there, and waits? */
+static int is_waiting(k3sup_op *op, const struct k3sup__service *service, const char *timer, bool *ret)
+{
+	const char *const args[] = {"show", "-p", "ActiveState", "--", timer, NULL};
+	struct k3sup__child_result result = {0};
+	_free_ char *state = NULL;
+	int r = k3sup__systemctl(op, &service->channel, args, &result);
+
+	if (r >= 0 && result.exit_code != 0)
+		r = k3sup__fail(op, K3SUP_E_SERVICE, "systemctl show %s: %.*s", timer, (int)strcspn(result.output, "\n"), result.output);
+	if (r >= 0) {
+		state = k3sup__property(result.output, "ActiveState");
+		r = state ? 0 : -ENOMEM;
+		*ret = state && k3sup__streq(state, "active");
+	}
+	k3sup__child_result_clear(&result);
+	return r;
+}
+
+/* systemd's own timers are late by up to a minute unless they are told otherwise (systemd.timer(5), AccuracySec=). */
+static int begin(k3sup_op *op, const struct k3sup__service *service, const char *name, int64_t delay_ms)
+{
+	static const char *const paths[] = {"/usr/bin/systemd-run", "/bin/systemd-run", "/run/current-system/sw/bin/systemd-run", NULL};
+	_free_ char *active = k3sup__fmt("--on-active=%lldms", (long long)delay_ms), *unit = k3sup__fmt("--unit=%s", name);
+	_free_ char *text = k3sup__fmt("--description=starts %s again, which k3sup has stopped", service->name);
+	const char *argv[] = {NULL, "--quiet", active, "--timer-property=AccuracySec=100ms", unit, text, NULL, "--no-block", "start", "--",
+		service->name, NULL};
+	struct k3sup__child_result result = {0};
+	int r = active && unit && text ? k3sup__channel_find(op, &service->channel, paths, &argv[0]) : -ENOMEM;
+
+	if (r >= 0)
+		r = k3sup__systemctl_path(op, &service->channel, &argv[6]);
+	if (r >= 0)
+		r = k3sup__channel_run(op, &service->channel, argv, k3sup__deadline(ANSWER_MS), &result);
+	if (r >= 0 && result.exit_code != 0)
+		r = k3sup__fail(op, K3SUP_E_GUARD, "the start guard of %s cannot be armed: %.*s", service->name,
+			(int)strcspn(result.output, "\n"), result.output);
+	k3sup__child_result_clear(&result);
+	return r == -ENOENT ? k3sup__fail(op, K3SUP_E_GUARD, "the start guard of %s cannot be armed: there is no systemd-run", service->name) : r;
+}
+
+static int again(k3sup_op *op, const struct k3sup__service *service, const char *timer)
+{
+	/* One job: whatever becomes of us, it is done by systemd as a whole. */
+	const char *const args[] = {"restart", "--", timer, NULL};
+
+	return k3sup__systemctl_do(op, &service->channel, args);
+}
+
+int k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms)
+{
+	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
+	_free_ char *run = name ? k3sup__fmt("%s.service", name) : NULL;
+	bool waits = false;
+	int r = timer && run ? is_waiting(op, service, timer, &waits) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	if (waits)
+		return again(op, service, timer);
+	/* A start that failed once keeps its name until somebody has taken notice. */
+	if (k3sup__systemctl_do(op, &service->channel, (const char *const[]){"reset-failed", "--", run, NULL}) < 0)
+		k3sup__op_forgive(op);
+	return begin(op, service, name, delay_ms);
+}
+
+int k3sup__guard_rearm(k3sup_op *op, struct k3sup__service *service)
+{
+	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
+	int r = timer ? again(op, service, timer) : -ENOMEM;
+
+	if (r == K3SUP_E_SERVICE) {
+		k3sup__op_forgive(op);
+		return k3sup__fail(op, K3SUP_E_GUARD, "the start guard of %s has gone off, or somebody disarmed it", service->name);
+	}
+	/* It may have gone off a moment before: its start comes first, then we see it. */
+	if (r >= 0)
+		r = service->manager->look(op, service);
+	if (r >= 0 && service->state != K3SUP__SERVICE_STOPPED)
+		return k3sup__fail(op, K3SUP_E_GUARD, "%s is %s: somebody starts it", service->name, k3sup__service_state_name(service->state));
+	return r;
+}
+
+int k3sup__guard_disarm(k3sup_op *op, const struct k3sup__service *service)
+{
+	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
+	bool waits = false;
+	int r = timer ? is_waiting(op, service, timer, &waits) : -ENOMEM;
+
+	if (r < 0 || !waits)
+		return r;
+	r = k3sup__systemctl_do(op, &service->channel, (const char *const[]){"stop", "--", timer, NULL});
+	return r < 0 ? r : 1;
+}

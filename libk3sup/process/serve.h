@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The services of one operation: found, looked at, reported; and the operation itself, to be called by others.
+ */
+#ifndef K3SUP_PROCESS_SERVE_H
+#define K3SUP_PROCESS_SERVE_H
+
+#include "process/owner.h"
+
+#define K3SUP__MOST_SERVED 2 /* a server and an agent */
+
+struct k3sup__served {
+	struct k3sup__service service;
+	k3sup_process *process; /* its k3s, at the first look; NULL: none ran */
+	bool apart;             /* that was not in our cgroup */
+	bool guarded;           /* we armed its guard */
+};
+
+enum k3sup__serving_phase { SERVING_LOOK, SERVING_ORDER, SERVING_STOPPED, SERVING_PROVE, SERVING_END };
+
+struct k3sup__serving {
+	struct k3sup__node_state node;
+	char *name; /* NULL: whatever runs or is installed */
+	uint32_t action;
+	bool nested; /* within an operation that has the node's turn */
+	int64_t deadline, lock_deadline, stable_ms, guard_delay_ms;
+
+	enum k3sup__serving_phase phase;
+	size_t count;
+	struct k3sup__served list[K3SUP__MOST_SERVED];
+	bool ordered, looked;
+};
+
+/* Whose k3s run now? Adds their services; their number, or -errno. */
+int k3sup__serving_scan(k3sup_op *op, struct k3sup__serving *s) _must_check_;
+/* The same, and if none runs those that are installed. K3SUP_E_NO_SERVICE, K3SUP_E_AMBIGUOUS. */
+int k3sup__serving_find(k3sup_op *op, struct k3sup__serving *s) _must_check_;
+/* Asks their managers once more. 1 if all are stopped, else 0; -errno. */
+int k3sup__serving_look(k3sup_op *op, struct k3sup__serving *s) _must_check_;
+/* None of what the proof has found may be in our cgroup, where what ran before was not. */
+int k3sup__serving_apart(k3sup_op *op, const struct k3sup__serving *s, k3sup_op *proof) _must_check_;
+void k3sup__serving_report(k3sup_op *op, const struct k3sup__serving *s);
+void k3sup__serving_clear(struct k3sup__serving *s); /* the list */
+
+struct k3sup__service_want {
+	const char *name;
+	uint32_t action; /* K3SUP_SERVICE_* */
+	bool nested;     /* the caller has the node's turn */
+	int64_t deadline, lock_deadline, stable_ms, guard_delay_ms;
+};
+
+/* The operation behind k3sup_service(), to be called by others with k3sup__op_call(). */
+int k3sup__service_op(k3sup_node *node, const struct k3sup__service_want *want, k3sup_op **ret_op) _must_check_;
+
+#endif

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs k3sup_service() inside a machine, through the Python binding, and prints its result as one line: inside.py ROOT ACTION [KEY=VALUE]...
+
+The action "cycle" is a stop and then a start.
+"""
+import sys
+
+import k3sup
+
+root, action = sys.argv[1:3]
+more = {key: value if key == "name" else None if value == "none" else float(value) for key, value in (a.split("=", 1) for a in sys.argv[3:])}
+with k3sup.Context(inline=True) as context, context.node(root=root) as node:
+    for one in ("stop", "start") if action == "cycle" else (action,):
+        op = node.service(k3sup.ServiceAction[one.upper()], **dict(more, stable=0.1) if action == "cycle" else more)
+        try:
+            op.wait()
+        except (k3sup.K3supError, OSError):
+            break
+    print(op.result.json)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""k3sup_service() under a real systemd: a stop that holds, a start that is proven, and the start guard between them."""
+import os
+import random
+import time
+
+import pytest
+
+from sandbox import until
+
+FULL = os.environ.get("K3SUP_TEST_FULL")
+GUARD = "k3sup-guard-k3s"
+
+
+def guard(machine):
+    return machine.show(GUARD + ".timer", "ActiveState")["ActiveState"]
+
+
+@pytest.mark.parametrize("view, channel", [("host", "direct"), ("pod", "chroot"), ("bare", "mount-namespace")])
+def test_stop_and_start(machine, old, view, channel):
+    """A stop is proven: no process, the unit stopped, Restart=always does not bring it back; the shims go on. A start is proven, and disarms the guard."""
+    machine.install(old)
+    before = machine.start()
+    machine.wait_active()
+
+    told = machine.service("stop", view=view)
+    assert told["ok"] and told["changed"] and told["service"]["channel"] == channel, told
+    assert told["service"]["state"] == "stopped" and told["service"]["guard"] == {"name": GUARD, "delay_ms": 30000}, told
+    assert not machine.running() and machine.show("k3s", "ActiveState")["ActiveState"] in ("inactive", "failed")
+    assert [p for p in machine.processes() if p["comm"].startswith("containerd-shim")], "no shim is left"
+    assert guard(machine) == "active"
+    assert machine.service("stop", view=view)["changed"] is False
+
+    told = machine.service("start", "stable=0.3", view=view)
+    assert told["ok"] and told["changed"], told
+    now = machine.running()[0]
+    assert now["pid"] != before["pid"] and "k3s.service" in now["cgroup"] and told["service"]["main_pid"] == now["pid"], told
+    assert guard(machine) == "inactive"
+
+    told = machine.service("start", "stable=0.3", view=view)
+    assert told["ok"] and not told["changed"] and machine.running()[0]["pid"] == now["pid"], told
+
+    told = machine.service("restart", "stable=0.3", view=view)
+    assert told["ok"] and told["changed"] and machine.running()[0]["pid"] != now["pid"], told
+
+
+def test_status(machine, old):
+    """What is it? Nothing is changed, whether it runs or not."""
+    machine.install(old)
+    told = machine.service("status")
+    assert told["ok"] and told["service"]["state"] == "stopped" and told["service"]["name"] == "k3s.service", told
+    process = machine.start()
+    machine.wait_active()
+    told = machine.service("status")
+    assert told["service"]["state"] == "running" and told["service"]["main_pid"] == process["pid"] and told["changed"] is False, told
+    assert machine.running()[0]["pid"] == process["pid"]
+
+
+def test_failed_after_a_clean_stop(machine, standin):
+    """k3s up to 2021 ends with 1 on SIGTERM: the unit is "failed", and that is a stop like any other."""
+    machine.install(standin("v1.21.3+k3s1", "2021"))
+    machine.start()
+    machine.wait_active()
+
+    told = machine.service("stop")
+
+    assert told["ok"] and told["service"]["active"] == "failed" and told["service"]["state"] == "stopped", told
+    assert machine.service("start", "stable=0.3")["ok"]
+
+
+def test_a_log_pair_is_stopped(machine, old):
+    """Both of a --log pair are gone when a stop says so, though systemd knows only the parent."""
+    machine.install(old, command="server --log /var/log/k3s.log", term_delay_ms=1500)
+    machine.start()
+
+    told = machine.service("stop")
+
+    assert told["ok"], told
+    assert not [p for p in machine.processes() if p["exe"].endswith("/bin/k3s")]
+
+
+def test_the_guard_starts_it(machine, old):
+    """Whoever stopped it and was killed: the guard starts it. A start that comes later finds it running."""
+    machine.install(old)
+    machine.start()
+    machine.wait_active()
+
+    assert machine.service("stop", "guard_delay=1")["ok"]
+
+    until(machine.running, 60, "the guard to start k3s")
+    told = machine.service("start", "stable=0.3")
+    assert told["ok"] and told["changed"] is False, told
+
+
+def test_control_without_a_guard_it_stays_down(machine, old):
+    """What the guard is for: systemd does not start what was stopped, whatever its Restart= says."""
+    machine.install(old)
+    machine.start()
+    machine.wait_active()
+
+    told = machine.service("stop", "guard_delay=none")
+
+    assert told["ok"] and "guard" not in told["service"] and guard(machine) == "inactive", told
+    time.sleep(2)
+    assert not machine.running()
+
+
+@pytest.mark.parametrize("how", ["masked", "by hand", "control-group"])
+def test_refused(machine, old, how):
+    """What could not be started again, or would end us, is not stopped."""
+    machine.install(old)
+    before = machine.start()
+    more = {}
+    if how == "masked":
+        os.unlink(machine.path("/etc/systemd/system/k3s.service"))
+        machine.systemctl("mask", "k3s.service")
+    elif how == "by hand":
+        machine.systemctl("kill", "-s", "KILL", "k3s")
+        machine.systemctl("stop", "k3s")
+        machine.run("systemd-run", "-q", "--scope", "sh", "-c", "setsid /usr/local/bin/k3s server >/dev/null 2>&1 </dev/null &")
+        before = until(machine.running, 60, "k3s")[0]
+    else:
+        machine.write("/etc/systemd/system/k3s.service.d/kill.conf", "[Service]\nKillMode=control-group\n")
+        machine.systemctl("daemon-reload")
+        more = {"cgroup": "/system.slice/k3s.service"}
+
+    told = machine.service("stop", **more)
+
+    assert told["error"]["name"] == {"masked": "K3SUP_E_SERVICE_MASKED", "by hand": "K3SUP_E_NO_SERVICE",
+                                     "control-group": "K3SUP_E_SERVICE_TAKES_US"}[how], told
+    assert machine.running()[0]["pid"] == before["pid"] and guard(machine) == "inactive"
+
+
+def test_killed_anywhere_between_stop_and_start(machine, old, strace):
+    """SIGKILL of the whole cgroup at system calls from the arming of the guard to the end of the start: k3s runs again within the guard's delay, without a second run."""
+    seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
+    points = 60 if FULL else 4
+    machine.install(old, shims=0)
+    machine.start()
+    machine.wait_active()
+    trace = ["strace", "-f", "-s", "300", "-o", "/var/cut.trace"]
+    p = machine.python("cycle", "guard_delay=1", prefix=trace)
+    p.communicate(timeout=120)
+    lines = machine.read("/var/cut.trace").decode(errors="replace").splitlines()
+    main = lines[0].split()[0]
+    arming = next(i for i, line in enumerate(lines) if "execve(" in line and "--on-active" in line)
+    calls = [i for i, line in enumerate(lines) if line.split()[0] == main and not line.split(None, 1)[1].startswith(("<...", "+++", "---"))]
+    first = len([i for i in calls if i < arming])
+    chosen = sorted(random.Random(seed).sample(range(first, len(calls)), points))
+    assert first > 1000, "the children of the driver would be struck, too"
+    for n in chosen:
+        inject = ["strace", "-f", "-o", "/dev/null", "-e", "inject=all:signal=KILL:when=%d" % n]
+        p = machine.python("cycle", "guard_delay=1", prefix=inject, unit="cut")
+        p.communicate(timeout=120)
+        why = "k3s to run after a cut at call %d of %d (seed %d)" % (n, len(calls), seed)
+        until(lambda: machine.running() and machine.show("k3s", "ActiveState")["ActiveState"] in ("active", "activating"), 60, why)
+        time.sleep(0.2)
+        assert machine.service("start", "stable=0.1")["ok"], why
+        assert guard(machine) == "inactive", why
