@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "node/warn.h"
+#include "upgrade/upgrade.h"
 
 static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3SUP_UPGRADE_ALLOW_SKIP_MINOR == K3SUP_SWAP_ALLOW_SKIP_MINOR &&
 		K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED == K3SUP_SWAP_ALLOW_PACKAGE_OWNED,
@@ -14,7 +15,7 @@ struct check_state {
 	struct k3sup__node_state node;
 	struct k3sup__source source;
 	struct k3sup__images images;
-	uint32_t flags;
+	uint32_t flags, restart;
 };
 
 int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view)
@@ -120,6 +121,32 @@ static void report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *vie
 	k3sup__json_set(k3sup__op_facts(op), "installed", installed);
 }
 
+/* The last question: would what runs be started again? Only if the file may be replaced at all. */
+static int check_restart(k3sup_op *op, const struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
+{
+	struct k3sup__services services = {0};
+	k3sup__json *check = k3sup__json_object();
+	int r = k3sup__restart_admit(op, s->node.node, view, payload, s->restart, &services);
+
+	if (services.count > 0) {
+		const char *name = services.list[0].service.name, *why = k3sup__op_sentence(op);
+
+		k3sup__json_set_str(check, "name", "restart");
+		k3sup__json_set_str(check, "decision", r < 0 ? "refuse" : "pass");
+		k3sup__json_set(check, "text",
+			r < 0 ? k3sup__json_str(why ? why : k3sup_strerror(r))
+			      : k3sup__json_fmt("k3s would be restarted by %s",
+					services.list[0].how == K3SUP__HOW_SERVICE && name ? name : "a signal"));
+		if (r < 0)
+			k3sup__json_set_str(check, "error", k3sup_error_name(r));
+		k3sup__json_add(k3sup__json_member(k3sup__op_facts(op), "checks"), k3sup__json_ref(check));
+	}
+	k3sup__services_report(op, &services);
+	k3sup__services_clear(&services);
+	k3sup__json_unref(check);
+	return r;
+}
+
 static int work(k3sup_op *op)
 {
 	struct check_state *s = k3sup__op_state(op);
@@ -134,6 +161,8 @@ static int work(k3sup_op *op)
 		r = look(op, s->node.node, &payload, &view, &whole);
 	if (r >= 0) {
 		r = check(op, s, &payload, &view);
+		if (r >= 0 && whole && s->restart != K3SUP_RESTART_NONE)
+			r = check_restart(op, s, &payload, &view);
 		if (r < 0)
 			k3sup__op_seal_failure(op); /* the report must not take back the sentence */
 		report(op, s->node.node, &view, whole);
@@ -164,8 +193,8 @@ static const struct k3sup__op_class class = {
 	.clear = clear,
 };
 
-int k3sup__check_new(
-	k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags, int64_t deadline, k3sup_op **ret_op)
+int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags, uint32_t restart,
+	int64_t deadline, k3sup_op **ret_op)
 {
 	struct check_state *s;
 	k3sup_op *op;
@@ -180,6 +209,7 @@ int k3sup__check_new(
 	s->source = *source;
 	s->images = *images;
 	s->flags = flags;
+	s->restart = restart;
 	*ret_op = op;
 	return 0;
 }

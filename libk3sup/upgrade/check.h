@@ -15,7 +15,7 @@ struct k3sup__plan k3sup__upgrade_plan(
 	const struct k3sup__view *view, const struct k3sup__payload *payload, const struct k3sup__images *images, uint32_t flags);
 
 /* The operation behind K3SUP_UPGRADE_CHECK. Consumes the source and the images, on failure too. */
-int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags, int64_t deadline,
-	k3sup_op **ret_op) _must_check_;
+int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags, uint32_t restart,
+	int64_t deadline, k3sup_op **ret_op) _must_check_;
 
 #endif

@@ -13,11 +13,12 @@
 #define LAST_WORDS_MS 500
 #define SUPERVISORS_PAUSE_MS 15000 /* RestartSec and respawn_delay are 5 s as k3s's installer writes them; unpacking takes some more */
 
-bool k3sup__must_restart(const struct k3sup__upgrade *s, const struct k3sup__candidate *c)
+/* Runs this k3s something else than what will be installed? */
+static bool must_restart(const struct k3sup__view *view, const struct k3sup__payload *payload, const struct k3sup__candidate *c)
 {
 	if (c->image || c->unpacking)
-		return s->view.same == 0 || c->exe_dev != s->view.installed.st.st_dev || c->exe_ino != s->view.installed.st.st_ino;
-	return !k3sup__streq(c->asset_hash, s->payload.build.asset_hash);
+		return view->same == 0 || c->exe_dev != view->installed.st.st_dev || c->exe_ino != view->installed.st.st_ino;
+	return !k3sup__streq(c->asset_hash, payload->build.asset_hash);
 }
 
 int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s)
@@ -27,18 +28,19 @@ int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s)
 
 /* ---- restarting ---- */
 
-int k3sup__restart_admit(k3sup_op *op, struct k3sup__upgrade *s)
+int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
+	uint32_t restart, struct k3sup__services *ret)
 {
-	const struct k3sup__sighting *sighting = &s->view.sighting;
+	const struct k3sup__sighting *sighting = &view->sighting;
 	int r = 0;
 
-	k3sup__services_clear(&s->services);
-	for (size_t i = 0; r >= 0 && i < sighting->count && s->services.count < K3SUP__MOST_SERVICES; i++) {
-		if (!k3sup__must_restart(s, &sighting->candidates[i]))
+	k3sup__services_clear(ret);
+	for (size_t i = 0; r >= 0 && i < sighting->count && ret->count < K3SUP__MOST_SERVICES; i++) {
+		if (!must_restart(view, payload, &sighting->candidates[i]))
 			continue;
-		r = k3sup__signal_allowed(op, s->node.node, sighting->candidates[i].process);
+		r = k3sup__signal_allowed(op, node, sighting->candidates[i].process);
 		if (r >= 0)
-			r = k3sup__services_add(op, s->node.node, &sighting->candidates[i], s->restart, &s->services);
+			r = k3sup__services_add(op, node, &sighting->candidates[i], restart, ret);
 	}
 	return r;
 }
@@ -70,7 +72,7 @@ int k3sup__restart_look(k3sup_op *op)
 		return k3sup__sighting_judge(op, &v.sighting);
 	if (v.sighting.count > s->count)
 		s->count = v.sighting.count;
-	r = k3sup__restart_admit(op, s);
+	r = k3sup__restart_admit(op, s->node.node, &s->view, &s->payload, s->restart, &s->services);
 	return r >= 0 && s->services.count > 0 ? k3sup__upgrade_open_entry(op, s) : r;
 }
 

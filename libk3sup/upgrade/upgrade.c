@@ -35,7 +35,7 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 	}
 	if (v->running_error < 0)
 		return k3sup__sighting_judge(op, &v->sighting);
-	r = k3sup__restart_admit(op, s);
+	r = k3sup__restart_admit(op, s->node.node, v, &s->payload, s->restart, &s->services);
 	s->restarts = s->services.count > 0;
 	return r;
 }
@@ -337,7 +337,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 		return r;
 	source.check_archive = true; /* a restart takes longer than a hash */
 	if (o.flags & K3SUP_UPGRADE_CHECK)
-		return k3sup__check_new(node, &source, &images, o.flags, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
+		return k3sup__check_new(node, &source, &images, o.flags, o.restart, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
 	health = o.health ? strdup(o.health) : NULL;
 	r = o.health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);
 	if (r < 0) {

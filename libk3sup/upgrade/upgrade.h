@@ -44,8 +44,6 @@ struct k3sup__upgrade {
 	int status;            /* how it ends */
 };
 
-/* Runs this k3s something else than what will be installed? */
-bool k3sup__must_restart(const struct k3sup__upgrade *s, const struct k3sup__candidate *c);
 /* The journal's entry, if there is none yet: before the first change. */
 int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 
@@ -57,8 +55,9 @@ int k3sup__upgrade_stage_images(k3sup_op *op, struct k3sup__upgrade *s) _must_ch
 int k3sup__upgrade_restore_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 int k3sup__upgrade_end_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 
-/* Who of those in the view must restart, and may they? Fills in the services. For work functions. */
-int k3sup__restart_admit(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+/* Who of those in the view must restart, and may they? Fills in the services, of what is refused too. restart: not NONE. For work functions. */
+int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
+	uint32_t restart, struct k3sup__services *ret) _must_check_;
 /* Work function: who runs now, right before the restart. */
 int k3sup__restart_look(k3sup_op *op);
 /* Work function: has those that must restart restarted. From the first signal or job on the operation is past its point of no return. */

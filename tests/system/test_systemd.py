@@ -88,6 +88,12 @@ def test_C03_restart_setting(machine, old, new, setting):
     machine.install(old, unit=unit_with(Restart=setting))
     before = machine.start()
 
+    check = machine.upgrade("--check", "--restart", "signal", machine.payload(new))
+    assert (check.exit, check.error) == (3, "K3SUP_E_NOT_SUPERVISED"), told(check)
+    assert check["checks"][-1]["name"] == "restart" and check["checks"][-1]["decision"] == "refuse"
+    check = machine.upgrade("--check", machine.payload(new))
+    assert check.exit == 0 and check["checks"][-1] == {"name": "restart", "decision": "pass", "text": "k3s would be restarted by k3s.service"}, told(check)
+
     refused = machine.upgrade("--restart", "signal", machine.payload(new))
     assert (refused.exit, refused.error) == (3, "K3SUP_E_NOT_SUPERVISED"), told(refused)
     assert machine.read(K3S) == content_of(old) and machine.running()[0]["pid"] == before["pid"]
