@@ -178,7 +178,7 @@ static int wait_exit(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 
 static int wait_running(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 {
-	struct k3sup_wait_running_opts opts = {.struct_size = sizeof(opts), .stable_ms = -1, .asset_hash = HASH1};
+	struct k3sup_wait_running_opts opts = {.struct_size = sizeof(opts), .timeout_ms = 5000, .stable_ms = -1, .asset_hash = HASH1, .probe = K3SUP_PROBE_NONE};
 
 	(void)ctx;
 	return k3sup_wait_running(node, &opts, ret_op);
