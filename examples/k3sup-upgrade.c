@@ -10,10 +10,10 @@
 #include <string.h>
 
 static const char *restart = "auto", *probe = "auto", *health;
-static const char *sha256, *sums, *signature, *key, *expect_version;
+static const char *sha256, *sums, *signature, *key, *expect_version, *server_version;
 static int64_t stable_ms = 20000, wait_lock_ms;
 static struct cli_list images;
-static bool check, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
+static bool check, run_version, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
 
 static const struct cli_option options[] = {
 	{"check", CLI_FLAG, &check, NULL, "decide only: say all that an upgrade would be refused for; change nothing"},
@@ -23,6 +23,9 @@ static const struct cli_option options[] = {
 	{"signature", CLI_TEXT, &signature, "FILE", "a signature of the list, or without a list of FILE (Ed25519: of its 32-byte SHA-256)"},
 	{"key", CLI_TEXT, &key, "PEM", "the public key for it: Ed25519, ECDSA or RSA"},
 	{"expect-version", CLI_TEXT, &expect_version, "VERSION", "the version that FILE must be, v1.30.4+k3s1 or v1.30.4-k3s1"},
+	{"server-version", CLI_TEXT, &server_version, "VERSION",
+		"the version of this agent's server: an agent must not be newer (default: only a warning)"},
+	{"run-version", CLI_FLAG, &run_version, NULL, "also run a sealed copy of FILE with --version, confined; it must say what is written in it"},
 	{"images", CLI_LIST, &images, "FILE",
 		"put this image tarball into agent/images before the restart (repeatable); with --sums it has to be listed"},
 	{"restart", CLI_TEXT, &restart, "auto|service|signal|none", "by its service manager, by SIGTERM, or not at all (default auto)"},
@@ -127,8 +130,8 @@ static void print_checks(k3sup_doc *doc)
 static uint32_t flags(void)
 {
 	return (check ? K3SUP_UPGRADE_CHECK : 0) | (rollback_now ? K3SUP_UPGRADE_ROLLBACK : 0) |
-		(allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) | (allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) |
-		(allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
+		(run_version ? K3SUP_UPGRADE_RUN_VERSION : 0) | (allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) |
+		(allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) | (allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
 }
 
 int main(int argc, char **argv)
@@ -156,6 +159,7 @@ int main(int argc, char **argv)
 	struct k3sup_upgrade_opts opts = {.struct_size = sizeof(opts)};
 	k3sup_node *node;
 	k3sup_op *op = NULL;
+	int32_t order;
 	int r = cli_parse(&cli, argc, argv);
 
 	if (rollback_now && r != argc)
@@ -172,8 +176,11 @@ int main(int argc, char **argv)
 	opts.signature = signature;
 	opts.key = key;
 	opts.expect_version = expect_version;
+	opts.server_version = server_version;
 	opts.health = health;
 	opts.images = images.items;
+	if (server_version && k3sup_version_compare(server_version, server_version, &order) < 0)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--server-version: '%s' is not a version", server_version);
 	if (cli.timeout_ms == 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--timeout must be more than 0");
 	if (word_of(restart, restarts, &opts.restart) < 0)
@@ -182,9 +189,9 @@ int main(int argc, char **argv)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
 	if (health && !*health)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
-	if (rollback_now && (sums || signature || images.count))
-		return cli_fail(&cli, CLI_USAGE, -EINVAL,
-			"--sums, --signature and --images go with FILE; of a backup --sha256 and --expect-version can be said");
+	if (rollback_now && (sums || signature || images.count || server_version || run_version))
+		return cli_fail(&cli, CLI_USAGE,
+			-EINVAL, "--sums, --signature, --images, --server-version and --run-version go with FILE; of a backup --sha256 and --expect-version can be said");
 	cli_check_terms(&cli, sha256, sums, signature, key, expect_version);
 	check_images(&cli);
 	if (opts.payload && !*opts.payload)

@@ -144,9 +144,10 @@ func (x *Context) Dispatch() (bool, error) {
 
 // BuildReadOptions say which file is read, and how well.
 type BuildReadOptions struct {
-	Path    string
-	File    *os.File // instead of Path; may be closed as soon as BuildReadWith has returned
-	Archive bool     // the archive inside must have the SHA-256 that it is named by
+	Path       string
+	File       *os.File // instead of Path; may be closed as soon as BuildReadWith has returned
+	RunVersion bool     // run a sealed copy with --version, confined; it must agree
+	Archive    bool     // the archive inside must have the SHA-256 that it is named by
 }
 
 // BuildRead tells what k3s binary the file at path is, without executing it.
@@ -167,6 +168,9 @@ func (x *Context) BuildReadWith(o BuildReadOptions) (*Op, error) {
 	opts := C.struct_k3sup_build_read_opts{struct_size: C.sizeof_struct_k3sup_build_read_opts, path: text.add(o.Path)}
 	if o.File != nil {
 		opts.flags, opts.fd = C.K3SUP_BUILD_READ_FD, C.int32_t(o.File.Fd())
+	}
+	if o.RunVersion {
+		opts.flags |= C.K3SUP_BUILD_READ_RUN_VERSION
 	}
 	if o.Archive {
 		opts.flags |= C.K3SUP_BUILD_READ_ARCHIVE

@@ -240,7 +240,9 @@ type SwapOptions struct {
 	Signature     string // of the list, or without one of the payload, or ""
 	Key           string // the public key for it (PEM), or ""
 	ExpectVersion string // or ""
+	ServerVersion string // of this agent's server, which the payload must not exceed, or ""
 
+	RunVersion   bool // run a sealed copy with --version, confined; it must agree
 	CheckArchive bool // without them, the archive inside must at least have the SHA-256 that it is named by
 }
 
@@ -251,7 +253,7 @@ func (n *Node) Swap(o SwapOptions) (*Op, error) {
 	defer runtime.KeepAlive(o.PayloadFile)
 	opts := C.struct_k3sup_swap_opts{struct_size: C.sizeof_struct_k3sup_swap_opts, wait_lock_ms: ms(o.WaitLock), payload: text.add(o.Payload),
 		keep_backups: C.uint32_t(o.KeepBackups), sha256: text.add(o.SHA256), sums: text.add(o.Sums),
-		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
+		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion), server_version: text.add(o.ServerVersion)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_SWAP_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}
@@ -263,6 +265,9 @@ func (n *Node) Swap(o SwapOptions) (*Op, error) {
 	}
 	if o.AllowPackageOwned {
 		opts.flags |= C.K3SUP_SWAP_ALLOW_PACKAGE_OWNED
+	}
+	if o.RunVersion {
+		opts.flags |= C.K3SUP_SWAP_RUN_VERSION
 	}
 	if o.CheckArchive {
 		opts.flags |= C.K3SUP_SWAP_CHECK_ARCHIVE
@@ -357,6 +362,9 @@ type UpgradeOptions struct {
 	Signature     string // of the list, or without one of the payload, or ""
 	Key           string // the public key for it (PEM), or ""
 	ExpectVersion string // or ""
+	ServerVersion string // of this agent's server, which the payload must not exceed, or ""
+
+	RunVersion bool // run a sealed copy with --version, confined; it must agree
 
 	Images []string // files (image tarballs) for the data-dir's agent/images, put in place before the restart; with Sums each has to be listed
 }
@@ -370,10 +378,13 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		wait_lock_ms: ms(o.WaitLock), stable_ms: ms(o.Stable), payload: text.add(o.Payload), restart: C.uint32_t(o.Restart),
 		probe: C.uint32_t(o.Probe), health: text.add(o.Health),
 		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
-		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion),
+		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion), server_version: text.add(o.ServerVersion),
 		images: text.list(o.Images)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
+	}
+	if o.RunVersion {
+		opts.flags |= C.K3SUP_UPGRADE_RUN_VERSION
 	}
 	if o.Check {
 		opts.flags |= C.K3SUP_UPGRADE_CHECK

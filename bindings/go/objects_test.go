@@ -183,11 +183,19 @@ func TestBuildRead(t *testing.T) {
 		file.Close() // C has its own descriptor by now
 		byPath, err := ctx.BuildRead(path)
 		must(t, err)
-		for _, op := range []*Op{byFile, byPath} {
+		more, err := ctx.BuildReadWith(BuildReadOptions{Path: path, Archive: true, RunVersion: os.Geteuid() == 0})
+		must(t, err)
+		for _, op := range []*Op{byFile, byPath, more} {
 			result, err := op.Wait(context.Background())
 			must(t, err)
 			if version, err := result.Str("/version"); version != "v1.30.4+k3s1" || err != nil {
 				t.Error(version, err)
+			}
+			if check, err := result.Str("/asset_check"); err != nil || (check == "digest") != (op == more) {
+				t.Error(check, err)
+			}
+			if said, _ := result.Str("/said_version"); op == more && os.Geteuid() == 0 && said != "v1.30.4+k3s1" {
+				t.Error(said)
 			}
 			if found, err := op.Processes(); len(found) != 0 || err != nil {
 				t.Error(found, err)

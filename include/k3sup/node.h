@@ -32,8 +32,9 @@ struct k3sup_build_read_opts {
 	uint32_t reserved2;   /* 0 */
 };
 
-#define K3SUP_BUILD_READ_FD 1u      /* fd counts, path is ignored */
-#define K3SUP_BUILD_READ_ARCHIVE 2u /* the archive inside must have the SHA-256 that it is named by: one more hash */
+#define K3SUP_BUILD_READ_FD 1u          /* fd counts, path is ignored */
+#define K3SUP_BUILD_READ_ARCHIVE 2u     /* the archive inside must have the SHA-256 that it is named by: one more hash */
+#define K3SUP_BUILD_READ_RUN_VERSION 4u /* run it with --version, too */
 
 /* k3sup_policy_opts.flags */
 #define K3SUP_POLICY_ALLOW_DOWNGRADE 1u  /* older builds, pre-releases and packagings, also below the floor */
@@ -103,8 +104,10 @@ K3SUP_API int k3sup_node_unlock(k3sup_node *node);
  * A name is a text that any file may hold. asset_check says why H is believed: "digest": an archive in the file has that SHA-256; "frame": it is the only name, and there is
  * one archive that is whole by its own structure (changed bytes in it would not be seen); "name": it is the only name, and of a gzip archive (releases before 2021),
  * which cannot be checked. With K3SUP_BUILD_READ_ARCHIVE it is "digest" or, for gzip, "name"; without it "digest" where several names or archives make it necessary.
+ * With K3SUP_BUILD_READ_RUN_VERSION a sealed copy of the bytes that were read is run as `k3s --version`, as in k3sup_swap(); said_version is what it says.
+ *
  * Status is 0 on success: nothing changes. No point of no return.
- * Errors: K3SUP_E_PAYLOAD_*. Since: 0.1
+ * Errors: K3SUP_E_PAYLOAD_*, K3SUP_E_VERSION_MISMATCH. Since: 0.1
  */
 K3SUP_API int k3sup_build_read(k3sup_ctx *ctx, const struct k3sup_build_read_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 

@@ -12,6 +12,7 @@
 #define K3SUP_SWAP_ALLOW_DOWNGRADE 2u     /* older builds, pre-releases and packagings; the floor goes down with them */
 #define K3SUP_SWAP_ALLOW_SKIP_MINOR 4u    /* skipped minor versions */
 #define K3SUP_SWAP_ALLOW_PACKAGE_OWNED 8u /* a file that belongs to a package of the node's package manager */
+#define K3SUP_SWAP_RUN_VERSION 32u        /* run the payload with --version, too */
 #define K3SUP_SWAP_CHECK_ARCHIVE 16u /* the archive inside must have the SHA-256 that it is named by: one more hash over what is written */
 
 struct k3sup_swap_opts {
@@ -27,7 +28,7 @@ struct k3sup_swap_opts {
 	const char *signature; /* NULL, or a signature (raw or base64) of the list, or without a list of the payload; a path of the caller */
 	const char *key;       /* the public key for it (PEM); a path of the caller that nobody but root can change */
 	const char *expect_version; /* NULL, or the version it must be; "v1.30.4-k3s1", as image tags are written, will do */
-	const char *reserved3;      /* NULL */
+	const char *server_version; /* NULL, or the version of this agent's server, which the payload must not exceed */
 };
 
 /* k3sup_stage_opts.flags; at most one of them */
@@ -89,6 +90,10 @@ K3SUP_BEGIN_DECLS
  *
  * Without digest, list or signature nothing says that the payload is not damaged, and a damaged archive shows only when the new k3s starts. K3SUP_SWAP_CHECK_ARCHIVE finds
  * it before anything is published (K3SUP_E_PAYLOAD_CORRUPT); where there is a digest it costs nothing and adds nothing.
+ *
+ * Nothing of the payload is executed, unless K3SUP_SWAP_RUN_VERSION asks for it: then a sealed copy of the verified bytes is run as `k3s --version`, in an empty root, without
+ * environment, capabilities and network, within limits, and must say the version that is written in it (K3SUP_E_VERSION_MISMATCH; evidence: said). Where none is written
+ * in it, what it says counts. That copy lies in memory.
  *
  * Everything that can be refused is refused before that. Point of no return: the rename.
  * Result: wanted, installed, backup, authenticated, authentication, changed (also where the rename happened and syncing the directory failed).

@@ -14,6 +14,7 @@
 #define K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED 8u /* a file that belongs to a package of the node's package manager */
 #define K3SUP_UPGRADE_CHECK 16u              /* decide only: takes no lock, changes nothing */
 #define K3SUP_UPGRADE_ROLLBACK 32u           /* go back to the backup: that is the payload, and none is given */
+#define K3SUP_UPGRADE_RUN_VERSION 64u        /* run the payload with --version, too; see k3sup_swap(). Not with ROLLBACK */
 
 /* k3sup_upgrade_opts.restart */
 #define K3SUP_RESTART_AUTO 0u    /* its service manager, if it owns the k3s that runs; else SIGTERM, if something would start it again */
@@ -36,7 +37,7 @@ struct k3sup_upgrade_opts {
 	const char *signature; /* NULL, or a signature (raw or base64) of the list, or without a list of the payload; a path of the caller */
 	const char *key;       /* the public key for it (PEM); a path of the caller that nobody but root can change */
 	const char *expect_version; /* NULL, or the version it must be; "v1.30.4-k3s1", as image tags are written, will do */
-	const char *reserved2;      /* NULL */
+	const char *server_version; /* NULL, or the version of this agent's server, which the payload must not exceed */
 	const char *health;         /* as in k3sup_wait_running_opts */
 	const char *reserved3;      /* NULL */
 	uint32_t probe;             /* K3SUP_PROBE_*, see <k3sup/process.h> */

@@ -6,10 +6,12 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <linux/securebits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -26,7 +28,7 @@
  */
 
 /* Descriptors of the keeper; the program has the first three. */
-enum { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_SOCKET, SLOT_ROOT, SLOT_ENTER, N_SLOTS };
+enum { SLOT_STDIN, SLOT_STDOUT, SLOT_STDERR, SLOT_SOCKET, SLOT_ROOT, SLOT_ENTER, SLOT_IMAGE, N_SLOTS };
 
 static void tell(int fd, enum keeper_word word, int value)
 {
@@ -103,7 +105,8 @@ static int close_listed(int first)
  */
 static int arrange_fds(const struct keeper_fds *fds, const struct k3sup__child_spec *spec)
 {
-	const int wanted[N_SLOTS] = {fds->null, fds->output, fds->output, fds->socket, spec->root_fd, spec->enter_fd > 0 ? spec->enter_fd : -1};
+	const int wanted[N_SLOTS] = {fds->null, fds->output, fds->output, fds->socket, spec->root_fd,
+		spec->enter_fd > 0 ? spec->enter_fd : -1, spec->confined ? *spec->confined : -1};
 	int moved[N_SLOTS];
 
 	/* First out of the way of the places themselves: the host may have closed its standard descriptors, so any number can be among these. */
@@ -170,6 +173,31 @@ static int enter_root(const struct k3sup__child_spec *spec)
 	return 0;
 }
 
+static int limit(void)
+{
+	static const struct {
+		int what;
+		rlim_t most;
+	} limits[] = {{RLIMIT_CPU, 30}, {RLIMIT_CORE, 0}, {RLIMIT_FSIZE, 0}, {RLIMIT_NOFILE, 64}, {RLIMIT_MEMLOCK, 0}};
+
+	for (size_t i = 0; i < ELEMENTSOF(limits); i++) {
+		const struct rlimit both = {limits[i].most, limits[i].most};
+
+		if (setrlimit(limits[i].what, &both) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* Without SECBIT_NOROOT exec would give root all its capabilities back. */
+static int confine(void)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, 0, 0, 0) < 0)
+		return -errno;
+	(void)unshare(CLONE_NEWNET); /* kernels and containers without it are no reason not to ask */
+	return limit();
+}
+
 /* Becomes the program. */
 static _Noreturn void program(const struct k3sup__child_spec *spec, pid_t keeper)
 {
@@ -184,6 +212,8 @@ static _Noreturn void program(const struct k3sup__child_spec *spec, pid_t keeper
 	setsid();
 	umask(022);
 	r = enter_root(spec);
+	if (r == 0 && spec->confined)
+		r = confine();
 	if (r < 0)
 		give_up(SLOT_SOCKET, -r);
 	close(SLOT_ROOT);
@@ -191,7 +221,10 @@ static _Noreturn void program(const struct k3sup__child_spec *spec, pid_t keeper
 	if (fcntl(SLOT_SOCKET, F_SETFD, FD_CLOEXEC) == 0) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
-		execve(spec->argv[0], (char *const *)(uintptr_t)spec->argv, env);
+		if (!spec->confined)
+			execve(spec->argv[0], (char *const *)(uintptr_t)spec->argv, env);
+		else if (fcntl(SLOT_IMAGE, F_SETFD, FD_CLOEXEC) == 0)
+			syscall(SYS_execveat, SLOT_IMAGE, "", spec->argv, env, AT_EMPTY_PATH);
 	}
 	give_up(SLOT_SOCKET, errno);
 }
@@ -242,6 +275,8 @@ static _Noreturn void keeper(const struct k3sup__child_spec *spec, const struct 
 		close(SLOT_ROOT);
 	if (spec->enter_fd > 0)
 		close(SLOT_ENTER);
+	if (spec->confined)
+		close(SLOT_IMAGE);
 	wait_for(pid, pidfd);
 	while (waitid(P_PID, (id_t)pid, &info, WEXITED | __WALL) < 0 && errno == EINTR)
 		;

@@ -17,6 +17,11 @@ struct k3sup__child_spec {
 	const char *cwd;   /* NULL: "/" */
 	int64_t deadline;  /* CLOCK_BOOTTIME; then SIGKILL to its process group */
 	size_t max_output; /* bytes kept of stdout and stderr together; more is read and dropped */
+	/*
+	 * NULL: no. Else a descriptor, which is executed instead of the file named by argv[0]; by a program that gets no capabilities (also as root), no network where that can
+	 * be had, cannot write files, and has limits of time and descriptors. With it goes a root_fd that is empty.
+	 */
+	const int *confined;
 };
 
 struct k3sup__child_result {

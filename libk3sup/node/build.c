@@ -98,6 +98,7 @@ static void set_version(k3sup_op *op, const char *shown, const struct reading *r
 		agree = true;
 	}
 	if (go->conflict || (!agree && (version[0] != '\0' || scan->version_count > 1)) || (version[0] == '\0' && scan->many_versions)) {
+		build->contradicts = true;
 		k3sup__warn(op, "the version of %s is not believed: it holds several (%s and %s)", shown,
 			version[0] != '\0' ? version : scan->versions[0],
 			scan->version_count > 0 ? scan->versions[scan->version_count - 1] : "another one");
@@ -292,6 +293,7 @@ k3sup__json *k3sup__build_json(const struct k3sup__build *build)
 				: build->inner ? "inner"
 					       : ""},
 		{"version", build->version},
+		{"said_version", build->said},
 		{"commit", build->commit},
 		{"go", build->go},
 		{"asset_hash", build->asset_hash},

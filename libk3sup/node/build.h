@@ -19,6 +19,8 @@ struct k3sup__build {
 	char asset_hash[K3SUP__H_LEN + 1]; /* "" for an inner program */
 	const char *asset_check;           /* how it was checked: "name", "frame", "digest"; NULL without it */
 	char version[96];                  /* "" if it cannot be established */
+	bool contradicts;                  /* several versions are written in it, so none is believed */
+	char said[96];                     /* what it says itself, if it was asked (said.h) */
 	char commit[48];
 	char go[32];
 };
@@ -58,7 +60,7 @@ int k3sup__build_read_tapped(k3sup_op *op, int fd, const char *shown, unsigned f
 int k3sup__payload_open(k3sup_op *op, const char *path, unsigned trust_flags, int *ret_fd) _must_check_;
 /* Can this machine, or this very program, execute programs of an architecture in Go's words? */
 bool k3sup__build_runs_here(const char *arch);
-/* {size, sha256, arch, kind, version, commit, go, asset_hash, asset_check}: only what is known. */
+/* {size, sha256, arch, kind, version, said_version, commit, go, asset_hash, asset_check}: only what is known. */
 k3sup__json *k3sup__build_json(const struct k3sup__build *build);
 
 #endif

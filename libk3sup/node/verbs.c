@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include "node/identify.h"
+#include "node/said.h"
 #include "node/warn.h"
 
 struct build_state {
 	char *path; /* NULL: fd */
 	int fd;     /* ours */
 	unsigned flags;
+	bool run_version;
 };
 
 /* All steps of these two verbs: one piece of work, and its end is theirs. */
@@ -42,6 +44,8 @@ static int build_work(k3sup_op *op)
 	if (r < 0)
 		return r;
 	r = k3sup__build_read_fd(op, s->fd, s->path != NULL ? s->path : "the file", s->flags, &build);
+	if (r >= 0 && s->run_version)
+		r = k3sup__said_ask(op, s->fd, s->path != NULL ? s->path : "the file", &build);
 	s->fd = k3sup__close(s->fd); /* many of these may have worked before one of them is ended */
 	json = k3sup__build_json(&build);
 	(void)k3sup__json_each(json, take_fact, facts);
@@ -80,7 +84,7 @@ int k3sup_build_read(k3sup_ctx *ctx, const struct k3sup_build_read_opts *opts, k
 
 	if (ctx == NULL || opts == NULL || ret_op == NULL)
 		return -EINVAL;
-	r = k3sup__opts(opts, &o, sizeof(o), K3SUP_BUILD_READ_FD | K3SUP_BUILD_READ_ARCHIVE);
+	r = k3sup__opts(opts, &o, sizeof(o), K3SUP_BUILD_READ_FD | K3SUP_BUILD_READ_ARCHIVE | K3SUP_BUILD_READ_RUN_VERSION);
 	if (r < 0)
 		return r;
 	if (o.reserved != NULL || o.reserved2 != 0)
@@ -100,7 +104,7 @@ int k3sup_build_read(k3sup_ctx *ctx, const struct k3sup_build_read_opts *opts, k
 	if (r < 0)
 		return r;
 	s = k3sup__op_state(op);
-	*s = (struct build_state){.path = path, .fd = fd, .flags = K3SUP__BUILD_SHA256};
+	*s = (struct build_state){.path = path, .fd = fd, .flags = K3SUP__BUILD_SHA256, .run_version = o.flags & K3SUP_BUILD_READ_RUN_VERSION};
 	if (o.flags & K3SUP_BUILD_READ_ARCHIVE)
 		s->flags |= K3SUP__BUILD_ARCHIVE;
 	path = NULL;

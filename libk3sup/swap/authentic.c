@@ -33,6 +33,8 @@ static int check(struct k3sup__terms *terms)
 	}
 	if (terms->expect_version != NULL && k3sup__version_parse(terms->expect_version, strlen(terms->expect_version), &version) < 0)
 		return -EINVAL;
+	if (terms->server_version != NULL && k3sup__version_parse(terms->server_version, strlen(terms->server_version), &version) < 0)
+		return -EINVAL;
 	return 0;
 }
 
@@ -50,6 +52,8 @@ int k3sup__terms_take(const struct k3sup__given_terms *given, struct k3sup__term
 		r = take(given->key, &ret->key);
 	if (r >= 0)
 		r = take(given->expect_version, &ret->expect_version);
+	if (r >= 0)
+		r = take(given->server_version, &ret->server_version);
 	return r < 0 ? r : check(ret);
 }
 
@@ -60,6 +64,7 @@ void k3sup__terms_clear(struct k3sup__terms *terms)
 	free(terms->signature);
 	free(terms->key);
 	free(terms->expect_version);
+	free(terms->server_version);
 	*terms = (struct k3sup__terms){0};
 }
 

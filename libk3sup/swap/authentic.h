@@ -14,7 +14,7 @@
 
 /* The fields of the options, in their order. */
 struct k3sup__given_terms {
-	const char *sha256, *sums, *signature, *key, *expect_version;
+	const char *sha256, *sums, *signature, *key, *expect_version, *server_version;
 };
 
 /* What the caller of a verb demands; texts are owned, NULL for what was not demanded. */
@@ -24,6 +24,7 @@ struct k3sup__terms {
 	char *signature;
 	char *key;
 	char *expect_version;
+	char *server_version; /* of the server that this node belongs to: for the policies */
 };
 
 /* Copies and checks. 0, -EINVAL (no digest, no version, a signature without a key or a key without one), -ENOMEM; ret can be cleared in any case. */

@@ -42,7 +42,7 @@ static int recheck(k3sup_op *op, const struct k3sup__payload *payload, int fd, s
 	if (fstat(payload->fd, &st) < 0 || !same_content(&st, &payload->st))
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s was written to while it was copied", payload->shown);
 	if (build.size != payload->build.size || !k3sup__streq(build.asset_hash, payload->build.asset_hash) ||
-		!k3sup__streq(build.version, payload->build.version))
+		(!payload->build.said[0] && !k3sup__streq(build.version, payload->build.version)))
 		return k3sup__fail(op, K3SUP_E_PAYLOAD_CHANGED, "%s is another build than it was before it was copied", payload->shown);
 	return 0;
 }

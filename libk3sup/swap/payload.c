@@ -3,6 +3,7 @@
 
 #include "base/inflate.h"
 #include "node/identify.h"
+#include "node/said.h"
 #include "swap/backup.h"
 #include "swap/bytes.h"
 #include "swap/spool.h"
@@ -131,7 +132,8 @@ static int read_build(k3sup_op *op, k3sup_node *node, const struct k3sup__terms 
 	if (installed >= 0)
 		r = k3sup__beside_begin(&beside, !p->sha256[0] && k3sup__terms_bind(terms));
 	if (r >= 0)
-		r = k3sup__build_read_tapped(op, p->fd, p->shown, K3SUP__BUILD_HOST_ARCH, installed >= 0 ? &tap : NULL, &p->build);
+		r = k3sup__build_read_tapped(op, p->fd, p->shown, K3SUP__BUILD_HOST_ARCH | (p->run_version ? K3SUP__BUILD_SHA256 : 0),
+			installed >= 0 ? &tap : NULL, &p->build);
 	if (r >= 0)
 		r = k3sup__beside_end(&beside, &p->beside.same, p->beside.sha256);
 	k3sup__beside_clear(&beside);
@@ -161,6 +163,22 @@ int k3sup__payload_look(k3sup_op *op, k3sup_node *node, const struct k3sup__term
 	return r >= 0 && p->sha256[0] ? k3sup__payload_prove(op, p, p->sha256) : r;
 }
 
+/* What is run is what was verified, and what is installed must be what was run. */
+static int ask_version(k3sup_op *op, struct k3sup__payload *p)
+{
+	int r;
+
+	if (!p->run_version)
+		return 0;
+	if (!p->sha256[0])
+		memcpy(p->sha256, p->build.sha256, sizeof(p->sha256));
+	r = k3sup__payload_prove(op, p, p->build.sha256);
+	if (r >= 0)
+		r = k3sup__said_ask(op, p->fd, p->shown, &p->build);
+	k3sup__wanted_report(op, p, NULL);
+	return r;
+}
+
 int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__source *source, struct k3sup__payload *ret)
 {
 	struct k3sup__payload p = K3SUP__PAYLOAD_NONE;
@@ -169,12 +187,16 @@ int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__sour
 
 	if (source->backup)
 		return k3sup__backup_load(op, node, &source->terms, ret);
+	p.run_version = source->run_version;
+	p.server_version = source->terms.server_version;
 	p.shown = source->path ? source->path : "the given descriptor";
 	r = source->path ? open_path(op, node, source, &p.fd, &trusted) : open_fd(op, node, source, &p.fd, &trusted);
 	if (r >= 0)
 		r = make_private(op, node, source, trusted, &p);
 	if (r >= 0)
 		r = k3sup__payload_look(op, node, &source->terms, &p);
+	if (r >= 0)
+		r = ask_version(op, &p);
 	p.check_archive = source->check_archive && !k3sup__terms_bind(&source->terms);
 	if (r < 0) {
 		k3sup__payload_clear(&p);
@@ -186,11 +208,13 @@ int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__sour
 
 int k3sup__payload_check_archive(k3sup_op *op, struct k3sup__payload *payload)
 {
+	struct k3sup__build build;
 	int r;
 
 	if (!payload->check_archive)
 		return 0;
-	r = k3sup__build_read_fd(op, payload->fd, payload->shown, K3SUP__BUILD_HOST_ARCH | K3SUP__BUILD_ARCHIVE, &payload->build);
+	r = k3sup__build_read_fd(op, payload->fd, payload->shown, K3SUP__BUILD_HOST_ARCH | K3SUP__BUILD_ARCHIVE, &build);
+	payload->build.asset_check = build.asset_check;
 	k3sup__wanted_report(op, payload, NULL);
 	return r;
 }

@@ -10,6 +10,7 @@
 #include "base/durable.h"
 #include "node/floor.h"
 #include "node/policy.h"
+#include "node/warn.h"
 #include "swap/backup.h"
 #include "swap/package.h"
 
@@ -259,6 +260,7 @@ int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
 		.installed = plan->installed->version,
 		.payload = build->version,
 		.role = plan->role,
+		.server = plan->payload->server_version,
 		.payload_kind = build->wrapper ? "wrapper"
 			: build->inner         ? "inner"
 					       : NULL,
@@ -269,6 +271,8 @@ int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
 	int r;
 
 	k3sup__checks_begin(&checks);
+	if (k3sup__streq(plan->role ? plan->role : "", "agent") && !plan->payload->server_version)
+		k3sup__warn(op, "nobody said which version this agent's server is: an agent must not be newer than its server");
 	r = find_floor(op, node, plan, &checks, &floor);
 	opts.floor = floor;
 	if (r >= 0) {

@@ -17,6 +17,7 @@ struct k3sup__source {
 	int fd;      /* a duplicate of the caller's, or -1 */
 	bool backup; /* neither: the backup beside the installed file */
 	struct k3sup__terms terms;
+	bool run_version;   /* ask it for its version by running it */
 	bool check_archive; /* count the archive's digest, unless the terms say which bytes are right */
 };
 
@@ -32,8 +33,10 @@ struct k3sup__payload {
 	const char *shown; /* the path, or "the given descriptor"; borrowed from the source */
 	struct stat st;
 	struct k3sup__build build;      /* without digest: that is counted over the bytes that are written */
-	char sha256[K3SUP__SHA256_HEX]; /* of a private copy, or a backup; "" for the file itself: that can change */
+	char sha256[K3SUP__SHA256_HEX]; /* of a private copy, a backup, or of what was run; "" for the file itself: that can change */
 	struct k3sup__proof *proof;     /* what the bytes have to be; NULL before it was loaded */
+	const char *server_version;     /* which it must not exceed on an agent; NULL: nobody said; borrowed */
+	bool run_version;               /* it is to be run with --version */
 	bool check_archive;             /* its archive has still to be checked by its digest, in the bytes that are installed */
 	struct {
 		struct stat st; /* of the installed file, st_ino 0: it was not compared */

@@ -178,16 +178,19 @@ int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k3sup_op **
 	struct k3sup_swap_opts o;
 	struct k3sup__given_terms terms;
 	struct k3sup__source source;
-	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD | K3SUP_SWAP_CHECK_ARCHIVE | ALLOW_ALL) : -EINVAL;
+	int r = node && opts && ret_op
+		? k3sup__opts(opts, &o, sizeof(o), K3SUP_SWAP_PAYLOAD_FD | K3SUP_SWAP_CHECK_ARCHIVE | K3SUP_SWAP_RUN_VERSION | ALLOW_ALL)
+		: -EINVAL;
 
-	if (r >= 0 && (o.reserved || o.reserved3))
+	if (r >= 0 && o.reserved)
 		r = -EINVAL;
 	if (r >= 0) {
-		terms = (struct k3sup__given_terms){o.sha256, o.sums, o.signature, o.key, o.expect_version};
+		terms = (struct k3sup__given_terms){o.sha256, o.sums, o.signature, o.key, o.expect_version, o.server_version};
 		r = k3sup__source_take(o.payload, o.flags & K3SUP_SWAP_PAYLOAD_FD, o.payload_fd, &terms, &source);
 	}
 	if (r < 0)
 		return r;
+	source.run_version = o.flags & K3SUP_SWAP_RUN_VERSION;
 	source.check_archive = o.flags & K3SUP_SWAP_CHECK_ARCHIVE;
 	return begin(node, &class, &source, o.wait_lock_ms, o.flags & ALLOW_ALL, o.keep_backups, ret_op);
 }

@@ -59,7 +59,7 @@ int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts, k3sup_op 
 	if (r >= 0 && (o.reserved || o.reserved2 || (!o.payload && (o.sha256 || o.sums || o.signature || o.key || o.expect_version))))
 		r = -EINVAL;
 	if (r >= 0 && o.payload) {
-		terms = (struct k3sup__given_terms){o.sha256, o.sums, o.signature, o.key, o.expect_version};
+		terms = (struct k3sup__given_terms){o.sha256, o.sums, o.signature, o.key, o.expect_version, NULL};
 		r = k3sup__source_take(o.payload, false, -1, &terms, &source);
 	}
 	if (r >= 0)

@@ -8,7 +8,7 @@
 #define RETRY_LOCK_MS 100
 #define FLAGS \
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
-		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK)
+		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_RUN_VERSION)
 
 static const struct k3sup__step plan[] = {
 	{"lock", 1}, {"identify", 3}, {"images", 20}, {"stage", 17}, {"verify", 13}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
@@ -298,14 +298,15 @@ static const struct k3sup__op_class class = {
 /* Which file that is the node says, and not the caller. */
 static int take_backup(const struct k3sup_upgrade_opts *o, struct k3sup__source *ret)
 {
-	if (o->payload || (o->flags & K3SUP_UPGRADE_PAYLOAD_FD) || o->sums || o->signature || o->key || (o->images && o->images[0]))
+	if (o->payload || (o->flags & (K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_RUN_VERSION)) || o->sums || o->signature || o->key ||
+		o->server_version || (o->images && o->images[0]))
 		return -EINVAL;
 	return k3sup__source_take_backup(o->sha256, o->expect_version, ret);
 }
 
 static int take(const struct k3sup_upgrade_opts *o, struct k3sup__source *source, struct k3sup__images *images)
 {
-	const struct k3sup__given_terms terms = {o->sha256, o->sums, o->signature, o->key, o->expect_version};
+	const struct k3sup__given_terms terms = {o->sha256, o->sums, o->signature, o->key, o->expect_version, o->server_version};
 	int r = k3sup__upgrade_take_images(o, images);
 
 	if (r >= 0 && (o->flags & K3SUP_UPGRADE_ROLLBACK))
@@ -327,7 +328,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
 
-	if (r >= 0 && (o.restart > K3SUP_RESTART_SERVICE || o.reserved || o.reserved2 || o.reserved3 || o.reserved4 || o.reserved5))
+	if (r >= 0 && (o.restart > K3SUP_RESTART_SERVICE || o.reserved || o.reserved3 || o.reserved4 || o.reserved5))
 		r = -EINVAL;
 	if (r >= 0)
 		r = k3sup__readiness_check(o.probe, o.health);
@@ -335,6 +336,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 		r = take(&o, &source, &images);
 	if (r < 0)
 		return r;
+	source.run_version = o.flags & K3SUP_UPGRADE_RUN_VERSION;
 	source.check_archive = true; /* a restart takes longer than a hash */
 	if (o.flags & K3SUP_UPGRADE_CHECK)
 		return k3sup__check_new(node, &source, &images, o.flags, o.restart, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);

@@ -6,11 +6,16 @@ import gzip
 import hashlib
 import os
 import platform
+import re
 import subprocess
+import sys
 
 import pytest
 
 from node import content_of, sha256
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from archive import span  # noqa: E402
 
 PAYLOAD = "/opt/payload/k3s"
 ARTIFACT = {"x86_64": "k3s", "aarch64": "k3s-arm64", "armv7l": "k3s-armhf", "s390x": "k3s-s390x", "riscv64": "k3s-riscv64"}[platform.machine()]
@@ -218,6 +223,36 @@ def test_a_decoy_beside_the_archives_name(running, old, new):
     assert answer.exit == 0 and answer["wanted"]["asset_check"] == "digest", answer
     assert answer["running"]["asset_hash"] == answer["wanted"]["asset_hash"] != "0123456789abcdef" * 4
     assert answer["running"]["is_installed_build"] is True
+
+
+def test_run_version(running, old, new, tmp_path):
+    """What the payload says when it is run must be what is written in it; it is run on no other occasion, and leaves nothing.
+
+    k3sup-upgrade --run-version [--check] FILE: 0, wanted.said_version; a program that says something else: 3, K3SUP_E_VERSION_MISMATCH with what it said. A wrong digest: 3, and
+    it is not run.
+    """
+    running.payload(new)
+    before = running.snapshot()
+    answer = running.upgrade("--run-version", "--check", PAYLOAD)
+    assert answer.exit == 0 and answer["wanted"]["said_version"] == "v1.30.5+k3s1" == answer["wanted"]["version"], answer
+    running.assert_nothing_changed(before)
+    # The linker's record stays, and says another version than the text that the program prints.
+    content = content_of(new)
+    start, end = span(content)
+    lying = bytearray(content)
+    for text in re.finditer(rb"(?<!Version=)v1\.30\.5\+k3s1", content):
+        if not start <= text.start() < end:
+            lying[text.start():text.end()] = b"v1.30.6+k3s1"
+    running.sb.write(PAYLOAD, bytes(lying), 0o755)
+    answer = running.upgrade("--run-version", "--check", PAYLOAD)
+    assert (answer.exit, answer.error) == (3, "K3SUP_E_VERSION_MISMATCH"), answer
+    assert "v1.30.6+k3s1" in answer["error"]["evidence"]["said"], answer
+    running.payload(new)
+    answer = running.upgrade("--run-version", "--sha256", WRONG, PAYLOAD)
+    assert (answer.exit, answer.error) == (3, "K3SUP_E_DIGEST_MISMATCH") and "said_version" not in answer["wanted"], answer
+    answer = running.upgrade("--run-version", "--sha256", sha256(new), PAYLOAD)
+    running.assert_upgraded(answer, old, new, running.process)
+    assert answer["wanted"]["said_version"] == "v1.30.5+k3s1" and answer["authenticated"] == "digest"
 
 
 def test_keys_that_cannot_be_trusted(running, old, new, tmp_path):

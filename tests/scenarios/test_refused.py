@@ -118,6 +118,29 @@ def test_B14_an_older_packaging(make, standin, old):
     assert_allowed(node, standin("v1.30.4+k3s2"), payload, "--allow-downgrade")
 
 
+def test_an_agent_before_its_server(make, old, new):
+    """Servers are upgraded first. Nobody knows the server's version unless it is said; then: one that is older than FILE refuses, and unknown words are a usage error.
+
+    k3sup-upgrade [--check] --server-version V FILE on an agent: 3, K3SUP_E_POLICY_AGENT_FIRST, or 0; without it: 0 and a warning; on a server: 0.
+    """
+    node = make()
+    node.install(old)
+    node.process = node.start("agent", "--server", "https://192.0.2.1:6443", "--token", "sesame")
+    payload = put(node, new)
+    assert_refused(node, old, payload, "K3SUP_E_POLICY_AGENT_FIRST", "agent-before-server", ["v1.30.4+k3s1"], "--server-version", "v1.30.4+k3s1")
+    assert node.upgrade("--server-version", "latest", payload).exit == 2
+    answer = node.upgrade("--check", payload)
+    assert answer.exit == 0 and decisions(answer)["agent-before-server"] == "warn" and any("server" in w for w in answer["warnings"]), answer
+    answer = assert_allowed(node, old, payload, "--server-version", "v1.30.5+k3s1")
+    assert decisions(answer)["agent-before-server"] == "pass" and not answer.json.get("warnings"), answer
+
+
+def test_a_server_is_before_nobody(make, old, new):
+    """k3sup-upgrade --server-version OLDER FILE on a server: 0."""
+    node = a_node(make, old)
+    assert_allowed(node, old, put(node, new), "--server-version", "v1.29.0+k3s1")
+
+
 def test_B15_versions_are_compared_as_numbers(make, standin, other):
     """A comparison that was broken three times: of texts, of a version with itself, of two that were both empty.
 

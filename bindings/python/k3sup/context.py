@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional
 from . import _ffi
 from ._core import Core, Handle, LogCallback, Path, Payload, encode, payload_of
 from ._ffi import lib, ptr
-from .constants import BUILD_READ_ARCHIVE, BUILD_READ_FD, CTX_INLINE, LogLevel
+from .constants import BUILD_READ_ARCHIVE, BUILD_READ_FD, BUILD_READ_RUN_VERSION, CTX_INLINE, LogLevel
 from .node import Node
 from .op import Op
 
@@ -44,13 +44,13 @@ class Context(Handle):
         """Name a node; see Node for the options."""
         return Node(self, **options)
 
-    def build_read(self, file: Payload, *, archive: bool = False) -> Op:
+    def build_read(self, file: Payload, *, archive: bool = False, run_version: bool = False) -> Op:
         """What k3s binary is this file (a path, a descriptor, an open file)? Read without executing it.
 
-        `archive`: the archive inside must have the SHA-256 that it is named by.
+        `archive`: the archive inside must have the SHA-256 that it is named by. `run_version`: a copy is run with --version all the same, confined.
         """
         path, fd, flags = payload_of(file, BUILD_READ_FD)
-        flags |= BUILD_READ_ARCHIVE if archive else 0
+        flags |= (BUILD_READ_ARCHIVE if archive else 0) | (BUILD_READ_RUN_VERSION if run_version else 0)
         opts = _ffi.BuildReadOpts(flags=flags, path=path, fd=fd)
         ret = ptr()
         with self._core:

@@ -6,9 +6,9 @@ from . import _ffi
 from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
 from .constants import (CERTS_CHECK_AT, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
-                        SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE, UPGRADE_ALLOW_PACKAGE_OWNED,
-                        UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD, UPGRADE_ROLLBACK, Probe, Restart,
-                        ServiceAction)
+                        SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, SWAP_RUN_VERSION, UPGRADE_ALLOW_DOWNGRADE,
+                        UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD,
+                        UPGRADE_ROLLBACK, UPGRADE_RUN_VERSION, Probe, Restart, ServiceAction)
 from .op import Op
 from .process import Process
 
@@ -110,18 +110,20 @@ class Node(Handle):
     def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0, allow_downgrade: bool = False, allow_skip_minor: bool = False,
              allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
              signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
-             check_archive: bool = False, keep_backups: int = 1) -> Op:
+             server_version: Optional[str] = None, check_archive: bool = False, run_version: bool = False, keep_backups: int = 1) -> Op:
         """Make the installed k3s file be the payload (a path, a descriptor, an open file; plain or gzip). Nothing is restarted.
 
         `sha256`, `sums` (a list) and `signature` with `key` say which bytes it must be, `expect_version` which version.
-        `check_archive`: without them, the archive inside must at least have the SHA-256 that it is named by. So many builds as
+        `server_version`: of this agent's server, which the payload must not exceed. `run_version`: a sealed copy is run with --version,
+        confined, and must agree. `check_archive`: without them, the archive inside must at least have the SHA-256 that it is named by. So many builds as
         `keep_backups` says are kept of those that were installed before.
         """
         path, fd, flags = payload_of(payload, SWAP_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (SWAP_CHECK_ARCHIVE if check_archive else 0)
+        flags |= SWAP_RUN_VERSION if run_version else 0
         return self._start(lib.k3sup_swap, _ffi.SwapOpts(
             flags=flags, payload=path, payload_fd=fd, wait_lock_ms=ms(wait_lock, least=0), keep_backups=_count(keep_backups),
-            **_terms(sha256, sums, signature, key, expect_version)))
+            **_terms(sha256, sums, signature, key, expect_version), server_version=encode_opt(server_version)))
 
     def stage(self, files: Union[Path, Sequence[Path]] = (), *, commit: bool = False, restore: bool = False,
               wait_lock: Optional[float] = 0.0, sha256: Optional[str] = None, sums: Optional[Path] = None,
@@ -152,6 +154,7 @@ class Node(Handle):
                 restart: Restart = Restart.AUTO, check: bool = False, allow_downgrade: bool = False, allow_skip_minor: bool = False,
                 allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
                 signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
+                server_version: Optional[str] = None, run_version: bool = False,
                 probe: Probe = Probe.AUTO, health: Optional[str] = None, images: Union[Path, Sequence[Path]] = ()) -> Op:
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds and is ready. `timeout` bounds everything.
 
@@ -161,10 +164,11 @@ class Node(Handle):
         """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
+        flags |= UPGRADE_RUN_VERSION if run_version else 0
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
             stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), images=encode_list(images),
-            **_terms(sha256, sums, signature, key, expect_version)))
+            **_terms(sha256, sums, signature, key, expect_version), server_version=encode_opt(server_version)))
 
     def rollback(self, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
                  restart: Restart = Restart.AUTO, probe: Probe = Probe.AUTO, health: Optional[str] = None, check: bool = False,

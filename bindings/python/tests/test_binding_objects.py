@@ -377,6 +377,17 @@ def test_progress_is_told(ctx, standin):
 
 
 @needs_root
+def test_a_payload_is_asked_and_its_archive_counted(ctx, root, standin):
+    read = ctx.build_read(standin("v1.30.5+k3s1"), archive=True, run_version=True)
+    read.wait()
+    assert (read.result["/asset_check"], read.result["/said_version"]) == ("digest", "v1.30.5+k3s1")
+    swap = ctx.node(root=root).swap(standin("v1.30.5+k3s1"), check_archive=True, run_version=True)
+    swap.wait()
+    assert swap.result["/changed"] is True
+    assert (swap.result["/wanted/asset_check"], swap.result["/wanted/said_version"]) == ("digest", "v1.30.5+k3s1")
+
+
+@needs_root
 @pytest.mark.parametrize("verb", ["swap", "upgrade"])
 def test_what_a_payload_has_to_be_reaches_the_library(ctx, root, standin, tmp_path, verb):
     payload, start = standin("v1.30.4+k3s1"), getattr(ctx.node(root=root), verb)
@@ -386,7 +397,7 @@ def test_what_a_payload_has_to_be_reaches_the_library(ctx, root, standin, tmp_pa
         with pytest.raises(k3sup.K3supError) as caught:
             start(payload, **terms).wait()
         assert caught.value.code == code, terms
-    for terms in ({"sha256": "abc"}, {"key": missing}, {"signature": missing}):
+    for terms in ({"sha256": "abc"}, {"key": missing}, {"signature": missing}, {"server_version": "latest"}):
         with pytest.raises(OSError) as refused:
             start(payload, **terms)
         assert refused.value.errno == errno.EINVAL, terms
