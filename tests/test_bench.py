@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""That what tests/bench measures can be measured: one round, nothing is judged."""
+"""That what tests/bench measures can be measured: one round, nothing is judged. And what needs no clock: that waiting costs nothing."""
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
-RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bench", "run")
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BENCH = os.path.join(TOP, "tests", "bench")
+BUILD = os.path.abspath(os.environ.get("K3SUP_BUILD_DIR") or os.path.join(TOP, "build", "dev"))
+RUN = os.path.join(BENCH, "run")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the library wants files that are root's")
@@ -18,3 +24,53 @@ def test_one_round():
     assert p.returncode == 0
     assert "bench: not judged" in said
     assert "TOO MUCH" not in said
+
+
+@pytest.fixture
+def exits():
+    spec = importlib.util.spec_from_file_location("exits", os.path.join(BENCH, "exits.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: for a process table of its own")
+def test_exits_are_noticed(exits, tmp_path):
+    command = exits.build(BUILD, str(tmp_path))
+    for how in "library", "polling":
+        exits.measure(command, how, 3)
+
+
+def ready(trace):
+    """Waits until what is traced waits: the library in poll(2), which strace writes down when it is over, the control in its pause."""
+    end, size, since = time.monotonic() + 120, -1, time.monotonic()
+    while time.monotonic() < end:
+        text = trace.read_text() if trace.exists() else ""
+        if len(text) != size:
+            size, since = len(text), time.monotonic()
+        if "clock_nanosleep(CLOCK_REALTIME, 0, {tv_sec=0, tv_nsec=50000000}" in text or "pidfd_open" in text and time.monotonic() - since > 1:
+            return size
+        time.sleep(0.05)
+    raise AssertionError("it does not come to wait")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("strace"), reason="needs root, and strace")
+@pytest.mark.parametrize("how", ["quiet", "watching"])
+def test_waiting_makes_no_system_call(exits, tmp_path, how):
+    """Between the call that waits and the end of the process: none in 5 s. The control looks each 50 ms and is seen doing so."""
+    trace = tmp_path / "trace"
+    command = exits.build(BUILD, str(tmp_path))
+    at = next(i for i, word in enumerate(command) if word.endswith("/exits"))
+    command[at:at] = ["strace", "-f", "-o", str(trace)]
+    p = subprocess.Popen(command + [how], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        before = ready(trace)
+        time.sleep(5)
+        calls = trace.read_text()[before:]
+        assert (calls == "") == (how == "quiet"), calls[-2000:]
+        p.stdin.write(b"x")
+        p.stdin.close()
+        assert re.fullmatch(rb"[0-9]+\n", p.stdout.read()) and p.wait(60) == 0
+    finally:
+        p.kill()
+        p.wait()
