@@ -34,7 +34,8 @@ k3sup__json *k3sup__service_json(const struct k3sup__service *service)
 
 	if (service->manager) {
 		k3sup__json_set_str(json, "manager", service->manager->name);
-		k3sup__json_set_str(json, "channel", k3sup__channel_name(service->channel.kind));
+		if (service->manager->order)
+			k3sup__json_set_str(json, "channel", k3sup__channel_name(service->channel.kind));
 		k3sup__json_set_str(json, "state", k3sup__service_state_name(service->state));
 		k3sup__json_set_int(json, "main_pid", service->main_pid);
 	} else {
@@ -168,7 +169,7 @@ static bool has_terminal(const k3sup_process *process)
 	return close && sscanf(close + 1, " %*c %*d %*d %*d %ld", &tty) == 1 && tty != 0;
 }
 
-/* No manager that can be asked owns it. Is there anything that says that it will, or will not, be started again? */
+/* No manager that starts it again by itself owns it. Is there anything that says that it will, or will not, be started again? */
 static int judge_parent(k3sup_node *node, const struct k3sup__candidate *c, struct k3sup__service *s)
 {
 	const int pid = (int)k3sup__process_pid(c->process);
@@ -177,8 +178,9 @@ static int judge_parent(k3sup_node *node, const struct k3sup__candidate *c, stru
 
 	if (k3sup__proc_open(node->proc_fd, c->ppid, &dirfd) == 0 && k3sup__stat_read(dirfd, &stat) < 0)
 		stat.comm[0] = '\0';
+	/* The parent that is there counts, not what a script would start by now. */
 	s->respawns = is_supervisor(stat.comm);
-	if (s->respawns || s->why)
+	if (s->respawns || s->why || s->manager)
 		return 0;
 	if (has_terminal(c->process)) {
 		s->why = k3sup__fmt("process %d has a terminal: it was started by hand (from %s)", pid, stat.comm);
@@ -194,9 +196,14 @@ int k3sup__service_of(k3sup_op *op, k3sup_node *node, const struct k3sup__candid
 	struct k3sup__service service = K3SUP__SERVICE_NONE;
 	int r = k3sup__systemd_owns(op, node, candidate, &service);
 
+	if (r == 0)
+		r = k3sup__openrc_owns(op, node, candidate, &service);
+
 	if (r < 0 && r != K3SUP_E_NO_SERVICE && r != K3SUP_E_SERVICE && r != K3SUP_E_UNTRUSTED && r != -EPERM && r != -EACCES && r != -ENOENT)
 		goto out;
-	if (r <= 0) {
+	if (r > 0 && service.manager == &k3sup__openrc)
+		r = judge_parent(node, candidate, &service);
+	else if (r <= 0) {
 		const char *why = r < 0 ? k3sup__op_sentence(op) : NULL;
 
 		if (why && !(service.why = strdup(why))) {
@@ -226,10 +233,13 @@ static int admit_signal(k3sup_op *op, const struct k3sup__service *s, pid_t pid,
 	if (s->manager && s->masked)
 		return k3sup__fail(op, K3SUP_E_SERVICE_MASKED, "%s is masked: once process %d has ended, nothing would start it again",
 			s->name, (int)pid);
-	if (s->manager && !s->respawns)
+	if (s->manager && !s->respawns && s->manager->order)
 		return k3sup__fail(op, K3SUP_E_NOT_SUPERVISED,
 			"%s has Restart=%s: once process %d has ended by a signal, nothing would start it again", s->name,
 			k3sup__json_text(s->facts, "restart"), (int)pid);
+	if (s->manager && !s->respawns)
+		return k3sup__fail(op, K3SUP_E_NOT_SUPERVISED,
+			"no supervise-daemon looks after %s: once process %d has ended, nothing would start it again", s->name, (int)pid);
 	if (!s->respawns && !explicitly)
 		return k3sup__fail(op, K3SUP_E_NOT_SUPERVISED, "nothing would start k3s again: %s", s->why);
 	return 0;
@@ -242,9 +252,10 @@ int k3sup__service_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__ser
 	bool ours = false;
 	int r;
 
-	if (how == K3SUP__HOW_SERVICE && !s->manager)
-		return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told to restart process %d: %s", (int)pid, s->why);
-	*ret = how == K3SUP__HOW_SIGNAL || !s->manager || !s->manager->one_job ? K3SUP__HOW_SIGNAL : K3SUP__HOW_SERVICE;
+	if (how == K3SUP__HOW_SERVICE && !(s->manager && s->manager->order))
+		return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told to restart process %d: %s", (int)pid,
+			s->manager ? "OpenRC's supervise-daemon starts it again after a signal" : s->why);
+	*ret = how == K3SUP__HOW_SIGNAL || !s->manager || !s->manager->order ? K3SUP__HOW_SIGNAL : K3SUP__HOW_SERVICE;
 	if (*ret == K3SUP__HOW_SIGNAL) {
 		r = admit_signal(op, s, pid, how == K3SUP__HOW_SIGNAL);
 		if (r < 0)

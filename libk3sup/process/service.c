@@ -24,8 +24,9 @@ static int admit(k3sup_op *op, k3sup_node *node, const struct k3sup__serving *s)
 	for (size_t i = 0; r >= 0 && i < s->count; i++) {
 		const struct k3sup__served *one = &s->list[i];
 
-		if (!one->service.manager)
-			return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told: %s", one->service.why);
+		if (!one->service.manager || !one->service.manager->order)
+			return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told: %s",
+				one->service.manager ? "OpenRC's supervise-daemon can only be signalled" : one->service.why);
 		r = k3sup__service_admit(op, node, &one->service, one->process, K3SUP__HOW_SERVICE, &how);
 	}
 	return r;

@@ -21,9 +21,10 @@ enum k3sup__order { K3SUP__ORDER_STOP, K3SUP__ORDER_START, K3SUP__ORDER_RESTART 
 
 struct k3sup__service {
 	const struct k3sup__service_manager *manager; /* NULL: none owns it; why says so */
-	struct k3sup__channel channel;
-	char *name; /* "k3s.service", "k3s" */
-	char *why;  /* without a manager: a sentence */
+	struct k3sup__channel channel;                /* of systemd */
+	k3sup_node *node;                             /* borrowed */
+	char *name;                                   /* "k3s.service", "k3s" */
+	char *why;                                    /* without a manager: a sentence */
 	/* what the last look said */
 	enum k3sup__service_state state;
 	pid_t main_pid;     /* 0: none */
@@ -38,14 +39,16 @@ struct k3sup__service {
 
 struct k3sup__service_manager {
 	const char *name; /* in reports */
-	bool one_job; /* a restart is a job of the manager's own: once it is queued, it goes on without us. Else: a signal, and the supervisor starts it again */
 	/* What does it say about this service now? Fills in what the last look said. 0, or why it could not be asked. */
 	int (*look)(k3sup_op *op, struct k3sup__service *service);
-	/* Gives the order and does not wait until it is carried out. 0, or K3SUP_E_SERVICE with what the manager said. */
+	/*
+	 * Gives the order and does not wait until it is carried out: it is a job of the manager's own, which goes on without us. 0, or K3SUP_E_SERVICE with what the manager said.
+	 * NULL: it cannot be told; a k3s that is to restart gets a signal, and its supervisor starts it again.
+	 */
 	int (*order)(k3sup_op *op, const struct k3sup__service *service, enum k3sup__order order);
 };
 
-extern const struct k3sup__service_manager k3sup__systemd;
+extern const struct k3sup__service_manager k3sup__systemd, k3sup__openrc;
 
 void k3sup__service_clear(struct k3sup__service *service);
 const char *k3sup__service_state_name(enum k3sup__service_state state);
@@ -53,5 +56,7 @@ k3sup__json *k3sup__service_json(const struct k3sup__service *service);
 
 /* 1: this manager owns it, and was looked at; 0: not; -errno. On 0 service->why may say why not. */
 int k3sup__systemd_owns(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, struct k3sup__service *ret) _must_check_;
+
+int k3sup__openrc_owns(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, struct k3sup__service *ret) _must_check_;
 
 #endif

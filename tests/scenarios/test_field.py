@@ -366,6 +366,76 @@ def test_C01_under_supervise_daemon(make, supervise_daemon, old, new):
     assert again.exit == 0 and again["changed"] is False and node.assert_runs(new)["pid"] == now["pid"]
 
 
+INIT_SCRIPT = """#!/sbin/openrc-run
+depend() {
+    after network-online
+    want cgroups
+}
+start_pre() {
+    rm -f /tmp/k3s.*
+}
+supervisor=supervise-daemon
+name=k3s
+command="/usr/local/bin/k3s"
+command_args="server >>/var/log/k3s.log 2>&1"
+output_log=/var/log/k3s.log
+error_log=/var/log/k3s.log
+pidfile="/var/run/k3s.pid"
+respawn_delay=5
+respawn_max=0
+set -o allexport
+if [ -f /etc/environment ]; then . /etc/environment; fi
+if [ -f /etc/rancher/k3s/k3s.env ]; then . /etc/rancher/k3s/k3s.env; fi
+set +o allexport
+"""
+
+
+def service_of_openrc(node, daemon):
+    """The records that OpenRC has of a service it started (librc, rc_service_daemon_set), and the init script as k3s's installer writes it."""
+    node.sb.makedirs("/etc/init.d")
+    node.sb.write("/etc/init.d/k3s", INIT_SCRIPT, 0o755)
+    node.sb.makedirs("/run/openrc/daemons/k3s")
+    node.sb.write("/run/openrc/daemons/k3s/001", "exec=supervise-daemon\npidfile=/run/k3s.pid\n")
+    node.sb.write("/run/k3s.pid", "%d\n" % daemon["pid"])
+
+
+def test_C01_as_a_service_of_openrc(make, supervise_daemon, old, new):
+    """The same with the init script that k3s's installer writes: OpenRC is named, not called; its supervise-daemon starts k3s again.
+
+    k3sup-upgrade FILE: 0, service.manager openrc, service.restarted_by signal; --restart service: 3, K3SUP_E_NO_SERVICE.
+    """
+    node, process, supervisor = under_supervise_daemon(make, supervise_daemon, old, ["server"])
+    service_of_openrc(node, supervisor)
+
+    refused = node.upgrade("--restart", "service", node.payload(new))
+    assert (refused.exit, refused.error) == (3, "K3SUP_E_NO_SERVICE"), refused
+    assert node.content() == content_of(old)
+    answer = node.upgrade("/opt/payload/k3s")
+
+    node.assert_upgraded(answer, old, new, process, starts=0)
+    service = answer["service"]
+    assert (service["manager"], service["name"], service["restarted_by"], service["supervisor"]) == ("openrc", "k3s", "signal", "supervise-daemon"), service
+
+
+def test_C02_a_service_of_openrc_without_a_supervisor(make, old, new):
+    """C02: an OpenRC service that no supervise-daemon looks after (start-stop-daemon): nothing starts it again.
+
+    k3sup-upgrade FILE: 3, K3SUP_E_NOT_SUPERVISED, with either way; nothing touched.
+    """
+    node = make()
+    node.install(old)
+    process = node.start()
+    service_of_openrc(node, process)
+    node.payload(new)
+    before = node.snapshot()
+
+    for how in ("auto", "signal"):
+        answer = node.upgrade("--restart", how, "/opt/payload/k3s")
+        assert (answer.exit, answer.error) == (3, "K3SUP_E_NOT_SUPERVISED"), answer
+    node.assert_nothing_changed(before, lock=True)
+    assert node.assert_runs(old)["pid"] == process["pid"]
+
+
 def test_C04_the_new_build_dies_again_and_again(make, standin, old, new):
     """The new build starts and ends within moments; the node flickers, and sending the signal was called success.
 
