@@ -134,10 +134,7 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
 
     def is_up(self):
         assert self.nspawn.poll() is None, "systemd-nspawn has ended"
-        if not self.leader:
-            children = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(self.nspawn.pid)], stdout=subprocess.PIPE, text=True).stdout.split("\n")
-            found = [int(line.split()[0]) for line in children if line.strip()]
-            self.leader = found[0] if found else 0
+        self.leader = self.process_1()
         if not self.leader:
             return False
         # Asked too early, before the container has its own /run, it may never be answered.
@@ -145,6 +142,19 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
             return self.run("systemctl", "is-system-running", check=False, seconds=3).stdout.strip() in ("running", "degraded")
         except subprocess.TimeoutExpired:
             return False
+
+    def process_1(self):
+        """nspawn's children come and go until the last one is process 1 of a pid namespace of its own."""
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.nspawn.pid)], stdout=subprocess.PIPE, text=True).stdout.split()
+        for pid in map(int, children):
+            try:
+                with open("/proc/%d/status" % pid) as f:
+                    numbers = re.search(r"^NSpid:\s+(.*)$", f.read(), flags=re.M)[1].split()
+            except OSError:
+                continue
+            if len(numbers) > 1 and numbers[-1] == "1":
+                return pid
+        return 0
 
     def close(self):
         if self.leader:
