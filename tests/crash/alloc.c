@@ -25,13 +25,15 @@
 #define SLICE 12u
 #endif
 #define STATE "/var/lib/k3sup"
+#define IMAGES DATA_DIR "/agent/images"
+#define KEPT DATA_DIR "/agent/.k3sup-images"
 
 extern int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 
 static const char *const asker_names[] = {"ours", "jansson", "libyaml", "zlib", "libc", "libuv", "libcrypto", "others"};
 static const unsigned askers = 1u << OURS | 1u << JANSSON | 1u << YAML | 1u << ZLIB | 1u << LIBC;
 static struct scratch scratch;
-static char *payload, *gzipped, *sums, *installed_dir;
+static char *payload, *gzipped, *sums, *installed_dir, *images[2];
 
 /* What one run was asked for, and did. */
 struct run {
@@ -50,7 +52,7 @@ struct scenario {
 	const char *name;
 	int (*start)(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op);
 	int expected; /* without a fault */
-	bool installs;
+	enum { READS, INSTALLS, STAGES } kind;
 	bool control; /* must be caught */
 };
 
@@ -121,6 +123,16 @@ static int swap_gzip(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 	return k3sup_swap(node, &opts, ret_op);
 }
 
+/* One image takes the place of an older one, one is new. */
+static int stage(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
+{
+	const char *const files[] = {images[0], images[1], NULL};
+	struct k3sup_stage_opts opts = {.struct_size = sizeof(opts), .files = files};
+
+	(void)ctx;
+	return k3sup_stage(node, &opts, ret_op);
+}
+
 static int check(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 {
 	struct k3sup_upgrade_opts opts = {
@@ -178,7 +190,8 @@ static int wait_exit(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 
 static int wait_running(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 {
-	struct k3sup_wait_running_opts opts = {.struct_size = sizeof(opts), .timeout_ms = 5000, .stable_ms = -1, .asset_hash = HASH1, .probe = K3SUP_PROBE_NONE};
+	struct k3sup_wait_running_opts opts = {
+		.struct_size = sizeof(opts), .timeout_ms = 60000, .stable_ms = -1, .asset_hash = HASH1, .probe = K3SUP_PROBE_NONE};
 
 	(void)ctx;
 	return k3sup_wait_running(node, &opts, ret_op);
@@ -244,22 +257,23 @@ static int lies(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 }
 
 static const struct scenario scenarios[] = {
-	{"node", just_a_node, 0, false, false},
-	{"policy", policy, 0, false, false},
-	{"build_read", build_read, 0, false, false},
-	{"identify", identify, 0, false, false},
-	{"signal", signal_it, 1, false, false},
-	{"wait_exit", wait_exit, K3SUP_E_TIMEOUT, false, false},
-	{"wait_running", wait_running, 0, false, false},
-	{"state", state, 0, false, false},
-	{"check", check, 0, false, false},
-	{"swap", swap, 1, true, false},
-	{"swap_gzip", swap_gzip, 1, true, false},
-	{"upgrade", upgrade, 1, true, false},
-	{"leaks", leaks, 0, false, true},
-	{"trusts", trusts, 0, false, true},
-	{"mistakes", mistakes, 0, false, true},
-	{"lies", lies, 1, true, true},
+	{"node", just_a_node, 0, READS, false},
+	{"policy", policy, 0, READS, false},
+	{"build_read", build_read, 0, READS, false},
+	{"identify", identify, 0, READS, false},
+	{"signal", signal_it, 1, READS, false},
+	{"wait_exit", wait_exit, K3SUP_E_TIMEOUT, READS, false},
+	{"wait_running", wait_running, 0, READS, false},
+	{"state", state, 0, READS, false},
+	{"check", check, 0, READS, false},
+	{"swap", swap, 1, INSTALLS, false},
+	{"swap_gzip", swap_gzip, 1, INSTALLS, false},
+	{"upgrade", upgrade, 1, INSTALLS, false},
+	{"stage", stage, 1, STAGES, false},
+	{"leaks", leaks, 0, READS, true},
+	{"trusts", trusts, 0, READS, true},
+	{"mistakes", mistakes, 0, READS, true},
+	{"lies", lies, 1, INSTALLS, true},
 };
 
 /* ---- one point ---- */
@@ -288,6 +302,36 @@ static int perform(const struct scenario *scenario, bool *ret_no_error)
 	return r;
 }
 
+/* "old", "new", "" if there is none, "?" for anything else. */
+static const char *image_text(const char *path)
+{
+	static const char *const known[] = {"old", "new"};
+	_free_ char *whole = below(&scratch, path), *text = NULL;
+
+	if (k3sup__read_file(AT_FDCWD, whole, 100, &text, NULL) < 0)
+		return access(whole, F_OK) < 0 ? "" : "?";
+	for (size_t i = 0; i < ELEMENTSOF(known); i++)
+		if (k3sup__streq(text, known[i]))
+			return known[i];
+	return "?";
+}
+
+static const char *look_at_images(int status)
+{
+	const char *a = image_text(IMAGES "/a.tar"), *b = image_text(IMAGES "/b.tar");
+	size_t count = count_beside(&scratch, IMAGES "/a.tar");
+
+	if (!*a || *a == '?' || *b == '?' || k3sup__streq(b, "old"))
+		return "an image is torn or gone";
+	if (count != 1u + (*b != '\0'))
+		return "something lies beside the images";
+	if (k3sup__streq(a, "new") && !k3sup__streq(image_text(KEPT "/a.tar.k3sup-backup"), "old"))
+		return "the old image is lost";
+	if (status >= 0 && (!k3sup__streq(a, "new") || !k3sup__streq(b, "new") || count_beside(&scratch, KEPT "/a.tar.k3sup-backup") != 1))
+		return "success was told, and the images are not there, or something else is";
+	return NULL;
+}
+
 /* What is wrong with the files: NULL, or a sentence. */
 static const char *look(const struct scenario *scenario, int status)
 {
@@ -297,18 +341,18 @@ static const char *look(const struct scenario *scenario, int status)
 
 	if (!old && !new)
 		return "the installed file is neither the old nor the new one";
-	if (new && !scenario->installs)
+	if (new && scenario->kind != INSTALLS)
 		return "the installed file was replaced";
 	if (old && count != 1)
 		return "the old file is installed, and something lies beside it";
-	if (old && scenario->installs && status >= 0)
+	if (old && scenario->kind == INSTALLS && status >= 0)
 		return "success was told, and the old file is installed";
 	if (new && (count != 2 || !is_content(&scratch, BACKUP, 1)))
 		return "the new file is installed without its backup, or something lies beside it";
 	state_files = access(lock, F_OK) == 0 ? count_beside(&scratch, STATE "/lock") : 0;
 	if (state_files > 3)
 		return "something is left in the state directory";
-	return NULL;
+	return scenario->kind == STAGES ? look_at_images(status) : NULL;
 }
 
 static const char *judge(const struct scenario *scenario, const struct run *run, unsigned kept_before)
@@ -332,7 +376,7 @@ static const char *judge(const struct scenario *scenario, const struct run *run,
 	if (again < 0 && again != scenario->expected)
 		return "one more run does not reach the goal";
 	bad = look(scenario, again);
-	if (!bad && scenario->installs && !is_content(&scratch, INSTALLED, 2))
+	if (!bad && scenario->kind == INSTALLS && !is_content(&scratch, INSTALLED, 2))
 		bad = "one more run does not install";
 	return bad;
 }
@@ -364,11 +408,15 @@ static void point(const struct scenario *scenario)
 
 static void put_back(void)
 {
-	_free_ char *state_dir = below(&scratch, STATE);
+	_free_ char *state_dir = below(&scratch, STATE), *agent = below(&scratch, DATA_DIR "/agent"), *in_place = below(&scratch, IMAGES),
+		    *image = below(&scratch, IMAGES "/a.tar");
 
 	nftw(installed_dir, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
 	(void)nftw(state_dir, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
 	put_wrapper(&scratch, INSTALLED, 1);
+	(void)nftw(agent, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
+	make_dirs(in_place);
+	put_file(AT_FDCWD, image, "old", 0644);
 }
 
 /* true: it passed */
@@ -460,6 +508,10 @@ static void prepare(void)
 	config = below(&scratch, "/etc/rancher/k3s/config.yaml");
 	put_file(AT_FDCWD, config, "# of a test\nwrite-kubeconfig-mode: \"0644\"\nnode-label:\n  - \"a=b\"\n", 0600);
 	payload = below(&scratch, PAYLOAD);
+	images[0] = below(&scratch, "/payload/a.tar");
+	images[1] = below(&scratch, "/payload/b.tar");
+	put_file(AT_FDCWD, images[0], "new", 0644);
+	put_file(AT_FDCWD, images[1], "new", 0644);
 	gzipped = k3sup__fmt("%s.gz", payload);
 	sums = k3sup__fmt("%s.sums", payload);
 	installed_dir = below(&scratch, "/usr/local/bin");
@@ -504,5 +556,7 @@ int main(int argc, char **argv)
 	free(gzipped);
 	free(sums);
 	free(installed_dir);
+	free(images[0]);
+	free(images[1]);
 	return failed ? 1 : 0;
 }
