@@ -38,6 +38,12 @@ static void print(k3sup_doc *doc)
 {
 	printf("%-11s %s\n", "state", cli_text(doc, "/state", "?"));
 	print_build("installed", doc, "/installed");
+	for (int64_t i = 0; i < k3sup_doc_len(doc, "/stale"); i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "/stale/%lld", (long long)i);
+		print_build("stale", doc, path);
+	}
 	print_build("running", doc, "/running");
 	if (cli_number(doc, "/running/pid", 0))
 		printf("%-11s pid %lld, %s\n", "", (long long)cli_number(doc, "/running/pid", 0), cli_text(doc, "/running/role", "unknown role"));

@@ -50,6 +50,12 @@ void k3sup__installed_places(const k3sup_node *node, const char *ret[static K3SU
 	ret[n] = NULL;
 }
 
+void k3sup__usual_places(const char *ret[static K3SUP__PLACES])
+{
+	memcpy(ret, usual_places, sizeof(usual_places));
+	ret[ELEMENTSOF(usual_places)] = NULL;
+}
+
 /* A link whose target is missing, even the directory of its target? */
 static bool is_link(const struct k3sup__root *root, const char *path)
 {

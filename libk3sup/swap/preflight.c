@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/durable.h"
@@ -180,6 +181,32 @@ static int check_package(
 	return 0;
 }
 
+/*
+ * The new file gets the label of the old one. Where that is a wrong one (a file that came from /tmp, k3s#11347) k3s goes on in a wrong domain, and new pods fail: better said before.
+ * container_runtime_exec_t is what the policy k3s-selinux gives to k3s files.
+ */
+static void check_label(const struct k3sup__place *target, struct k3sup__checks *checks)
+{
+	_close_ int fd = k3sup__place_open(target, O_RDONLY);
+	char label[256], *type = NULL, *save = NULL;
+	ssize_t n = fd < 0 ? -1 : fgetxattr(fd, "security.selinux", label, sizeof(label) - 1);
+
+	if (n > 0) {
+		label[n] = '\0';
+		type = strtok_r(label, ":", &save) && strtok_r(NULL, ":", &save) ? strtok_r(NULL, ":", &save) : NULL;
+	}
+	if (n <= 0 && (fd < 0 || (errno != ENODATA && errno != EOPNOTSUPP)))
+		k3sup__checks_add(checks, "label", K3SUP__WARN, -errno, NULL, "the security label of %s cannot be read: %s", target->path,
+			k3sup_strerror(-errno));
+	else if (n > 0 && (!type || !k3sup__streq(type, "container_runtime_exec_t")))
+		k3sup__checks_add(checks, "label", K3SUP__WARN, 0,
+			NULL, "%s has the security label %s, which the new file will have, too; k3s's policy has container_runtime_exec_t (restorecon)",
+			target->path, type ? type : "?");
+	else
+		k3sup__checks_add(checks, "label", K3SUP__PASS, 0, NULL, "%s has %s", target->path,
+			n > 0 ? "the label of k3s files" : "no security label");
+}
+
 /* A file that changes its name's content, or a link that comes to lead elsewhere. */
 static int check_place(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, const struct k3sup__place *place, struct k3sup__checks *checks)
 {
@@ -223,6 +250,7 @@ int k3sup__preflight(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *p
 	r = check_place(op, node, plan, version ? &layout.link : plan->target, checks);
 	if (r < 0)
 		return r;
+	check_label(plan->target, checks);
 	k3sup__room_check(node, plan, checks);
 	return k3sup__op_checkpoint(op);
 }

@@ -23,7 +23,7 @@ struct k3sup__plan {
 };
 
 /*
- * The policies, then the preflight: store, read-only, noexec, immutable, file-mount, hard-links, package, and those of k3sup__room_check(). Writes "checks" into the facts.
+ * The policies, then the preflight: store, read-only, noexec, immutable, file-mount, hard-links, package, label, and those of k3sup__room_check(). Writes "checks" into the facts.
  * 0, or the first refusal: K3SUP_E_POLICY_*, K3SUP_E_PAYLOAD_*, K3SUP_E_TARGET_*, K3SUP_E_DATA_DIR_SPACE, -ENOSPC; or why nothing could be said. Changes nothing and
  * needs no lock; what only root may read is a warning to others.
  */

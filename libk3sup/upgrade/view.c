@@ -363,6 +363,7 @@ void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view
 	k3sup__json_set_str(facts, "next", next_step(v, state));
 	k3sup__json_set(facts, "data_dir", data_dir_json(v));
 	k3sup__json_set(facts, "installed", installed_json(v));
+	k3sup__stale_report(op, node, v);
 	for (size_t i = 0; i < v->sighting.count; i++)
 		k3sup__json_add(processes, running_json(op, v, &v->sighting.candidates[i]));
 	k3sup__json_set(facts, "running", v->running_error == 0 ? k3sup__json_copy(k3sup__json_element(processes, 0)) : k3sup__json_null());

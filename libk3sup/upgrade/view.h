@@ -38,7 +38,10 @@ int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 void k3sup__view_clear(struct k3sup__view *view);
 
 const char *k3sup__view_state(const struct k3sup__view *view);
-/* Writes state, flags, next, installed, running, processes, backup, data_dir, lock, evidence into facts. */
+/* Writes state, flags, next, installed, stale, running, processes, backup, data_dir, lock, evidence into facts. */
 void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view);
+
+/* Writes stale into the facts: other k3s files than the installed one in the usual places, and the links to them. Not if there are none. */
+void k3sup__stale_report(k3sup_op *op, const k3sup_node *node, const struct k3sup__view *view);
 
 #endif

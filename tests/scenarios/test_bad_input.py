@@ -286,7 +286,7 @@ def assert_refused_late(node, old, args, name, words):
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
-def test_target_is_immutable(make, old, new, what):
+def test_B18_target_is_immutable(make, old, new, what):
     """B18: chattr +i on the installed file or its directory, for hardening: cp fails, after the node was cordoned.
 
     k3sup-upgrade FILE: 3, K3SUP_E_TARGET_IMMUTABLE. Made mutable again: 0.

@@ -90,7 +90,7 @@ CONTROLS = [
     (test_field.test_F08_configuration_is_left_alone, {}, "touches", "something on disk changed"),
     (test_field.test_idempotent, {}, "restarts again", "started [23] times|starts|not restarted|k3s run"),
     (test_field.test_idempotent, {}, "writes twice", "not exactly one line"),
-    (test_field.test_attributes_are_kept, {}, "loses attributes", "mode was|xattrs was"),
+    (test_field.test_B17_attributes_are_kept, {}, "loses attributes", "mode was|xattrs was"),
     (test_field.test_nothing_restarts_it, {}, "claims success", "exit 0"),
     (test_proof.test_C04_a_crash_loop, {"how": {"die_after_ms@v1.30.5+k3s1": 900}}, "claims success", "exit 0"),
     (test_proof.test_C09_slow_to_be_ready, {}, "plain", "KeyError|not the wanted build|0 k3s run|starts|exit 0"),

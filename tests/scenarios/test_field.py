@@ -619,7 +619,7 @@ def test_restart_none_leaves_the_running_one_alone(make, old, new):
     assert node.content(BACKUP) == content_of(old)
 
 
-def test_attributes_are_kept(make, old, new):
+def test_B17_attributes_are_kept(make, old, new):
     """Owner, mode, extended attributes and ACL of the file that is replaced are those of the new one; the backup keeps its own and its time.
 
     k3sup-upgrade FILE: 0.
@@ -643,6 +643,27 @@ def test_attributes_are_kept(make, old, new):
     assert now["links"] == 1 and now["mtime"] != kept["mtime"]
     assert backup == kept, "the backup is not the old file as it was"
     assert not has_acl or "system.posix_acl_access" in now["xattrs"]
+
+
+@pytest.mark.parametrize("type_, decision", [("container_runtime_exec_t", "pass"), ("bin_t", "warn")])
+def test_B17_a_wrong_security_label_is_told(make, old, new, type_, decision):
+    """A label that is not the one of k3s's policy was restored faithfully, and new pods failed later.
+
+    k3sup-upgrade --check FILE: 0, check label pass or warn; k3sup-upgrade FILE: 0, and the new file has the old one's label.
+    """
+    node = make()
+    node.install(old)
+    label = b"system_u:object_r:%s:s0\0" % type_.encode()
+    try:
+        os.setxattr(node.sb.path(K3S), "security.selinux", label)
+    except OSError as e:
+        pytest.skip("no such labels here: %s" % e)
+    process = node.start()
+    payload = node.payload(new)
+    told = [c for c in node.upgrade("--check", payload)["checks"] if c["name"] == "label"]
+    assert [c["decision"] for c in told] == [decision] and (decision == "pass" or type_ in told[0]["text"]), told
+    node.assert_upgraded(node.upgrade(payload), old, new, process)
+    assert os.getxattr(node.sb.path(K3S), "security.selinux") == label
 
 
 def test_a_third_upgrade_keeps_the_second_as_backup(make, old, new, other):

@@ -233,12 +233,14 @@ def test_no_room_to_unpack(make, old, new):
 def test_G05_the_copy_that_runs(make, old, new, other, layout, path):
     """The binary is in /opt/bin, with a stale copy in /usr/local/bin that comes first in PATH; or /usr/local is a link to ../var/usrlocal.
 
-    k3sup-upgrade FILE: 0; installed.path is the file that runs, the stale one is left alone.
+    k3sup-upgrade FILE: 0; installed.path is the file that runs, the stale one is left alone and told of (stale), with the links that lead to it.
     """
     node = make(layout)
     stale = None
     if layout == "host":
         node.install(other)
+        node.sb.symlink("k3s", "/usr/local/bin/kubectl")
+        node.sb.symlink("k3s", "/opt/bin/crictl")
         stale = node.sb.snapshot(["/usr/local"])
     else:
         node.sb.run(["sh", "-c", "rm -r %s && ln -s ../var/usrlocal %s" % (node.at("/usr/local"), node.at("/usr/local"))])
@@ -246,8 +248,12 @@ def test_G05_the_copy_that_runs(make, old, new, other, layout, path):
     node.process = node.start(path=path if layout == "host" else K3S)
     payload = put(node, new)
     assert node.upgrade("--check", payload)["installed"]["path"] == path
-    node.assert_upgraded(node.upgrade(payload), old, new, node.process, path=path)
+    answer = node.upgrade(payload)
+    node.assert_upgraded(answer, old, new, node.process, path=path)
     assert stale is None or not difference(stale, node.sb.snapshot(["/usr/local"])), "the stale copy was touched"
+    told = [(s["path"], s["version"], s["links"]) for s in answer.json.get("stale", [])]
+    assert told == ([(K3S, "v1.30.6+k3s1", ["/usr/local/bin/kubectl"])] if stale else []), told
+    assert node.status().json.get("stale") == answer.json.get("stale")
 
 
 # ---- the check itself ----

@@ -88,8 +88,9 @@ static const char *decision(struct scratch *s, const char *name)
 
 static void a_good_place_passes_all(void **state)
 {
-	static const char *const names[] = {"k3s", "arch", "downgrade", "pre-release", "packaging", "skip-minor", "agent-before-server", "floor",
-		"store", "read-only", "noexec", "immutable", "file-mount", "hard-links", "package", "space", "inodes", "data-dir-space"};
+	static const char *const names[] = {"k3s", "arch", "downgrade", "pre-release", "packaging", "skip-minor", "agent-before-server",
+		"floor", "store", "read-only", "noexec", "immutable", "file-mount", "hard-links", "package", "label", "space", "inodes",
+		"data-dir-space"};
 	struct scratch *s = *state;
 
 	put_target(s);
