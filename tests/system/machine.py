@@ -104,6 +104,10 @@ def hierarchies():
     return found
 
 
+def children(pid):
+    return [int(p) for p in subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], stdout=subprocess.PIPE, text=True).stdout.split()]
+
+
 class Machine:
     """boot() it, run() in it, close() it."""
 
@@ -113,14 +117,14 @@ class Machine:
         self.ran = 0
         for path in self.cgroups:
             os.mkdir(path)
-        script = """for c in %s; do echo $$ >$c/cgroup.procs; done
+        script = """for c in %s; do echo 0 >$c/cgroup.procs; done
 mount --make-rprivate / && mkdir %s/root && mount --bind / %s/root &&
 exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-unit --console=pipe --link-journal=no --private-network \
     --bind-ro=%s:%s --bind-ro=%s:/mnt/python --bind-ro=%s:/mnt/system -- systemd.unit=basic.target systemd.mask=dev-hugepages.mount""" % (
             " ".join(self.cgroups), self.directory, self.directory, self.directory, BUILD, PROGRAMS, os.path.join(TOP, "bindings", "python"),
             HERE)
         with open(self.directory + "/log", "wb") as log:
-            self.nspawn = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.unshare = subprocess.Popen(["unshare", "-mpf", "--kill-child", "--mount-proc", "sh", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                            preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))
         self.leader = 0
         try:
@@ -133,7 +137,7 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
             raise
 
     def is_up(self):
-        assert self.nspawn.poll() is None, "systemd-nspawn has ended"
+        assert self.unshare.poll() is None, "systemd-nspawn has ended"
         self.leader = self.process_1()
         if not self.leader:
             return False
@@ -144,27 +148,21 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
             return False
 
     def process_1(self):
-        """nspawn's children come and go until the last one is process 1 of a pid namespace of its own."""
-        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.nspawn.pid)], stdout=subprocess.PIPE, text=True).stdout.split()
-        for pid in map(int, children):
-            try:
-                with open("/proc/%d/status" % pid) as f:
-                    numbers = re.search(r"^NSpid:\s+(.*)$", f.read(), flags=re.M)[1].split()
-            except OSError:
-                continue
-            if len(numbers) > 1 and numbers[-1] == "1":
-                return pid
+        """unshare's child is nspawn; its children come and go until the last one is process 1 of a pid namespace of its own."""
+        for nspawn in children(self.unshare.pid):
+            for pid in children(nspawn):
+                try:
+                    with open("/proc/%d/status" % pid) as f:
+                        numbers = re.search(r"^NSpid:\s+(.*)$", f.read(), flags=re.M)[1].split()
+                except OSError:
+                    continue
+                if len(numbers) > 2 and numbers[-1] == "1":
+                    return pid
         return 0
 
     def close(self):
-        if self.leader:
-            try:
-                os.kill(self.leader, signal.SIGKILL)  # process 1 of its pid namespace: all others go with it
-            except ProcessLookupError:
-                pass
-        else:
-            self.nspawn.kill()
-        self.nspawn.wait()
+        self.unshare.kill()  # nspawn dies with it, and is process 1 of a pid namespace: all others go with that
+        self.unshare.wait()
         for path in self.cgroups:
             until(lambda path=path: self.remove(path), PATIENCE, "the machine's cgroups to be empty")
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -134,7 +134,7 @@ def test_refused(machine, old, how):
 def test_killed_anywhere_between_stop_and_start(machine, old, strace):
     """SIGKILL of the whole cgroup at system calls from the arming of the guard to the end of the start: k3s runs again within the guard's delay, without a second run."""
     seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
-    points = 60 if FULL else 4
+    points = 60 if FULL else 3
     machine.install(old, shims=0)
     machine.start()
     machine.wait_active()
