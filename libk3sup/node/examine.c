@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "node/known.h"
 #include "node/procscan.h"
 #include "node/unitof.h"
 
@@ -136,7 +137,7 @@ static int read_cwd(const struct k3sup__vantage *view, const struct k3sup__stand
 }
 
 /* The installed file as a running program: a wrapper that unpacks, or an image that has no wrapper? */
-static int read_installed(struct k3sup__look *look, const struct k3sup__program *program)
+static int read_installed(const struct k3sup__vantage *view, struct k3sup__look *look, const struct k3sup__program *program)
 {
 	_close_ int fd = openat(look->dirfd, "exe", O_RDONLY | O_CLOEXEC);
 	struct k3sup__build build;
@@ -149,7 +150,7 @@ static int read_installed(struct k3sup__look *look, const struct k3sup__program 
 		return -errno;
 	if (!same_inode(&st, &program->st))
 		return -ESRCH; /* it executed something else meanwhile: the caller looks again */
-	r = k3sup__build_read_fd(NULL, fd, program->path, K3SUP__BUILD_LENIENT, &build);
+	r = k3sup__known_read(view->node->known, fd, program->path, &build);
 	if (r < 0 && r != K3SUP_E_PAYLOAD_CHANGED)
 		return r;
 	/* A wrapper that is damaged is no image: it tries to unpack. */
@@ -198,7 +199,7 @@ static int judge_title(const struct k3sup__vantage *view, const struct k3sup__st
 	return 0;
 }
 
-static int fill_candidate(struct k3sup__look *look, struct k3sup__program *program)
+static int fill_candidate(const struct k3sup__vantage *view, struct k3sup__look *look, struct k3sup__program *program)
 {
 	struct k3sup__candidate *c = &look->found;
 
@@ -211,7 +212,7 @@ static int fill_candidate(struct k3sup__look *look, struct k3sup__program *progr
 	c->exe = program->path;
 	program->path = NULL;
 	if (program->form == K3SUP__FORM_INSTALLED)
-		return read_installed(look, program);
+		return read_installed(view, look, program);
 	return 0;
 }
 
@@ -280,7 +281,7 @@ static int examine_named(const struct k3sup__vantage *view, struct k3sup__look *
 
 		r = ask_unit(view, &stand, look, &ok);
 		if (r == 0 && ok)
-			r = fill_candidate(look, &program);
+			r = fill_candidate(view, look, &program);
 		if (r == 0 && ok)
 			r = judge_title(view, &stand, look, installed);
 		if (r == 0 && ok)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/lock.h"
+#include "node/known.h"
 
 #define DEFAULT_ROOT "/"
 #define DEFAULT_PROC "/proc"
@@ -18,6 +19,7 @@ static void node_free(k3sup_node *node)
 	node->lock_fd = k3sup__lock_give(node->lock_fd);
 	node->proc_fd = k3sup__close(node->proc_fd);
 	(void)pthread_mutex_destroy(&node->mutex);
+	k3sup__known_free(node->known);
 	free(node->proc_path);
 	free(node->data_dir);
 	free(node->k3s);
@@ -121,7 +123,8 @@ int k3sup_node_new(k3sup_ctx *ctx, const struct k3sup_node_opts *opts, k3sup_nod
 	node->trust_flags = K3SUP__TRUSTED | ((o.flags & K3SUP_NODE_ALLOW_GROUP_WRITABLE) != 0 ? K3SUP__ALLOW_GROUP : 0);
 	node->is_container = (o.flags & K3SUP_NODE_IS_CONTAINER) != 0;
 	(void)pthread_mutex_init(&node->mutex, NULL); /* with default attributes it cannot fail in glibc and musl */
-	r = fill(node, &o);
+	node->known = k3sup__known_new();
+	r = node->known != NULL ? fill(node, &o) : -ENOMEM;
 	if (r < 0) {
 		node_free(node);
 		return r;

@@ -16,17 +16,18 @@ struct k3sup_node {
 	unsigned users; /* references of the caller; the last one gives ctx back */
 	unsigned refs;  /* users and running operations; the last one frees */
 	struct k3sup__root root;
-	char *proc_path;       /* as the caller gave it */
-	int proc_fd;           /* directory of the proc mount */
-	bool is_container;     /* its k3s may be process 1 */
-	unsigned trust_flags;  /* K3SUP__TRUSTED, and K3SUP__ALLOW_GROUP if the caller allows it */
-	char *data_dir;        /* NULL: observe */
-	char *k3s;             /* NULL: look */
-	char *state_dir;       /* never NULL */
-	pthread_mutex_t mutex; /* for the three below: the worker thread takes turns, the loop thread gives them back */
-	int lock_fd;           /* -1: not held */
-	bool lock_kept;        /* k3sup_node_lock() took it: it outlives operations */
-	const void *turn;      /* the operation that may change this node now; one at a time also on one handle */
+	char *proc_path;            /* as the caller gave it */
+	int proc_fd;                /* directory of the proc mount */
+	bool is_container;          /* its k3s may be process 1 */
+	unsigned trust_flags;       /* K3SUP__TRUSTED, and K3SUP__ALLOW_GROUP if the caller allows it */
+	char *data_dir;             /* NULL: observe */
+	char *k3s;                  /* NULL: look */
+	char *state_dir;            /* never NULL */
+	struct k3sup__known *known; /* programs that were read; see known.h */
+	pthread_mutex_t mutex;      /* for the three below: the worker thread takes turns, the loop thread gives them back */
+	int lock_fd;                /* -1: not held */
+	bool lock_kept;             /* k3sup_node_lock() took it: it outlives operations */
+	const void *turn;           /* the operation that may change this node now; one at a time also on one handle */
 };
 
 /* The state of every operation on a node begins with this. */

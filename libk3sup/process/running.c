@@ -271,7 +271,7 @@ static int call_it_a_loop(k3sup_op *op)
 
 /* ---- the machine ---- */
 
-/* A look reads the whole program of a wrapper that unpacks, so on a slow machine it must not take all the time that the unpacking needs. */
+/* The first look reads the whole program of a wrapper that unpacks, so on a slow machine it must not take all the time that the unpacking needs. */
 static int64_t next_look(const struct running_state *s)
 {
 	return k3sup__now_ms() + (s->look_ms > LOOK_EVERY_MS / 4 ? 4 * s->look_ms : LOOK_EVERY_MS);
