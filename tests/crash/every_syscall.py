@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Kills and fails one replacement of the k3s file at every system call it makes, and looks what is left.
+"""Kills and fails one replacement of the k3s file, or one way back, at every system call it makes, and looks what is left.
 
     every_syscall.py [--build-dir DIR] [--full] [-k WORD]
 
@@ -14,7 +14,7 @@ Without a fault    each file that gets its name by a rename was synced after its
 After the fault    the target is the whole old or the whole new file, with mode, owner and extended attributes; the old one is there in full, under the
                    target's or the backup's name; who says that the goal is reached is right; no failed fsync(2), rename or link is passed over; what
                    failed, but was not killed, has tidied up
-After one more run the target is new, the backup is old, neither shares its inode with anything, and nothing else lies about
+After one more run the target is new (rolled back: old), the backup is old, neither shares its inode with anything, and nothing else lies about
 After a third run  nothing has changed
 
 Images (the verb stage) are judged alike: agent/images never holds anything but whole old or new files under their own names; the old one is there or kept, until
@@ -58,8 +58,8 @@ NO_LINKS = ("linkat", "EPERM")  # what link(2) says of a file system that has no
 MAY_ABORT = {"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2", "pipe2", "futex"}
 ERRNOS = ("EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR", "EMFILE", "ENOMEM", "EPERM")
 
-Case = collections.namedtuple("Case", "name program verb begin earlier")
-Case.__new__.__defaults__ = (r'^-1, "begin"', False)
+Case = collections.namedtuple("Case", "name program verb begin earlier wanted")
+Case.__new__.__defaults__ = (r'^-1, "begin"', False, "new")
 
 
 def library(verb, **kw):
@@ -69,14 +69,17 @@ def library(verb, **kw):
 SWAP, UPGRADE = library("swap"), library("upgrade")
 STAGE, COMMIT, RESTORE = library("stage"), library("commit"), library("restore")
 EARLIER = library("swap", earlier=True)
+# From where a swap led: what it recorded is there.
+ROLLBACK = library("rollback", wanted="old")
 PROGRAM = Case("k3sup-upgrade --restart none", "k3sup-upgrade", None, begin=r"^EPOLL_CLOEXEC")
 # The mistake, the fault that shows it ("": it shows without one), and how.
 MISTAKES = {"lazy": ("", "usr/local/bin was not synced after"), "hasty": ("", "got its name before it was synced"),
             "inplace": ("KILL", "the target is ('torn'"), "gap": ("KILL", "the target is gone"), "late": ("KILL", "the old file is lost"),
             "litter": ("KILL", "one more run leaves"), "deaf": ("EIO", "although fsync failed"), "visible": ("KILL", "k3s would see")}
-PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL"), (COMMIT, "KILL"), (STAGE, "ENOSPC"), (RESTORE, "KILL")]
+PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL"), (COMMIT, "KILL"), (STAGE, "ENOSPC"), (RESTORE, "KILL"),
+        (ROLLBACK, "KILL"), (ROLLBACK, "ENOSPC")]
 # "+": from that occurrence on, as on a disk that stays full.
-FULL = [(case, fault) for case in (SWAP, UPGRADE) for fault in ERRNOS + ("ENOSPC+", "EIO+") if (case, fault) not in PLAN] + \
+FULL = [(case, fault) for case in (SWAP, UPGRADE, ROLLBACK) for fault in ERRNOS + ("ENOSPC+", "EIO+") if (case, fault) not in PLAN] + \
     [(case, fault) for case in (STAGE, COMMIT, RESTORE) for fault in ("KILL",) + ERRNOS if (case, fault) not in PLAN] + \
     [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")] + [(PROGRAM, fault) for fault in ("ENOSPC", "EIO", "EPERM")]
 
@@ -136,10 +139,18 @@ class Node:
 
     def reset(self):
         shutil.rmtree(self.root, ignore_errors=True)
+        if os.path.isdir(self.root + ".swapped"):
+            subprocess.check_call(["cp", "-a", self.root + ".swapped", self.root])
+            return
         os.makedirs(self.bin)
         self.write(os.path.join(self.bin, "k3s"), "old")
         if self.case.earlier:
             self.write(os.path.join(self.bin, "k3s.k3sup-backup"), "older")
+        if self.case.wanted == "old":
+            swap = [self.argv[0], "swap"] + self.argv[2:]
+            if subprocess.run(swap, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode != 10:
+                raise SystemExit("there is nothing to go back from")
+            subprocess.check_call(["cp", "-a", self.root, self.root + ".swapped"])
 
     def look(self):
         """{name: (which image, well dressed, inode, links, mtime)} of the directory, and the names in the state directory."""
@@ -155,11 +166,11 @@ class Node:
         return seen, sorted(os.listdir(state)) if os.path.isdir(state) else []
 
     def after_fault(self, end, call, fault):
-        return after_fault(self.look()[0], end, call, fault)
+        return after_fault(self.look()[0], end, call, fault, self.case.wanted)
 
     def after_rerun(self, end):
         seen, state = self.look()
-        return after_rerun(seen, state, end)
+        return after_rerun(seen, state, end, self.case.wanted)
 
     def run(self, *tracing):
         try:
@@ -250,12 +261,12 @@ def whole(entry, what):
     return bool(entry) and entry[:2] == (what, True)
 
 
-def goal(seen):
-    return set(seen) == {"k3s", "k3s.k3sup-backup"} and whole(seen["k3s"], "new") and whole(seen["k3s.k3sup-backup"], "old") and \
+def goal(seen, wanted):
+    return set(seen) == {"k3s", "k3s.k3sup-backup"} and whole(seen["k3s"], wanted) and whole(seen["k3s.k3sup-backup"], "old") and \
         all(entry[3] == 1 for entry in seen.values())
 
 
-def after_fault(seen, end, call, fault):
+def after_fault(seen, end, call, fault, wanted):
     target, backup = seen.get("k3s"), seen.get("k3s.k3sup-backup")
     if not whole(target, "old") and not whole(target, "new"):
         return "the target is %s" % (target[:2] if target else "gone",)
@@ -265,7 +276,9 @@ def after_fault(seen, end, call, fault):
         return "the backup is " + backup[0]
     if end == "hangs":
         return "hangs"
-    if end in ("already", "changed", "done") and not goal(seen):
+    if wanted == "old" and not whole(backup, "old"):
+        return "the backup is lost on the way back to it"
+    if end in ("already", "changed", "done") and not goal(seen, wanted):
         return "says '%s', but the goal does not hold: %s" % (end, sorted((n, e[0]) for n, e in seen.items()))
     if end in ("already", "changed", "done") and call in MUST_HEAR and fault != "EINTR" and (call, fault) != NO_LINKS:
         return "says '%s' although %s failed" % (end, call)
@@ -274,10 +287,10 @@ def after_fault(seen, end, call, fault):
     return None
 
 
-def after_rerun(seen, state, end):
+def after_rerun(seen, state, end, wanted):
     if end not in ("already", "changed", "done"):
         return "one more run does not reach the goal: " + end
-    if not goal(seen):
+    if not goal(seen, wanted):
         return "one more run leaves %s" % sorted((n,) + e[:2] + e[3:4] for n, e in seen.items())
     if ("floor" not in state and "lock" in state) or set(state) - {"lock", "journal", "floor"}:
         return "one more run leaves %s in the state directory" % state
