@@ -8,7 +8,7 @@
  *   driver digest - PAYLOAD       one SHA-256 of it
  *   driver empty - -              nothing, with the same libraries
  *
- * Prints what went wrong, or the status of the library's verb and the most memory that was ever in use, in KiB.
+ * Prints what went wrong, or the status of the library's verb, the most memory that was ever in use, in KiB, and how long the verb's step "stage" took, in ms.
  */
 #include <k3sup.h>
 
@@ -21,6 +21,23 @@
 
 #define K3S "/usr/local/bin/k3s"
 #define CHUNK ((size_t)1 << 20)
+
+static int64_t copied_ms;
+
+/* How long copying took, which is a step of its own. */
+static void look_at_steps(k3sup_doc *result)
+{
+	for (int64_t i = 0; i < k3sup_doc_len(result, "/steps"); i++) {
+		char path[64];
+		const char *name = "";
+
+		snprintf(path, sizeof(path), "/steps/%lld/name", (long long)i);
+		if (k3sup_doc_str(result, path, &name) < 0 || strcmp(name, "stage") != 0)
+			continue;
+		snprintf(path, sizeof(path), "/steps/%lld/ms", (long long)i);
+		(void)k3sup_doc_i64(result, path, &copied_ms);
+	}
+}
 
 static int by_library(const char *root, const char *payload, const char *sha256)
 {
@@ -38,6 +55,8 @@ static int by_library(const char *root, const char *payload, const char *sha256)
 		r = k3sup_swap(node, &what, &op);
 	if (r == 0)
 		r = k3sup_op_wait(op, -1);
+	if (r >= 0)
+		look_at_steps(k3sup_op_result(op));
 	if (r < 0)
 		fprintf(stderr, "%d %s\n", r, op && k3sup_op_error(op) ? k3sup_doc_json(k3sup_op_error(op)) : "");
 	k3sup_op_unref(op);
@@ -117,6 +136,6 @@ int main(int argc, char **argv)
 		r = digest(argv[3]);
 	else if (!k3sup_version() || !EVP_sha256())
 		return 2;
-	printf("%d %ld\n", r, peak());
+	printf("%d %ld %lld\n", r, peak(), (long long)copied_ms);
 	return r < 0;
 }
