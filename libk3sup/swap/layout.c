@@ -4,6 +4,7 @@
 #include "base/durable.h"
 #include "node/identify.h"
 #include "node/installed.h"
+#include "node/unit.h"
 #include "node/version.h"
 
 #define MOST_LINKS 40 /* as the kernel follows */
@@ -72,22 +73,40 @@ static int find_link(const k3sup_node *node, const char *place, struct k3sup__la
 	return r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -EIO ? r : 0;
 }
 
-static int find_links(const k3sup_node *node, struct k3sup__layout *layout)
+/* One more way to name the k3s file. False: it is the file itself, or leads there by another link than the ways before. */
+static int take_way(const k3sup_node *node, const char *place, struct k3sup__layout *layout, bool *agrees)
 {
 	struct k3sup__layout other = {.target = layout->target, .link = K3SUP__PLACE_NONE};
-	const char *places[K3SUP__PLACES];
-	int r = 0;
+	_cleanup_(k3sup__place_clear) struct k3sup__place direct = K3SUP__PLACE_NONE;
+	int r = find_link(node, place, layout->link.fd < 0 ? layout : &other);
 
-	k3sup__installed_places(node, places);
-	for (size_t i = 0; r >= 0 && places[i]; i++) {
-		r = find_link(node, places[i], layout->link.fd < 0 ? layout : &other);
-		if (r >= 0 && other.link.fd >= 0 && !same(&other.link.st, &layout->link.st)) {
-			k3sup__place_clear(&layout->link);
-			break;
-		}
-		k3sup__place_clear(&other.link);
-	}
+	if (r >= 0 && other.link.fd >= 0)
+		*agrees = same(&other.link.st, &layout->link.st);
 	k3sup__layout_clear(&other);
+	if (r >= 0 && k3sup__root_find(NULL, &node->root, place, node->trust_flags | K3SUP__NOFOLLOW, &direct) >= 0 && direct.fd >= 0 &&
+		same(&direct.st, &layout->target->st))
+		*agrees = false;
+	return r;
+}
+
+static int find_links(k3sup_op *op, k3sup_node *node, struct k3sup__layout *layout)
+{
+	const char *places[K3SUP__PLACES];
+	struct k3sup__units units;
+	bool agree = true;
+	int r = k3sup__units_read(op, node, &units);
+
+	if (r < 0)
+		return r;
+	k3sup__installed_places(node, places);
+	for (size_t i = 0; r >= 0 && agree && places[i]; i++)
+		r = take_way(node, places[i], layout, &agree);
+	for (size_t i = 0; r >= 0 && agree && i < units.count; i++)
+		if (units.items[i].target && !units.items[i].root_directory)
+			r = take_way(node, units.items[i].target, layout, &agree);
+	if (!agree)
+		k3sup__place_clear(&layout->link);
+	k3sup__units_clear(&units);
 	return r;
 }
 
@@ -100,7 +119,7 @@ int k3sup__layout_find(k3sup_op *op, k3sup_node *node, const struct k3sup__place
 	if (version >= 0) {
 		layout.stem = (size_t)version;
 		layout.dashed = strchr(target->name + version, '+') == NULL && strstr(target->name + version, "-k3s") != NULL;
-		r = find_links(node, &layout);
+		r = find_links(op, node, &layout);
 	}
 	if (r < 0) {
 		k3sup__layout_clear(&layout);

@@ -17,7 +17,10 @@ struct k3sup__layout {
 };
 #define K3SUP__LAYOUT_NONE ((struct k3sup__layout){.link = K3SUP__PLACE_NONE})
 
-/* Not versioned is also what several links lead to: whichever is changed, another one would stay. 0, -ENOMEM, other -errno. */
+/*
+ * Not versioned is also what several links lead to, or what a service starts by its own name: whatever link is changed, something would stay with the old version.
+ * 0, -ENOMEM, other -errno.
+ */
 int k3sup__layout_find(k3sup_op *op, k3sup_node *node, const struct k3sup__place *target, struct k3sup__layout *ret) _must_check_;
 void k3sup__layout_clear(struct k3sup__layout *layout);
 

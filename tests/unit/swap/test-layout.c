@@ -168,6 +168,32 @@ static void otherwise_the_file_is_replaced(void **state)
 	assert_true(is_content(s, FILE1, 2));
 }
 
+static void put_unit(struct scratch *s, const char *file)
+{
+	_free_ char *dir = below(s, "/etc/systemd/system"), *text = k3sup__fmt("[Service]\nExecStart=%s server\n", file);
+
+	make_dirs(dir);
+	put_file(s->fd, "etc/systemd/system/k3s.service", text, 0644);
+}
+
+/* A service that names the version itself would go on starting it; one that names the link, wherever that is, starts what it leads to. */
+static void a_service_may_start_the_file_itself(void **state)
+{
+	struct scratch *s = *state;
+
+	put_versions(s);
+	put_unit(s, FILE1);
+	k3sup_op_unref(swap_to(s, NULL, 1));
+	assert_string_equal(link_of(s, INSTALLED), "k3s-" V1);
+	assert_true(is_content(s, FILE1, 2));
+	put_wrapper(s, "/opt/k3s/k3s-" V1, 1);
+	put_link(s, "k3s-" V1, "/opt/k3s/k3s");
+	assert_int_equal(unlinkat(s->fd, &INSTALLED[1], 0), 0);
+	put_unit(s, "/opt/k3s/k3s");
+	k3sup_op_unref(swap_to(s, NULL, 1));
+	assert_string_equal(link_of(s, "/opt/k3s/k3s"), "k3s-" V2);
+}
+
 /* What has the new version's name and is something else is kept, too. */
 static void a_foreign_file_of_that_name_is_kept(void **state)
 {
@@ -282,6 +308,7 @@ int main(void)
 		scratch_test(the_form_of_the_link_stays),
 		scratch_test(the_last_link_changes),
 		scratch_test(otherwise_the_file_is_replaced),
+		scratch_test(a_service_may_start_the_file_itself),
 		scratch_test(a_foreign_file_of_that_name_is_kept),
 		scratch_test(versions_that_were_made_here_go_when_they_are_too_many),
 		scratch_test(without_a_record_the_caller_has_to_choose),
