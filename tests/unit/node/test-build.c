@@ -345,6 +345,10 @@ static void an_inner_program_is_known_by_what_the_linker_wrote_down(void **state
 		{"path\tgithub.com/k3s-io/k3s/cmd/server\nbuild\t-ldflags=\"" SET_VERSION("v1.30.4+k3s1") "\"\n", "", true, "v1.30.4+k3s1"},
 		{"path\tcommand-line-arguments\nbuild\t-ldflags=\"" SET_VERSION("v1.24.4+k3s1") "\"\n", "", true, "v1.24.4+k3s1"},
 		{"path\tgithub.com/rancher/k3s/cmd/server\n", "v1.22.2+k3s1", true, "v1.22.2+k3s1"},
+		/* distributions: without the leading v (NixOS), a module path of their own */
+		{"path\tgithub.com/k3s-io/k3s/cmd/server\nbuild\t-ldflags=\"" SET_VERSION("1.30.4+k3s1") "\"\n", "", true, "1.30.4+k3s1"},
+		{"path\tcommand-line-arguments\nbuild\t-ldflags=\"-X example.org/fork/k3s/pkg/version.Version=v1.30.4+k3s1\"\n", "", true,
+			"v1.30.4+k3s1"},
 		{"path\tcommand-line-arguments\ndep\tgithub.com/rancher/kine\tv0.6.0\th1:x\n", "v1.21.3+k3s1", true, "v1.21.3+k3s1"},
 		{"path\tcommand-line-arguments\ndep\tgithub.com/rancher/kine\tv0.6.0\th1:x\n", "", false, ""},
 		{"path\tcommand-line-arguments\n", "v1.21.3+k3s1", false, ""},
