@@ -1,26 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/running.h"
 
-#include <unistd.h>
-
 #include "node/warn.h"
-#include "process/deaths.h"
 #include "process/health.h"
 #include "process/probe.h"
+#include "process/seen.h"
 
 /* Also within an upgrade: its events say this step's name. */
 static const struct k3sup__step plan[] = {{"prove", 1}};
 
 #define ASK_EVERY_MS 1000 /* whether it is ready, once it has stayed */
 #define LOOK_EVERY_MS 100 /* the kernel tells nobody without CAP_NET_ADMIN that a process was started, so /proc is looked at again */
-
-/* A k3s that was found, and since when it counts. */
-struct watched {
-	k3sup_process *process;
-	int64_t from;
-};
-
-#define MOST 2 /* a server and an agent */
 
 enum phase { PHASE_LOOK, PHASE_PROBE, PHASE_HEALTH };
 
@@ -30,37 +20,17 @@ struct running_state {
 	char *health;
 	enum phase phase;
 	struct k3sup__sighting sighting;
-	struct watched seen[MOST];      /* are what is wanted, and have yet to stay */
-	k3sup_process *unpacking[MOST]; /* were seen while they still unpacked: their age does not count from their start */
-	unsigned starts;                /* how often a k3s was seen to start that could be the wanted one */
-	struct k3sup__deaths deaths;    /* and to end before it had stayed */
-	int last_look;                  /* what the last look said: 0, or the code that is returned when time is over */
-	int64_t look_ms;                /* how long it took */
+	struct k3sup__seen seen;
+	int last_look;   /* what the last look said: 0, or the code that is returned when time is over */
+	int64_t look_ms; /* how long it took */
 	bool waited;
-	size_t asked;               /* so many of the sighting have been asked whether they are ready */
-	k3sup_process *ready[MOST]; /* have said so; one more look, as answers take their time and another one may have come meanwhile */
-	k3sup__json *answers;       /* of this round: probes */
-	k3sup__json *healthy;       /* of the health command */
+	size_t asked;                           /* so many of the sighting have been asked whether they are ready */
+	k3sup_process *ready[K3SUP__MOST_SEEN]; /* have said so; one more look, as answers take their time and another one may have come meanwhile */
+	k3sup__json *answers;                   /* of this round: probes */
+	k3sup__json *healthy;                   /* of the health command */
 };
 
-bool k3sup__want_matches(const struct k3sup__want *want, const struct k3sup__candidate *c)
-{
-	if (c->unpacking)
-		return false;
-	if (want->asset_hash[0])
-		return k3sup__streq(want->asset_hash, c->asset_hash);
-	return !want->by_file || (c->image && c->exe_dev == want->file_dev && c->exe_ino == want->file_ino);
-}
-
 /* ---- looking ---- */
-
-static bool is_listed(k3sup_process *const *list, const k3sup_process *process)
-{
-	for (size_t i = 0; i < MOST; i++)
-		if (list[i] && k3sup__process_same(list[i], process))
-			return true;
-	return false;
-}
 
 static int judge(k3sup_op *op, const struct running_state *s)
 {
@@ -68,7 +38,7 @@ static int judge(k3sup_op *op, const struct running_state *s)
 	int r = sighting->count == 0 ? K3SUP_E_NOT_RESTARTED : k3sup__sighting_judge(op, sighting);
 
 	for (size_t i = 0; r == 0 && i < sighting->count; i++)
-		if (sighting->candidates[i].unpacking || is_listed(s->want.previous, sighting->candidates[i].process))
+		if (sighting->candidates[i].unpacking || k3sup__is_listed(s->want.previous, sighting->candidates[i].process))
 			r = K3SUP_E_NOT_RESTARTED;
 		else if (!k3sup__want_matches(&s->want, &sighting->candidates[i]))
 			r = K3SUP_E_WRONG_BUILD;
@@ -92,123 +62,15 @@ static int look(k3sup_op *op)
 	return r < 0 ? r : judge(op, s);
 }
 
-/* ---- watching ---- */
-
-/*
- * The process's own age decides, not how long we have been looking. Start times are whole clock ticks since boot, on CLOCK_BOOTTIME (proc(5)); it started
- * somewhere within its tick, and must not be taken for older than it is.
- */
-static int64_t started_at(const k3sup_process *process)
-{
-	long ticks = sysconf(_SC_CLK_TCK);
-
-	return (int64_t)((k3sup__process_start_time(process) + 1) * 1000 / (uint64_t)(ticks > 0 ? ticks : 100));
-}
-
-static void forget_unpacking(struct running_state *s, const k3sup_process *process)
-{
-	for (size_t i = 0; i < MOST; i++)
-		if (s->unpacking[i] && k3sup__process_same(s->unpacking[i], process))
-			s->unpacking[i] = k3sup_process_unref(s->unpacking[i]);
-}
-
-static k3sup_process *bury(k3sup_op *op, k3sup_process *process, int64_t from)
-{
-	struct running_state *s = k3sup__op_state(op);
-	int64_t now = k3sup__now_ms();
-
-	k3sup__log(op, K3SUP_LOG_WARNING, "process %d ended before it had stayed", (int)k3sup__process_pid(process));
-	k3sup__op_went_down(op, now);
-	k3sup__deaths_add(&s->deaths, process, now - from);
-	forget_unpacking(s, process);
-	return k3sup_process_unref(process);
-}
-
-/* Lets go of those that have ended. How many? */
-static unsigned drop_ended(k3sup_op *op)
-{
-	struct running_state *s = k3sup__op_state(op);
-	unsigned n = s->deaths.count;
-
-	for (size_t i = 0; i < MOST; i++) {
-		struct watched *w = &s->seen[i];
-
-		if (w->process && k3sup__process_ended(w->process))
-			w->process = bury(op, w->process, w->from);
-	}
-	for (size_t i = 0; i < MOST; i++)
-		if (s->unpacking[i] && k3sup__process_ended(s->unpacking[i]))
-			(void)bury(op, k3sup_process_ref(s->unpacking[i]), started_at(s->unpacking[i]));
-	return s->deaths.count - n;
-}
-
-static bool is_wanted(const struct running_state *s, const struct k3sup__candidate *c)
-{
-	return k3sup__want_matches(&s->want, c) && !is_listed(s->want.previous, c->process);
-}
-
-/* The wanted ones of the last look, also while there are others, or too few: their deaths count. */
-static void take_found(k3sup_op *op)
-{
-	struct running_state *s = k3sup__op_state(op);
-	struct watched found[MOST] = {{0}};
-
-	for (size_t i = 0, n = 0; i < s->sighting.count && n < MOST; i++) {
-		k3sup_process *process = s->sighting.candidates[i].process;
-		bool unpacked = is_listed(s->unpacking, process);
-		struct watched *w = &found[n];
-
-		if (!is_wanted(s, &s->sighting.candidates[i]))
-			continue;
-		n++;
-		w->process = k3sup_process_ref(process);
-		for (size_t j = 0; j < MOST; j++)
-			if (s->seen[j].process && k3sup__process_same(s->seen[j].process, process))
-				w->from = s->seen[j].from;
-		if (w->from)
-			continue;
-		w->from = unpacked ? k3sup__now_ms() : started_at(process);
-		s->starts += !unpacked;
-	}
-	for (size_t i = 0; i < MOST; i++)
-		k3sup_process_unref(s->seen[i].process);
-	memcpy(s->seen, found, sizeof(found));
-}
-
-/* Wrappers that unpack: the same processes, but not yet the wanted build. */
-static void note_unpacking(struct running_state *s)
-{
-	for (size_t i = 0; i < s->sighting.count; i++) {
-		k3sup_process *process = s->sighting.candidates[i].process;
-
-		if (!s->sighting.candidates[i].unpacking || is_listed(s->unpacking, process) || is_listed(s->want.previous, process))
-			continue;
-		k3sup_process_unref(s->unpacking[1]);
-		s->unpacking[1] = s->unpacking[0];
-		s->unpacking[0] = k3sup_process_ref(process);
-		s->starts++;
-	}
-}
-
-/* The youngest is the last one to have stayed. */
-static const struct watched *youngest(const struct running_state *s)
-{
-	const struct watched *a = &s->seen[0], *b = &s->seen[1];
-
-	if (!a->process || !b->process)
-		return a->process ? a : b;
-	return b->from > a->from ? b : a;
-}
-
 /* ---- ending ---- */
 
 static void report(struct running_state *s, k3sup__json *to)
 {
 	k3sup__json_set(to, "running", k3sup__sighting_json(&s->sighting));
-	k3sup__json_set_int(to, "starts", s->starts);
-	k3sup__json_set_int(to, "ends", s->deaths.count);
-	if (s->deaths.count > 0)
-		k3sup__json_set(to, "deaths", k3sup__deaths_json(&s->deaths));
+	k3sup__json_set_int(to, "starts", s->seen.starts);
+	k3sup__json_set_int(to, "ends", s->seen.deaths.count);
+	if (s->seen.deaths.count > 0)
+		k3sup__json_set(to, "deaths", k3sup__deaths_json(&s->seen.deaths));
 	if (s->answers)
 		k3sup__json_set(to, "probes", k3sup__json_copy(s->answers));
 	if (s->healthy)
@@ -222,9 +84,9 @@ static int finish(k3sup_op *op)
 	int r = 0;
 
 	report(s, k3sup__op_facts(op));
-	k3sup__deaths_text(&s->deaths, how);
-	if (s->deaths.count > 0)
-		k3sup__warn(op, "k3s ended %u times before it stayed; %s", s->deaths.count, how);
+	k3sup__deaths_text(&s->seen.deaths, how);
+	if (s->seen.deaths.count > 0)
+		k3sup__warn(op, "k3s ended %u times before it stayed; %s", s->seen.deaths.count, how);
 	for (size_t i = 0; r == 0 && i < s->sighting.count; i++)
 		r = k3sup__op_add_process(op, s->sighting.candidates[i].process);
 	return r < 0 ? r : s->waited;
@@ -233,13 +95,13 @@ static int finish(k3sup_op *op)
 /* One that ended once and is up again is starting (k3s-io/k3s#2298: the first start may fail while somebody else unpacks). More often, or for good, it is dying. */
 static bool is_dying(const struct running_state *s)
 {
-	return s->deaths.count > 1 || (s->deaths.count == 1 && s->last_look < 0);
+	return s->seen.deaths.count > 1 || (s->seen.deaths.count == 1 && s->last_look < 0);
 }
 
 static int give_up(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
-	const struct watched *w = youngest(s);
+	const struct k3sup__watched *w = k3sup__seen_youngest(&s->seen);
 	const char *hash = s->want.asset_hash;
 	char how[K3SUP__DEATH_TEXT];
 
@@ -248,10 +110,10 @@ static int give_up(k3sup_op *op)
 		return s->last_look;
 	if (s->last_look == K3SUP_E_WRONG_BUILD)
 		return k3sup__fail(op, s->last_look, "the k3s that runs is not the wanted build%s%.12s", hash[0] ? " " : "", hash);
-	k3sup__deaths_text(&s->deaths, how);
+	k3sup__deaths_text(&s->seen.deaths, how);
 	if (is_dying(s))
 		return k3sup__fail(op, K3SUP_E_NOT_STABLE, "k3s came up %u times and ended %u times before it had stayed for %lld ms; %s",
-			s->starts, s->deaths.count, (long long)s->want.stable_ms, how);
+			s->seen.starts, s->seen.deaths.count, (long long)s->want.stable_ms, how);
 	if (s->last_look == 0)
 		return k3sup__fail(op, K3SUP_E_TIMEOUT, "k3s runs as process %d, but had not yet stayed for %lld ms when the time was over",
 			(int)k3sup__process_pid(w->process), (long long)s->want.stable_ms);
@@ -280,7 +142,7 @@ static int64_t next_look(const struct running_state *s)
 static int not_there(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
-	bool came = s->starts > 0 || s->unpacking[0] || s->sighting.count > 0;
+	bool came = s->seen.starts > 0 || s->seen.unpacking[0] || s->sighting.count > 0;
 	int64_t until = !came && s->want.come_by < s->want.give_up ? s->want.come_by : s->want.give_up, next = next_look(s);
 
 	if (k3sup__now_ms() >= until)
@@ -305,7 +167,7 @@ static int stay(k3sup_op *op, int64_t until)
 
 	s->waited = true;
 	s->phase = PHASE_LOOK;
-	return k3sup__op_watch(op, youngest(s)->process, until < s->want.give_up ? until : s->want.give_up);
+	return k3sup__op_watch(op, k3sup__seen_youngest(&s->seen)->process, until < s->want.give_up ? until : s->want.give_up);
 }
 
 static int ask_health(k3sup_op *op)
@@ -334,15 +196,15 @@ static int ask(k3sup_op *op)
 		return k3sup__op_work(op, ask_health);
 	}
 	if (s->want.probe == K3SUP_PROBE_NONE && !s->health)
-		return drop_ended(op) > 0 ? look_again(op) : finish(op);
-	for (size_t i = 0; i < s->sighting.count && i < MOST; i++)
+		return k3sup__seen_drop_ended(op, &s->seen) > 0 ? look_again(op) : finish(op);
+	for (size_t i = 0; i < s->sighting.count && i < K3SUP__MOST_SEEN; i++)
 		s->ready[i] = k3sup_process_ref(s->sighting.candidates[i].process);
 	return look_again(op);
 }
 
 static void forget_answers(struct running_state *s)
 {
-	for (size_t i = 0; i < MOST; i++)
+	for (size_t i = 0; i < K3SUP__MOST_SEEN; i++)
 		s->ready[i] = k3sup_process_unref(s->ready[i]);
 }
 
@@ -350,7 +212,7 @@ static void forget_answers(struct running_state *s)
 static bool all_are_ready(const struct running_state *s)
 {
 	for (size_t i = 0; i < s->sighting.count; i++)
-		if (!is_listed(s->ready, s->sighting.candidates[i].process))
+		if (!k3sup__is_listed(s->ready, s->sighting.candidates[i].process))
 			return false;
 	return true;
 }
@@ -376,12 +238,12 @@ static int after_answer(k3sup_op *op, int status)
 		return ask(op);
 	if (status != K3SUP_E_NOT_READY)
 		return status;
-	if (drop_ended(op) == 0 && now >= s->want.give_up) {
+	if (k3sup__seen_drop_ended(op, &s->seen) == 0 && now >= s->want.give_up) {
 		s->last_look = status;
 		return give_up(op);
 	}
 	k3sup__op_forgive(op);
-	return youngest(s)->process ? stay(op, now + ASK_EVERY_MS) : look_again(op);
+	return k3sup__seen_youngest(&s->seen)->process ? stay(op, now + ASK_EVERY_MS) : look_again(op);
 }
 
 static int after_probe(k3sup_op *op)
@@ -400,7 +262,7 @@ static int after_probe(k3sup_op *op)
 static int there(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
-	int64_t now = k3sup__now_ms(), stable_at = youngest(s)->from + s->want.stable_ms;
+	int64_t now = k3sup__now_ms(), stable_at = k3sup__seen_youngest(&s->seen)->from + s->want.stable_ms;
 
 	if (now >= stable_at && all_are_ready(s))
 		return finish(op);
@@ -422,16 +284,15 @@ static int after_look(k3sup_op *op)
 	if (r < 0 && r != K3SUP_E_NOT_RESTARTED && r != K3SUP_E_WRONG_BUILD && r != K3SUP_E_AMBIGUOUS)
 		return r;
 	s->last_look = r;
-	(void)drop_ended(op);
-	note_unpacking(s);
-	take_found(op);
+	(void)k3sup__seen_drop_ended(op, &s->seen);
+	k3sup__seen_take(&s->seen, &s->want, &s->sighting);
 	if (r == 0)
-		k3sup__op_came_up(op, youngest(s)->from);
+		k3sup__op_came_up(op, k3sup__seen_youngest(&s->seen)->from);
 	else
 		forget_answers(s);
-	if (drop_ended(op) > 0 && r == 0)
+	if (k3sup__seen_drop_ended(op, &s->seen) > 0 && r == 0)
 		return look_again(op);
-	if (s->want.most_ends > 0 && s->deaths.count >= s->want.most_ends)
+	if (s->want.most_ends > 0 && s->seen.deaths.count >= s->want.most_ends)
 		return call_it_a_loop(op);
 	return r < 0 ? not_there(op) : there(op);
 }
@@ -453,7 +314,7 @@ static int step(k3sup_op *op)
 	case K3SUP__WOKE_DEADLINE:
 	case K3SUP__WOKE_FD:
 	case K3SUP__WOKE_STOP:
-		(void)drop_ended(op);
+		(void)k3sup__seen_drop_ended(op, &s->seen);
 		break;
 	}
 	return look_again(op);
@@ -464,16 +325,13 @@ static void clear(k3sup_op *op)
 	struct running_state *s = k3sup__op_state(op);
 
 	k3sup__sighting_clear(&s->sighting);
-	k3sup__deaths_clear(&s->deaths);
+	k3sup__seen_clear(&s->seen);
 	k3sup__json_unref(s->answers);
 	k3sup__json_unref(s->healthy);
 	free(s->health);
 	forget_answers(s);
-	for (size_t i = 0; i < MOST; i++) {
-		k3sup_process_unref(s->seen[i].process);
-		k3sup_process_unref(s->unpacking[i]);
+	for (size_t i = 0; i < K3SUP__MOST_SEEN; i++)
 		k3sup_process_unref(s->want.previous[i]);
-	}
 }
 
 static const struct k3sup__op_class class = {
@@ -502,7 +360,7 @@ int k3sup__running_op(k3sup_node *node, const struct k3sup__want *want, k3sup_op
 	s = k3sup__op_state(op);
 	s->want = *want;
 	s->want.health = s->health = health;
-	for (size_t i = 0; i < MOST; i++)
+	for (size_t i = 0; i < K3SUP__MOST_SEEN; i++)
 		k3sup_process_ref(s->want.previous[i]);
 	*ret_op = op;
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Restarts by the thousand, simulated: running.c is compiled in here with a clock, a process table and an engine of the test's own, so that a restart of minutes
+ * Restarts by the thousand, simulated: running.c and seen.c are compiled in here with a clock, a process table and an engine of the test's own, so that a restart of minutes
  * takes no time. Scripts are drawn from a seed (printed; K3SUP_TEST_SEED repeats one): a build that never comes, is slow, flaps, dies just before it has stayed,
  * an old build that comes back, a number that is given again, a start limit that is hit, an old process that lingers. What has to come out is computed from the
  * script alone. Mutants, which each forget one rule, must be caught by the same scripts.
@@ -188,6 +188,7 @@ static int sim_probe(const struct k3sup__candidate *c)
 /* Sources, on purpose: what is simulated is what is shipped, with the definitions above. */
 #include "../../../libk3sup/process/deaths.c"
 #include "../../../libk3sup/process/running.c"
+#include "../../../libk3sup/process/seen.c"
 #pragma GCC diagnostic pop
 #undef k3sup__now_ms
 
