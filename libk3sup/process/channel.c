@@ -93,15 +93,17 @@ static const struct k3sup__root *root_of(const struct k3sup__channel *channel)
 	return channel->own.fd >= 0 ? &channel->own : channel->host;
 }
 
-bool k3sup__channel_has_dir(k3sup_op *op, const struct k3sup__channel *channel, const char *path)
+int k3sup__channel_has_dir(k3sup_op *op, const struct k3sup__channel *channel, const char *path)
 {
 	struct k3sup__place place = K3SUP__PLACE_NONE;
 	int r = k3sup__root_find(op, root_of(channel), path, K3SUP__TRUSTED, &place);
 	bool is = r == 0 && place.fd >= 0 && S_ISDIR(place.st.st_mode);
 
+	k3sup__place_clear(&place);
+	if (r == -ENOMEM || r == -EMFILE || r == -ENFILE)
+		return r;
 	if (r < 0)
 		k3sup__op_forgive(op);
-	k3sup__place_clear(&place);
 	return is;
 }
 

@@ -29,8 +29,8 @@ const char *k3sup__channel_name(enum k3sup__channel_kind kind); /* "direct", "ch
 int k3sup__channel_open(k3sup_op *op, k3sup_node *node, enum k3sup__channel_kind kind, struct k3sup__channel *ret) _must_check_;
 void k3sup__channel_clear(struct k3sup__channel *channel);
 
-/* Is this a directory there? */
-bool k3sup__channel_has_dir(k3sup_op *op, const struct k3sup__channel *channel, const char *path);
+/* Is this a directory there that only root can have made? 1, 0, -ENOMEM and the like. */
+int k3sup__channel_has_dir(k3sup_op *op, const struct k3sup__channel *channel, const char *path) _must_check_;
 
 /*
  * Finds a program of the host: the first of these paths (NULL at the end) that root alone can have put there. -ENOENT if none is, K3SUP_E_UNTRUSTED. Borrows

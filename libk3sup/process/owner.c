@@ -104,12 +104,16 @@ static int cgroup_of(int proc_pid_fd, char **ret)
 	return r == -ENOENT ? -ESRCH : r;
 }
 
-bool k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process)
+int k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process)
 {
 	_free_ char *ours = NULL, *theirs = NULL;
+	int r = k3sup__read_file(node->proc_fd, "self/cgroup", 65536, &ours, NULL);
 
-	return k3sup__read_file(node->proc_fd, "self/cgroup", 65536, &ours, NULL) == 0 &&
-		cgroup_of(k3sup__process_dirfd(process), &theirs) == 0 && k3sup__cgroup_common(ours, theirs);
+	if (r >= 0)
+		r = cgroup_of(k3sup__process_dirfd(process), &theirs);
+	if (r == -ENOENT || r == -ESRCH) /* a kernel without control groups; or it is gone */
+		return 0;
+	return r < 0 ? r : k3sup__cgroup_common(ours, theirs);
 }
 
 /* ---- is it told to end, does that end us? ---- */
@@ -156,15 +160,16 @@ static bool is_supervisor(const char *comm)
 	return false;
 }
 
-/* Field 7 of /proc/PID/stat: the terminal; 0: none. */
-static bool has_terminal(const k3sup_process *process)
+/* Field 7 of /proc/PID/stat: the terminal; 0: none. 1 if it has one, 0, -errno. */
+static int has_terminal(const k3sup_process *process)
 {
 	_free_ char *text = NULL;
 	const char *close;
 	long tty = 0;
+	int r = k3sup__read_file(k3sup__process_dirfd(process), "stat", 4096, &text, NULL);
 
-	if (k3sup__read_file(k3sup__process_dirfd(process), "stat", 4096, &text, NULL) < 0)
-		return false;
+	if (r < 0)
+		return r == -ENOENT || r == -ESRCH ? 0 : r;
 	close = strrchr(text, ')');
 	return close && sscanf(close + 1, " %*c %*d %*d %*d %ld", &tty) == 1 && tty != 0;
 }
@@ -175,14 +180,21 @@ static int judge_parent(k3sup_node *node, const struct k3sup__candidate *c, stru
 	const int pid = (int)k3sup__process_pid(c->process);
 	struct k3sup__stat stat = {.comm = ""};
 	_close_ int dirfd = -1;
+	int r;
 
-	if (k3sup__proc_open(node->proc_fd, c->ppid, &dirfd) == 0 && k3sup__stat_read(dirfd, &stat) < 0)
-		stat.comm[0] = '\0';
+	r = c->ppid > 0 ? k3sup__proc_open(node->proc_fd, c->ppid, &dirfd) : -ESRCH;
+	if (r >= 0)
+		r = k3sup__stat_read(dirfd, &stat);
+	if (r < 0 && r != -ESRCH) /* an unknown parent must not look like one that starts it again */
+		return r;
 	/* The parent that is there counts, not what a script would start by now. */
 	s->respawns = is_supervisor(stat.comm);
 	if (s->respawns || s->why || s->manager)
 		return 0;
-	if (has_terminal(c->process)) {
+	r = has_terminal(c->process);
+	if (r < 0)
+		return r;
+	if (r > 0) {
 		s->why = k3sup__fmt("process %d has a terminal: it was started by hand (from %s)", pid, stat.comm);
 		return s->why ? 0 : -ENOMEM;
 	}

@@ -27,7 +27,7 @@ int k3sup__service_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__ser
 bool k3sup__cgroup_within(const char *text, const char *of, const char *unit);
 /* Do two texts of /proc/PID/cgroup name one cgroup, but the root, in any hierarchy? A container's runtime kills all that is in the container's. */
 bool k3sup__cgroup_common(const char *a, const char *b);
-/* Is that so for this process and ours? */
-bool k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process);
+/* Is that so for this process and ours? 1, 0, -errno. */
+int k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process) _must_check_;
 
 #endif

@@ -28,9 +28,10 @@ static int add_candidate(k3sup_op *op, struct k3sup__serving *s, const struct k3
 	if (r < 0)
 		return r;
 	*one = (struct k3sup__served){.service = service, .process = k3sup_process_ref(c->process)};
-	one->apart = !k3sup__cgroup_shared(s->node.node, c->process);
 	s->count++;
-	return 0;
+	r = k3sup__cgroup_shared(s->node.node, c->process);
+	one->apart = r == 0;
+	return r < 0 ? r : 0;
 }
 
 int k3sup__serving_scan(k3sup_op *op, struct k3sup__serving *s)
@@ -132,7 +133,8 @@ int k3sup__serving_apart(k3sup_op *op, const struct k3sup__serving *s, k3sup_op 
 	for (size_t i = 0; i < s->count; i++)
 		apart = apart && s->list[i].apart;
 	for (uint32_t i = 0; apart && r >= 0 && k3sup_op_process(proof, i, &process) >= 0; i++) {
-		if (k3sup__cgroup_shared(s->node.node, process))
+		r = k3sup__cgroup_shared(s->node.node, process);
+		if (r > 0)
 			r = k3sup__fail(op, K3SUP_E_SERVICE,
 				"the new k3s (process %d) was started in the cgroup of this program and would end with it",
 				(int)k3sup__process_pid(process));

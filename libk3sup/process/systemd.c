@@ -233,10 +233,14 @@ static int next_channel(k3sup_op *op, k3sup_node *node, int from, struct k3sup__
 		if (r < 0)
 			return r;
 		/* sd_booted(3). A chroot sees it only where the host's /run is mounted, too. */
-		if (r > 0 && k3sup__channel_has_dir(op, ret, "/run/systemd/system"))
-			return 1;
+		if (r == 0)
+			continue;
+		r = k3sup__channel_has_dir(op, ret, "/run/systemd/system");
 		if (r > 0)
-			k3sup__channel_clear(ret);
+			return 1;
+		k3sup__channel_clear(ret);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

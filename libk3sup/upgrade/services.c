@@ -21,8 +21,11 @@ int k3sup__services_add(k3sup_op *op, k3sup_node *node, const struct k3sup__cand
 		return r;
 	owned->process = k3sup_process_ref(candidate->process);
 	owned->target = k3sup_process_ref(k3sup__signal_target(candidate));
-	owned->apart = !k3sup__cgroup_shared(node, candidate->process);
 	list->count++;
+	r = k3sup__cgroup_shared(node, candidate->process);
+	if (r < 0)
+		return r;
+	owned->apart = r == 0;
 	if (k3sup__json_as_i64(k3sup__json_member(owned->service.facts, "changed_on_disk"), &changed) && changed)
 		k3sup__warn(op, "%s was changed on disk; systemd goes on with what it has loaded until `systemctl daemon-reload`",
 			owned->service.name);
@@ -80,7 +83,8 @@ int k3sup__services_apart(k3sup_op *op, const struct k3sup__services *list, k3su
 	for (size_t i = 0; i < list->count; i++)
 		apart &= list->list[i].apart;
 	for (uint32_t i = 0; apart && r >= 0 && k3sup_op_process(proof, i, &process) >= 0; i++) {
-		if (k3sup__cgroup_shared(k3sup__op_node(op), process))
+		r = k3sup__cgroup_shared(k3sup__op_node(op), process);
+		if (r > 0)
 			r = k3sup__fail(op, K3SUP_E_SERVICE,
 				"the new k3s (process %d) was started in the cgroup of this program and would end with it",
 				(int)k3sup__process_pid(process));
