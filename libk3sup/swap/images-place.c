@@ -85,6 +85,14 @@ static int drop_work(k3sup_op *op, const struct k3sup__images *images)
 	return r < 0 ? k3sup__fail(op, r, "cannot sync the directory above %s: %s", images->path, k3sup_strerror(r)) : 0;
 }
 
+/* What came after the last thing was gone may have failed; the directory goes all the same. */
+static int end_work(k3sup_op *op, const struct k3sup__images *images, int n)
+{
+	int r = drop_work(n < 0 ? NULL : op, images);
+
+	return n < 0 ? n : r;
+}
+
 /* Calls fn for each name in the work directory until it fails; the sum of what it returns. */
 static int each_name(k3sup_op *op, int work, int (*fn)(k3sup_op *op, int work, const char *name, void *arg), void *arg)
 {
@@ -238,14 +246,13 @@ static int stage_missing(k3sup_op *op, k3sup_node *node, const char *data_dir, s
 static int tidy(k3sup_op *op, struct k3sup__images *images)
 {
 	_close_ int work = k3sup__images_work_open(op, images, false);
-	int n = work < 0 ? work : each_name(op, work, remove_temp, NULL), r = 0;
+	int n = work < 0 ? work : each_name(op, work, remove_temp, NULL), r;
 
 	if (n == -ENOENT)
 		return 0;
-	if (n >= 0)
-		r = drop_work(op, images);
+	r = end_work(op, images, n);
 	images->cleaned = n > 0;
-	return n < 0 ? n : r;
+	return r;
 }
 
 int k3sup__images_stage(k3sup_op *op, k3sup_node *node, const char *data_dir, struct k3sup__images *images)
@@ -351,7 +358,7 @@ int k3sup__images_commit(k3sup_op *op, k3sup_node *node, const char *data_dir)
 	if (r <= 0)
 		return r;
 	n = each_name(op, work, remove_ours, NULL);
-	r = n < 0 ? n : drop_work(op, &images);
+	r = end_work(op, &images, n);
 	return r < 0 ? r : 1;
 }
 
@@ -397,6 +404,6 @@ int k3sup__images_restore(k3sup_op *op, k3sup_node *node, const char *data_dir)
 		return r;
 	r = make_dirs(op, node, data_dir, &images);
 	n = r < 0 ? r : each_name(op, work, restore_one, &images);
-	r = n < 0 ? n : drop_work(op, &images);
+	r = end_work(op, &images, n);
 	return r < 0 ? r : n > 0;
 }
