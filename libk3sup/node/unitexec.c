@@ -26,6 +26,8 @@ struct evaluation {
 	size_t commands;
 	struct k3sup__strv env_files; /* as they are written */
 	struct k3sup__strv unset;
+	bool beyond;    /* the command cannot be understood here, but systemd may */
+	size_t skipped; /* the drop-in whose rest systemd does not read; 0: none */
 };
 
 static void command_clear(struct command *command)
@@ -51,8 +53,13 @@ static int note(struct evaluation *e, const char *what)
 	return k3sup__unit_note(e->unit, "%s:%u: %s=: %s", file_of(e), e->at->line, e->at->key, what);
 }
 
+/* systemd does not load a unit with a wrong command; of a drop-in it only leaves out the rest. */
 static int refuse(struct evaluation *e, const char *why)
 {
+	if (e->at->file > 0 && !e->beyond) {
+		e->skipped = e->at->file;
+		return note(e, why);
+	}
 	return k3sup__unit_spoil(e->unit, K3SUP__UNIT_BAD, "%s:%u: %s=: %s", file_of(e), e->at->line, e->at->key, why);
 }
 
@@ -61,6 +68,7 @@ static int resolve(struct evaluation *e, const char *text, char **ret, const cha
 {
 	int r = k3sup__unit_specifiers(e->unit->name, text, ret);
 
+	e->beyond = r == -ENODATA;
 	if (r == -ENODATA)
 		*ret_why = "it has a specifier that only the running systemd can resolve";
 	if (r == -EBADSLT)
@@ -168,8 +176,10 @@ static int take_command(struct evaluation *e, const char **text, struct command 
 	}
 	if (r > 0)
 		r = take_arguments(e, text, command, ret_why);
-	if (r > 0 && command->argv.count == 0)
-		r = k3sup__strv_add_copy(&command->argv, command->path, strlen(command->path)) < 0 ? -ENOMEM : 1;
+	if (r > 0 && command->argv.count == 0) {
+		*ret_why = "after @ it names no argument 0";
+		r = 0;
+	}
 	if (r == 0 && ignore) { /* "-": systemd goes on without it */
 		command_clear(command);
 		*ret_why = NULL;
@@ -518,7 +528,7 @@ int k3sup__unit_evaluate(k3sup_op *op, const k3sup_node *node, struct k3sup__uni
 	unit->env_known = true;
 	for (size_t i = 0; r == 0 && is_loaded(&e) && i < unit->settings.count; i++) {
 		e.at = &unit->settings.items[i];
-		if (k3sup__streq(e.at->section, "Service"))
+		if (k3sup__streq(e.at->section, "Service") && (e.skipped == 0 || e.at->file != e.skipped))
 			r = take_service(&e);
 	}
 	if (r == 0 && is_loaded(&e))
