@@ -53,6 +53,9 @@ static void print(k3sup_doc *doc)
 		printf("%-11s by %s\n", "", cli_text(doc, "/authenticated", ""));
 	print_build("backup", doc, "/backup");
 	printf("%-11s %s (%s)\n", "data-dir", cli_text(doc, "/data_dir/path", "?"), cli_text(doc, "/data_dir/source", "?"));
+	if (cli_text(doc, "/service/name", NULL))
+		printf("%-11s %s  %s%s\n", "service", cli_text(doc, "/service/name", "?"), cli_text(doc, "/service/fragment", "?"),
+			cli_number(doc, "/service/changed_since_start", 0) ? "  (changed since k3s was started)" : "");
 	for (int64_t i = 0; i < k3sup_doc_len(doc, "/flags"); i++) {
 		char path[32];
 

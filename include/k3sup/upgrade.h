@@ -65,7 +65,7 @@ K3SUP_BEGIN_DECLS
  * k3sup_state() - what is the state of this node, from evidence alone?
  * @opts: NULL for the defaults.
  *
- * Result: state, flags, next, installed, stale, running, processes, wanted, authenticated, backup, data_dir, lock, evidence, warnings. The states by precedence: "absent" (no k3s file and no k3s),
+ * Result: state, flags, next, installed, stale, running, processes, wanted, authenticated, backup, data_dir, service, units, lock, evidence, warnings. The states by precedence: "absent" (no k3s file and no k3s),
  * "ambiguous", "interrupted" (a swap was cut: one more run finishes it), "not-running", "starting", "restart-pending" (the running k3s is not the installed
  * build), "degraded" (k3s runs, and its file is gone), "outdated" (the installed file is not the payload), "current". Independent facts are in flags.
  *

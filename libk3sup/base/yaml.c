@@ -32,6 +32,7 @@ struct reader {
 	size_t nodes;
 	size_t bytes;
 	char **ret_why;
+	bool go; /* k3sup__yaml_pairs() */
 };
 
 static void reader_clear(struct reader *reader)
@@ -111,12 +112,17 @@ static void end_anchor(struct reader *reader, size_t slot, k3sup__json *value, c
 	reader->anchors[slot].cost = *cost;
 }
 
+static bool is_plain(const yaml_event_t *event)
+{
+	return event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && event->data.scalar.plain_implicit;
+}
+
 static bool is_null(const yaml_event_t *event)
 {
 	static const char *const nulls[] = {"", "~", "null", "Null", "NULL"};
 	const char *text = (const char *)event->data.scalar.value;
 
-	if (event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE || !event->data.scalar.plain_implicit)
+	if (!is_plain(event))
 		return false;
 	for (size_t i = 0; i < ELEMENTSOF(nulls); i++)
 		if (event->data.scalar.length == strlen(nulls[i]) && k3sup__streq(text, nulls[i]))
@@ -124,9 +130,20 @@ static bool is_null(const yaml_event_t *event)
 	return false;
 }
 
-static int read_scalar(struct reader *reader, const yaml_event_t *event, struct cost *ret_cost, k3sup__json **ret)
+static int scalar_value(struct reader *reader, const yaml_event_t *event, k3sup__json **ret)
 {
 	const char *text = (const char *)event->data.scalar.value;
+	_free_ char *go = NULL;
+	int r = reader->go && is_plain(event) && !is_null(event) ? k3sup__yaml_go_scalar(text, &go) : 0;
+
+	if (r < 0)
+		return r;
+	*ret = is_null(event) ? k3sup__json_null() : r > 0 ? k3sup__json_str(go) : k3sup__json_strn(text, event->data.scalar.length);
+	return *ret ? 0 : -ENOMEM;
+}
+
+static int read_scalar(struct reader *reader, const yaml_event_t *event, struct cost *ret_cost, k3sup__json **ret)
+{
 	size_t slot;
 	int r;
 
@@ -134,11 +151,10 @@ static int read_scalar(struct reader *reader, const yaml_event_t *event, struct 
 	r = spend(reader, ret_cost, event);
 	if (r == 0)
 		r = begin_anchor(reader, event, event->data.scalar.anchor, &slot);
+	if (r == 0)
+		r = scalar_value(reader, event, ret);
 	if (r < 0)
 		return r;
-	*ret = is_null(event) ? k3sup__json_null() : k3sup__json_strn(text, event->data.scalar.length);
-	if (!*ret)
-		return -ENOMEM;
 	end_anchor(reader, slot, *ret, ret_cost);
 	return 0;
 }
@@ -206,8 +222,8 @@ static int read_key(struct reader *reader, const yaml_event_t *event, struct cos
 		return refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a key that is no text");
 	if (r < 0)
 		return r;
-	if (event->type == YAML_ALIAS_EVENT)
-		text = k3sup__json_as_str(value);
+	if (event->type == YAML_ALIAS_EVENT || (reader->go && is_plain(event)))
+		text = reader->go && k3sup__json_is_null(value) ? "" : k3sup__json_as_str(value);
 	else if (memchr(text, 0, event->data.scalar.length))
 		text = NULL;
 	if (!text)
@@ -243,6 +259,14 @@ static int read_mapping(struct reader *reader, unsigned depth, struct cost *cost
 		if (r < 0)
 			return r;
 		add_cost(cost, &part);
+		if (depth == 0 && reader->go && !is_merge(&key_event)) {
+			k3sup__json *pair = k3sup__json_array();
+
+			k3sup__json_add(pair, k3sup__json_str(key));
+			k3sup__json_add(pair, value);
+			k3sup__json_add(object, pair);
+			continue;
+		}
 		/* Go's yaml.v2 forgets what is merged into the ordered map that k3s reads (decode.go, mappingSlice), so k3s does not see it. */
 		if (is_merge(&key_event))
 			k3sup__json_unref(value);
@@ -254,7 +278,7 @@ static int read_mapping(struct reader *reader, unsigned depth, struct cost *cost
 static int read_container(struct reader *reader, const yaml_event_t *event, unsigned depth, struct cost *ret_cost, k3sup__json **ret)
 {
 	const bool mapping = event->type == YAML_MAPPING_START_EVENT;
-	_cleanup_(k3sup__json_unrefp) k3sup__json *value = mapping ? k3sup__json_object() : k3sup__json_array();
+	_cleanup_(k3sup__json_unrefp) k3sup__json *value = mapping && !(reader->go && depth == 0) ? k3sup__json_object() : k3sup__json_array();
 	struct cost cost = {.nodes = 1, .height = 1};
 	size_t slot;
 	int r;
@@ -262,6 +286,8 @@ static int read_container(struct reader *reader, const yaml_event_t *event, unsi
 	if (!value)
 		return -ENOMEM;
 	r = spend(reader, &cost, event);
+	if (r == 0 && !mapping && reader->go && depth == 0)
+		r = refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a list where k3s wants keys and values");
 	if (r == 0)
 		r = begin_anchor(reader, event, mapping ? event->data.mapping_start.anchor : event->data.sequence_start.anchor, &slot);
 	if (r == 0)
@@ -308,18 +334,17 @@ static int read_first(struct reader *reader, k3sup__json **ret)
 	}
 }
 
-int k3sup__yaml_parse(const char *text, size_t len, k3sup__json **ret, char **ret_why)
+static int parse(struct reader *reader, const char *text, size_t len, k3sup__json **ret)
 {
-	_cleanup_(reader_clear) struct reader reader = {.ret_why = ret_why};
 	_cleanup_(k3sup__json_unrefp) k3sup__json *value = NULL;
 	int r;
 
-	if (!yaml_parser_initialize(&reader.parser))
+	if (!yaml_parser_initialize(&reader->parser))
 		return -ENOMEM;
 	if (len > MAX_TEXT)
-		return refuse(&reader, -EFBIG, &(yaml_mark_t){0}, "more than 1 MiB of text");
-	yaml_parser_set_input_string(&reader.parser, (const unsigned char *)text, len);
-	r = read_first(&reader, &value);
+		return refuse(reader, -EFBIG, &(yaml_mark_t){0}, "more than 1 MiB of text");
+	yaml_parser_set_input_string(&reader->parser, (const unsigned char *)text, len);
+	r = read_first(reader, &value);
 	if (r < 0)
 		return r;
 	if (!value)
@@ -329,4 +354,25 @@ int k3sup__yaml_parse(const char *text, size_t len, k3sup__json **ret, char **re
 	*ret = value;
 	value = NULL;
 	return 0;
+}
+
+int k3sup__yaml_parse(const char *text, size_t len, k3sup__json **ret, char **ret_why)
+{
+	_cleanup_(reader_clear) struct reader reader = {.ret_why = ret_why};
+
+	return parse(&reader, text, len, ret);
+}
+
+int k3sup__yaml_pairs(const char *text, size_t len, k3sup__json **ret, char **ret_why)
+{
+	_cleanup_(reader_clear) struct reader reader = {.ret_why = ret_why, .go = true};
+	_cleanup_(k3sup__json_unrefp) k3sup__json *value = NULL;
+	int r = parse(&reader, text, len, &value);
+
+	if (r < 0)
+		return r;
+	if (k3sup__json_as_str(value))
+		return refuse(&reader, K3SUP_E_PARSE, &(yaml_mark_t){0}, "a text where k3s wants keys and values");
+	*ret = k3sup__json_is_null(value) ? k3sup__json_array() : k3sup__json_ref(value);
+	return *ret ? 0 : -ENOMEM;
 }

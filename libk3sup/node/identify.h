@@ -93,7 +93,7 @@ int k3sup__installed_find(k3sup_op *op, k3sup_node *node, const char *running_ha
 int k3sup__installed_of(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *running, struct k3sup__place *ret) _must_check_;
 
 /*
- * The data-dir inside the root and where that is known from ("option", "process", "config", "default"); owned text. Disagreements go to the operation's facts as a
+ * The data-dir inside the root and where that is known from (datadir.h has the sources, and more); owned text. Disagreements go to the operation's facts as a
  * warning, never to silence. candidate may be NULL.
  */
 int k3sup__data_dir_find(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, char **ret_path, const char **ret_source)

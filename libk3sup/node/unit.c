@@ -128,16 +128,18 @@ static const char *state_name(enum k3sup__unit_state state)
 
 k3sup__json *k3sup__unit_json(const struct k3sup__unit *unit)
 {
-	k3sup__json *json = k3sup__json_object();
+	k3sup__json *json = k3sup__json_object(), *drop_ins = k3sup__json_array();
 
 	k3sup__json_set_str(json, "name", unit->name);
 	k3sup__json_set_str(json, "manager", unit->manager == K3SUP__MANAGER_SYSTEMD ? "systemd" : "openrc");
-	k3sup__json_set_str(json, "state", state_name(unit->state));
+	k3sup__json_set_str(json, "unit_state", state_name(unit->state));
 	if (unit->why != NULL)
 		k3sup__json_set_str(json, "why", unit->why);
 	if (unit->files.count > 0)
-		k3sup__json_set_str(json, "file", unit->files.items[0]);
-	k3sup__json_set(json, "fragments", k3sup__strv_json(&unit->files));
+		k3sup__json_set_str(json, "fragment", unit->files.items[0]);
+	for (size_t i = 1; i < unit->files.count; i++)
+		k3sup__json_add(drop_ins, k3sup__json_str(unit->files.items[i]));
+	k3sup__json_set(json, "drop_ins", drop_ins);
 	k3sup__json_set(json, "environment_files", k3sup__strv_json(&unit->env_files));
 	if (unit->aliases.count > 0)
 		k3sup__json_set(json, "aliases", k3sup__strv_json(&unit->aliases));

@@ -345,25 +345,45 @@ int k3sup__unit_expand(const struct k3sup__strv *argv, const struct k3sup__strv 
 	return 0;
 }
 
-static double unit_of(const char *name, size_t len)
+static int64_t unit_of(const char *name, size_t len)
 {
 	static const struct {
 		const char *names;
-		double us;
-	} units[] = {{" s sec second seconds ", 1e6}, {" ms msec ", 1e3}, {" us usec \302\265s \316\274s ", 1},
-		{" m min minute minutes ", 60e6}, {" h hr hour hours ", 3600e6}, {" d day days ", 86400e6}, {" w week weeks ", 604800e6},
-		{" M month months ", 2629800e6}, {" y year years ", 31557600e6}};
+		int64_t us;
+	} units[] = {{" s sec second seconds ", 1000000}, {" ms msec ", 1000}, {" us usec \302\265s \316\274s ", 1},
+		{" m min minute minutes ", 60000000}, {" h hr hour hours ", 3600000000}, {" d day days ", 86400000000},
+		{" w week weeks ", 604800000000}, {" M month months ", 2629800000000}, {" y year years ", 31557600000000}};
 	_free_ char *word = k3sup__fmt(" %.*s ", (int)len, name);
 
 	for (size_t i = 0; word != NULL && i < ELEMENTSOF(units); i++)
 		if (strstr(units[i].names, word) != NULL)
 			return units[i].us;
-	return len == 0 ? 1e6 : 0;
+	return len == 0 ? 1000000 : 0;
+}
+
+/* Digits with a point among them, times a unit. No strtod(): that depends on the host's locale. */
+static int add_span(const char *digits, size_t len, int64_t us, int64_t *sum)
+{
+	int64_t value = 0, part;
+	size_t i = 0;
+
+	for (; i < len && digits[i] != '.'; i++)
+		if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, digits[i] - '0', &value))
+			return -EINVAL;
+	if (__builtin_mul_overflow(value, us, &value))
+		return -EINVAL;
+	for (part = us, i++; i < len; i++) {
+		if (digits[i] == '.')
+			return -EINVAL;
+		part /= 10;
+		value += (digits[i] - '0') * part;
+	}
+	return __builtin_add_overflow(*sum, value, sum) ? -EINVAL : 0;
 }
 
 int k3sup__unit_span(const char *text, int64_t *ret)
 {
-	double sum = 0;
+	int64_t sum = 0;
 
 	text += strspn(text, K3SUP__BLANKS);
 	if (k3sup__startswith(text, "infinity") && text[8 + strspn(text + 8, K3SUP__BLANKS)] == '\0') {
@@ -374,25 +394,16 @@ int k3sup__unit_span(const char *text, int64_t *ret)
 		return -EINVAL;
 	while (*text != '\0') {
 		size_t digits = strspn(text, "0123456789."), name;
-		double value, us;
-		char *end;
+		const char *unit = text + digits + strspn(text + digits, K3SUP__BLANKS);
+		int64_t us;
 
-		if (digits == 0 || digits > 18)
+		name = strcspn(unit, "0123456789." K3SUP__BLANKS);
+		us = unit_of(unit, name);
+		if (digits == 0 || *text == '.' || us == 0 || add_span(text, digits, us, &sum) < 0)
 			return -EINVAL;
-		value = strtod(text, &end);
-		if (end != text + digits) /* "1.2.3", "0x5", "1e3" */
-			return -EINVAL;
-		text = end + strspn(end, K3SUP__BLANKS);
-		name = strcspn(text, "0123456789." K3SUP__BLANKS);
-		us = unit_of(text, name);
-		if (us == 0)
-			return -EINVAL;
-		sum += value * us;
-		text += name;
+		text = unit + name;
 		text += strspn(text, K3SUP__BLANKS);
 	}
-	if (sum > 9e18)
-		return -EINVAL;
-	*ret = (int64_t)sum;
+	*ret = sum;
 	return 0;
 }

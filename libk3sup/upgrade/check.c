@@ -37,7 +37,7 @@ struct k3sup__plan k3sup__upgrade_plan(
 		.payload = payload,
 		.target = &view->installed,
 		.installed = &view->build,
-		.data_dir = view->data_dir,
+		.data_dir = view->data_dir.path,
 		.images = images,
 		.role = view->sighting.count ? k3sup__role_name(view->sighting.candidates[0].role) : NULL,
 		.allow = flags & (K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED),
@@ -61,7 +61,7 @@ static int check(k3sup_op *op, struct check_state *s, struct k3sup__payload *pay
 	int r = k3sup__need_file(op, s->node.node, view);
 
 	if (r >= 0)
-		r = k3sup__images_look(op, s->node.node, &s->images, view->data_dir);
+		r = k3sup__images_look(op, s->node.node, &s->images, view->data_dir.path);
 	if (r >= 0)
 		r = k3sup__images_prove(op, &s->images);
 	k3sup__images_report(op, &s->images);
@@ -87,7 +87,7 @@ static int look_at_file(k3sup_op *op, k3sup_node *node, const struct k3sup__payl
 	if (r >= 0)
 		r = v.same = k3sup__swap_is_same(op, payload, &v.installed, v.same_sha256);
 	if (r >= 0)
-		r = k3sup__data_dir_find(op, node, NULL, &v.data_dir, &v.data_dir_source);
+		r = k3sup__data_dir_look(op, node, NULL, NULL, v.build.version, &v.data_dir);
 	if (r < 0) {
 		k3sup__view_clear(&v);
 		return r;

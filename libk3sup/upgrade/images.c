@@ -17,7 +17,7 @@ int k3sup__upgrade_take_images(const struct k3sup_upgrade_opts *o, struct k3sup_
 int k3sup__upgrade_look_at_images(k3sup_op *op, struct k3sup__upgrade *s)
 {
 	/* The view is taken anew later, and what runs then may say nothing about its data-dir. */
-	s->data_dir = strdup(s->view.data_dir);
+	s->data_dir = strdup(s->view.data_dir.path);
 	if (!s->data_dir)
 		return -ENOMEM;
 	return k3sup__images_look(op, s->node.node, &s->images, s->data_dir);

@@ -5,6 +5,8 @@
 #include "node/warn.h"
 
 #include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
 
 /* ---- looking ---- */
 
@@ -178,8 +180,10 @@ static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 	if (r >= 0)
 		r = compare(op, payload, v);
 	if (r >= 0)
-		r = k3sup__data_dir_find(op, node, v->sighting.count ? &v->sighting.candidates[0] : NULL, &v->data_dir, &v->data_dir_source);
-	v->images_kept = r >= 0 && k3sup__images_are_kept(node, v->data_dir);
+		r = k3sup__units_read(op, node, &v->units);
+	if (r >= 0)
+		r = k3sup__data_dir_look(op, node, v->sighting.count ? &v->sighting.candidates[0] : NULL, &v->units, v->build.version, &v->data_dir);
+	v->images_kept = r >= 0 && k3sup__images_are_kept(node, v->data_dir.path);
 	for (size_t i = 0; i < v->sighting.count; i++) {
 		v->unpacking |= v->sighting.candidates[i].unpacking;
 		v->pending |= v->installed.fd >= 0 && !runs_installed(v, &v->sighting.candidates[i]);
@@ -212,7 +216,8 @@ void k3sup__view_clear(struct k3sup__view *view)
 	k3sup__json_unref(view->records);
 	k3sup__json_unref(view->holder);
 	k3sup__json_unref(view->files);
-	free(view->data_dir);
+	k3sup__units_clear(&view->units);
+	k3sup__data_dir_clear(&view->data_dir);
 	*view = (struct k3sup__view){.installed = K3SUP__PLACE_NONE};
 }
 
@@ -341,13 +346,53 @@ static k3sup__json *backup_json(k3sup_op *op, const struct k3sup__view *v)
 	return backup;
 }
 
-static k3sup__json *data_dir_json(const struct k3sup__view *v)
+/* The service that the running k3s belongs to, or the only one there is. */
+static const struct k3sup__unit *service_of(const struct k3sup__view *v)
 {
-	k3sup__json *data_dir = k3sup__json_object();
+	const struct k3sup__unit *only = NULL;
+	const char *name = v->running_error == 0 ? v->sighting.candidates[0].unit : NULL;
+	size_t count = 0;
 
-	k3sup__json_set_str(data_dir, "path", v->data_dir);
-	k3sup__json_set_str(data_dir, "source", v->data_dir_source);
-	return data_dir;
+	for (size_t i = 0; i < v->units.count; i++) {
+		const struct k3sup__unit *unit = &v->units.items[i];
+
+		if (name && (k3sup__streq(unit->name, name) || k3sup__strv_has(&unit->aliases, name)))
+			return unit;
+		if (unit->state != K3SUP__UNIT_LOADED)
+			continue;
+		only = unit;
+		count++;
+	}
+	return count == 1 && !name ? only : NULL;
+}
+
+/* When a process began, in seconds since 1970. */
+static int64_t began(const struct k3sup__candidate *c)
+{
+	int64_t ms = (int64_t)k3sup__process_start_time(c->process) * 1000 / sysconf(_SC_CLK_TCK);
+
+	return (int64_t)time(NULL) - (k3sup__now_ms() - ms) / 1000;
+}
+
+static k3sup__json *service_json(const struct k3sup__view *v, const struct k3sup__unit *unit)
+{
+	k3sup__json *service = k3sup__unit_json(unit);
+
+	/* It may have started before systemd was told of the change, too; that it is older is all that can be seen here. */
+	if (v->running_error == 0 && unit == service_of(v))
+		k3sup__json_set_bool(service, "changed_since_start", unit->changed > began(&v->sighting.candidates[0]) + 1);
+	return service;
+}
+
+static void report_units(k3sup__json *facts, const struct k3sup__view *v)
+{
+	const struct k3sup__unit *unit = service_of(v);
+	k3sup__json *units = k3sup__json_array();
+
+	for (size_t i = 0; i < v->units.count; i++)
+		k3sup__json_add(units, service_json(v, &v->units.items[i]));
+	k3sup__json_set(facts, "service", unit ? service_json(v, unit) : k3sup__json_null());
+	k3sup__json_set(facts, "units", units);
 }
 
 void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *v)
@@ -361,7 +406,8 @@ void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view
 	k3sup__json_set_str(facts, "state", state);
 	k3sup__json_set(facts, "flags", flags_json(v));
 	k3sup__json_set_str(facts, "next", next_step(v, state));
-	k3sup__json_set(facts, "data_dir", data_dir_json(v));
+	k3sup__json_set(facts, "data_dir", k3sup__data_dir_json(&v->data_dir));
+	report_units(facts, v);
 	k3sup__json_set(facts, "installed", installed_json(v));
 	k3sup__stale_report(op, node, v);
 	for (size_t i = 0; i < v->sighting.count; i++)

@@ -8,7 +8,9 @@
 #include <k3sup/upgrade.h>
 
 #include "base/lock.h"
+#include "node/datadir.h"
 #include "node/identify.h"
+#include "node/unit.h"
 #include "swap/images.h"
 #include "swap/swap.h"
 
@@ -25,8 +27,8 @@ struct k3sup__view {
 	char same_sha256[K3SUP__SHA256_HEX]; /* with same 1: of the bytes that were compared, if the payload's terms ask for it */
 	int leftovers;                       /* of a cut swap beside the installed file */
 	bool images_kept;                    /* old versions of images wait for a proof */
-	char *data_dir;
-	const char *data_dir_source;
+	struct k3sup__units units;           /* what starts k3s here, read from files */
+	struct k3sup__data_dir data_dir;
 	k3sup__json *records;    /* the journal */
 	k3sup__json *open_entry; /* in records, or NULL */
 	unsigned damaged;        /* lines of the journal that could not be read */
@@ -38,7 +40,7 @@ int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 void k3sup__view_clear(struct k3sup__view *view);
 
 const char *k3sup__view_state(const struct k3sup__view *view);
-/* Writes state, flags, next, installed, stale, running, processes, backup, data_dir, lock, evidence into facts. */
+/* Writes state, flags, next, installed, stale, running, processes, backup, data_dir, service, units, lock, evidence into facts. */
 void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view);
 
 /* Writes stale into the facts: other k3s files than the installed one in the usual places, and the links to them. Not if there are none. */

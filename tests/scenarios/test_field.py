@@ -726,7 +726,7 @@ def test_status_of_a_healthy_node(make, old, new):
     seen = node.status()
     assert seen.exit == 0 and seen["state"] == "current" and seen["flags"] == [] and seen["changed"] is False, seen
     assert seen["running"]["pid"] == process["pid"] and seen["running"]["version"] == "v1.30.4+k3s1" == seen["installed"]["version"]
-    assert seen["running"]["role"] == "server" and seen["data_dir"] == {"path": "/var/lib/rancher/k3s", "source": "process"}
+    assert seen["running"]["role"] == "server" and (seen["data_dir"]["path"], seen["data_dir"]["source"]) == ("/var/lib/rancher/k3s", "process")
     seen = node.status("--payload", payload)
     assert seen.exit == 0 and seen["state"] == "outdated" and seen["wanted"]["version"] == "v1.30.5+k3s1", seen
     assert node.status("--payload", payload, "--expect", "current,starting").exit == 9

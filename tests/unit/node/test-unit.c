@@ -97,8 +97,8 @@ static void what_the_report_says_holds_no_secret(void **state)
 	assert_null(strstr(text, "hush"));
 	assert_string_equal(k3sup__json_text(json, "role"), "agent");
 	assert_string_equal(k3sup__json_text(json, "target"), "/usr/bin/k3s");
-	assert_string_equal(k3sup__json_text(json, "file"), "/" UNIT);
-	assert_string_equal(k3sup__json_text(json, "state"), "loaded");
+	assert_string_equal(k3sup__json_text(json, "fragment"), "/" UNIT);
+	assert_string_equal(k3sup__json_text(json, "unit_state"), "loaded");
 	k3sup__json_unref(json);
 	k3sup__unit_clear(&unit);
 }
