@@ -71,8 +71,19 @@ static bool is_pair(const struct k3sup__sighting *s)
 	return (a->role == K3SUP__ROLE_SERVER && b->role == K3SUP__ROLE_AGENT) || (a->role == K3SUP__ROLE_AGENT && b->role == K3SUP__ROLE_SERVER);
 }
 
+/* "12 (server, k3s.service)" */
+static char *describe(const struct k3sup__candidate *c)
+{
+	const char *role = k3sup__role_name(c->role);
+
+	return k3sup__fmt("%d (%s%s%s)", (int)k3sup__process_pid(c->process), role != NULL ? role : "k3s", c->unit != NULL ? ", " : "",
+		c->unit != NULL ? c->unit : "");
+}
+
 int k3sup__sighting_judge(k3sup_op *op, const struct k3sup__sighting *sighting)
 {
+	_free_ char *a = NULL, *b = NULL;
+
 	if (sighting->count == 1 || is_pair(sighting))
 		return 0;
 	k3sup__json_set(k3sup__op_evidence(op), "candidates", k3sup__sighting_json(sighting));
@@ -85,7 +96,8 @@ int k3sup__sighting_judge(k3sup_op *op, const struct k3sup__sighting *sighting)
 			op, K3SUP_E_RKE2, "no k3s of this node runs; process %d is rke2, which is not supported", (int)sighting->other_pid);
 	if (sighting->count == 0)
 		return k3sup__fail(op, K3SUP_E_NO_K3S, "no k3s of this node runs");
-	return k3sup__fail(op, K3SUP_E_AMBIGUOUS, "%zu processes could be this node's k3s: %d, %d%s", sighting->count,
-		(int)k3sup__process_pid(sighting->candidates[0].process), (int)k3sup__process_pid(sighting->candidates[1].process),
-		sighting->count > 2 ? ", ..." : "");
+	a = describe(&sighting->candidates[0]);
+	b = describe(&sighting->candidates[1]);
+	return k3sup__fail(op, K3SUP_E_AMBIGUOUS, "%zu processes could be this node's k3s: %s, %s%s", sighting->count, a != NULL ? a : "?",
+		b != NULL ? b : "?", sighting->count > 2 ? ", ..." : "");
 }
