@@ -13,7 +13,7 @@
 #include "node/node.h"
 
 #define PATIENCE_MS 60000
-#define MUTANT_TABLES 150 /* within so many each mistake must have shown */
+#define MUTANT_TABLES 3000 /* within so many each mistake must have shown; the rarest shows in one of fifty */
 
 static int watch_fd = -1; /* fanotify on what strangers can write */
 
