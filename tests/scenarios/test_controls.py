@@ -12,6 +12,7 @@ import sandbox
 import test_bad_input
 import test_cut_runs
 import test_field
+import test_identity
 import test_proof
 import test_refused
 import test_victims
@@ -99,6 +100,9 @@ CONTROLS = [
     (test_proof.test_health_command, {}, "claims success", "exit 0"),
     (test_victims.test_impostors_beside_the_real_one, {}, "ancient", "multiple K3s pids"),
     (test_victims.test_impostors_beside_the_real_one, {}, "ends bystanders", "was ended"),
+    (test_identity.test_A14_short_lived_commands, {}, "ancient", "multiple K3s pids"),
+    (test_identity.test_A15_a_file_of_another_name, {}, "plain", "exit 1"),
+    (test_identity.test_A18_rootless, {}, "ancient", "exit [01]"),
     (test_bad_input.test_payload, {"what": "text"}, "plain", "exit 0"),
     (test_bad_input.test_target, {"what": "directory anybody may write"}, "touches", "something on disk changed"),
     (test_bad_input.test_usage, {"what": "unknown option"}, "plain", "exit 1"),
