@@ -288,26 +288,45 @@ k3sup__json *k3sup__json_pointer(const k3sup__json *value, const char *path)
 	return (json_t *)value;
 }
 
+static json_t *load(const char *text, size_t len, bool *ret_malformed)
+{
+	json_error_t error = {0};
+	json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+
+	/* jansson's parser sets no code at all in some places where memory is gone. */
+	*ret_malformed = !value && json_error_code(&error) != json_error_unknown && json_error_code(&error) != json_error_out_of_memory;
+	return value;
+}
+
+/*
+ * Twice: jansson's lexer (2.14) does not look whether its buffer could grow. A token that it gets no memory for may be called invalid, or be short of a byte, without a
+ * word. What is the same both times, with room for the longest token before, is what the text says.
+ */
 int k3sup__json_parse(const char *text, size_t len, k3sup__json **ret)
 {
-	json_error_t error;
-	json_t *value;
+	bool malformed, malformed_again;
+	json_t *value, *again;
+	char *volatile room; /* or a compiler sees that nobody needs it */
+	int r = -ENOMEM;
 
 	if (len > MAX_TEXT)
 		return -EFBIG;
-	value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-	/* jansson's lexer calls a text for which it gets no memory an invalid token. */
-	if (!value && json_error_code(&error) != json_error_out_of_memory) {
-		_free_ char *probe = malloc(len + 1);
-
-		if (!probe)
-			return -ENOMEM;
-		value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-	}
-	if (!value)
-		return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : K3SUP_E_PARSE;
-	*ret = value;
-	return 0;
+	room = malloc(2 * len + 64);
+	if (!room)
+		return -ENOMEM;
+	free(room);
+	value = load(text, len, &malformed);
+	again = load(text, len, &malformed_again);
+	if (malformed && malformed_again)
+		r = K3SUP_E_PARSE;
+	else if (value && again && json_equal(value, again))
+		r = 0;
+	json_decref(again);
+	if (r == 0)
+		*ret = value;
+	else
+		json_decref(value);
+	return r;
 }
 
 bool k3sup__json_broken(const k3sup__json *value)
