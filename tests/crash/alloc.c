@@ -43,7 +43,8 @@ struct run {
 	bool no_error;
 	struct hook hook;
 	unsigned kept;
-	bool over; /* the process came to its end */
+	bool over;      /* the process came to its end */
+	char said[256]; /* the failed operation's sentence */
 	char bad[256];
 };
 static struct run *the_run;
@@ -52,7 +53,7 @@ struct scenario {
 	const char *name;
 	int (*start)(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op);
 	int expected; /* without a fault */
-	enum { READS, INSTALLS, STAGES } kind;
+	enum { READS, INSTALLS, STAGES, ROLLS_BACK } kind;
 	bool control; /* must be caught */
 };
 
@@ -121,6 +122,12 @@ static int swap_gzip(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 
 	(void)ctx;
 	return k3sup_swap(node, &opts, ret_op);
+}
+
+static int rollback(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
+{
+	(void)ctx;
+	return k3sup_swap_rollback(node, NULL, ret_op);
 }
 
 /* One image takes the place of an older one, one is new. */
@@ -270,6 +277,7 @@ static const struct scenario scenarios[] = {
 	{"swap_gzip", swap_gzip, 1, INSTALLS, false},
 	{"upgrade", upgrade, 1, INSTALLS, false},
 	{"stage", stage, 1, STAGES, false},
+	{"rollback", rollback, 1, ROLLS_BACK, false},
 	{"leaks", leaks, 0, READS, true},
 	{"trusts", trusts, 0, READS, true},
 	{"mistakes", mistakes, 0, READS, true},
@@ -285,6 +293,7 @@ static int perform(const struct scenario *scenario, bool *ret_no_error)
 	k3sup_ctx *ctx = NULL;
 	k3sup_node *node = NULL;
 	k3sup_op *op = NULL;
+	const char *said;
 	int r = k3sup_ctx_new(&inside, &ctx);
 
 	if (r == 0)
@@ -294,8 +303,8 @@ static int perform(const struct scenario *scenario, bool *ret_no_error)
 	if (r == 0 && op)
 		r = k3sup_op_wait(op, -1);
 	*ret_no_error = op && (!k3sup_op_result(op) || (r < 0 && !k3sup_op_error(op)));
-	if (op)
-		(void)k3sup_doc_json(k3sup_op_result(op));
+	if (op && r < 0 && hook.armed && k3sup_doc_str(k3sup_op_error(op), "/message", &said) == 0)
+		(void)snprintf(the_run->said, sizeof(the_run->said), "%s", said);
 	k3sup_op_unref(op);
 	k3sup_node_unref(node);
 	k3sup_ctx_unref(ctx);
@@ -341,6 +350,10 @@ static const char *look(const struct scenario *scenario, int status)
 
 	if (!old && !new)
 		return "the installed file is neither the old nor the new one";
+	if (scenario->kind == ROLLS_BACK)
+		return count != 2 || !is_content(&scratch, BACKUP, 1) ? "the backup is not there, or something lies beside it"
+			: status >= 0 && !old                         ? "success was told, and the old file is not installed"
+								      : NULL;
 	if (new && scenario->kind != INSTALLS)
 		return "the installed file was replaced";
 	if (old && count != 1)
@@ -385,10 +398,14 @@ static const char *judge(const struct scenario *scenario, const struct run *run,
 static void point(const struct scenario *scenario)
 {
 	struct run *run = the_run;
+	static const struct scenario first = {"swap", swap, 1, INSTALLS, false};
 	unsigned before = hook_kept;
 	size_t fds = count_fds();
 	const char *bad;
+	bool no_error;
 
+	if (scenario->kind == ROLLS_BACK)
+		assert_int_equal(perform(&first, &no_error), 1);
 	hook_arm(askers, run->fail_at, run->for_good);
 	run->status = perform(scenario, &run->no_error);
 	hook.armed = false;
@@ -450,8 +467,8 @@ static void tell(const struct scenario *scenario)
 	const void *caller = the_run->hook.first;
 
 	(void)dladdr(caller, &info);
-	printf("    bad: %s, allocation %u%s: %s (status %s; asked for by %s+%#zx)\n", scenario->name, the_run->fail_at,
-		the_run->for_good ? " and all after it" : "", the_run->bad, k3sup_error_name(the_run->status),
+	printf("    bad: %s, allocation %u%s: %s (status %s: %s; asked for by %s+%#zx)\n", scenario->name, the_run->fail_at,
+		the_run->for_good ? " and all after it" : "", the_run->bad, k3sup_error_name(the_run->status), the_run->said,
 		info.dli_fname ? strrchr(info.dli_fname, '/') + 1 : "?",
 		info.dli_fbase ? (size_t)((const char *)caller - (const char *)info.dli_fbase) : 0);
 }
