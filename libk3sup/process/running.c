@@ -262,7 +262,8 @@ static int after_probe(k3sup_op *op)
 static int there(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
-	int64_t now = k3sup__now_ms(), stable_at = k3sup__seen_youngest(&s->seen)->from + s->want.stable_ms;
+	int64_t now = k3sup__now_ms(), from = k3sup__seen_youngest(&s->seen)->from;
+	int64_t stable_at = s->want.stable_ms > 0 ? from + s->want.stable_ms : now; /* being there is enough then, whatever the tick of its start */
 
 	if (now >= stable_at && all_are_ready(s))
 		return finish(op);
