@@ -354,3 +354,32 @@ void print_ca_check(k3sup_doc *doc)
 	print_problems(doc);
 	puts(cli_number(doc, "/takes", 0) ? "A server would take it." : "A server would not take it.");
 }
+
+void print_backups(k3sup_doc *doc)
+{
+	for (int64_t i = 0; i < k3sup_doc_len(doc, "/backups"); i++) {
+		k3sup_doc *one = NULL;
+		char path[40];
+
+		snprintf(path, sizeof(path), "/backups/%lld", (long long)i);
+		if (k3sup_doc_get(doc, path, &one) < 0)
+			continue;
+		if (strcmp(cli_text(one, "/kind", ""), "k3s") == 0)
+			printf("%-24s  %s\n", cli_text(one, "/name", ""), cli_text(one, "/text", ""));
+		else if (cli_number(one, "/whole", 0))
+			printf("%-24s  %s, %lld files\n", cli_text(one, "/name", ""), cli_text(one, "/made", ""),
+				(long long)k3sup_doc_len(one, "/files"));
+		else
+			printf("%-24s  damaged\n", cli_text(one, "/name", ""));
+		k3sup_doc_unref(one);
+	}
+}
+
+void print_restored(k3sup_doc *doc)
+{
+	if (k3sup_doc_len(doc, "/restored") == 0)
+		printf("The live certificates are those of %s.\n", cli_text(doc, "/from", ""));
+	else
+		printf("Put back %lld files of %s. What was live before is in %s.\n", (long long)k3sup_doc_len(doc, "/restored"),
+			cli_text(doc, "/from", ""), cli_text(doc, "/kept", "no backup: there was nothing"));
+}

@@ -14,5 +14,7 @@ void print_json(k3sup_doc *doc);
 void print_yaml(k3sup_doc *doc);
 void print_metrics(k3sup_doc *doc); /* Prometheus text, k3s's own gauge */
 void print_ca_check(k3sup_doc *doc);
+void print_backups(k3sup_doc *doc);
+void print_restored(k3sup_doc *doc);
 
 #endif

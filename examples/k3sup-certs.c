@@ -150,22 +150,74 @@ static int ca_check(int argc, char **argv)
 	return r;
 }
 
+static int backups(int argc, char **argv)
+{
+	k3sup_node *node;
+	k3sup_op *op = NULL;
+	int r;
+
+	cli.usage = "backups [OPTION]...";
+	cli.about = "Lists the backups of leaf certificates: ours, newest first, each looked through; then those that k3s made, and what "
+		    "can be\n"
+		    "had back from them. Changes nothing.";
+	cli.examples = "  k3sup-certs backups\n";
+	r = cli_parse(&cli, argc, argv);
+	if (r != argc)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "unexpected argument '%s'; see --help", argv[r]);
+	node = cli_node(&cli);
+	r = k3sup_certs_backups(node, NULL, &op);
+	r = finish(r, op, "/ok", true, print_backups);
+	k3sup_node_unref(node);
+	return r;
+}
+
+static int restore(int argc, char **argv)
+{
+	struct k3sup_certs_restore_opts opts = {.struct_size = sizeof(opts)};
+	k3sup_node *node;
+	k3sup_op *op = NULL;
+	int r;
+
+	cli.usage = "restore [OPTION]... BACKUP";
+	cli.about = "Makes the leaf certificates of one of our backups the live ones again, while k3s is stopped. What is live now is kept "
+		    "first.\n"
+		    "Refuses a backup that is not whole, or from before a change of authorities. Never touches authorities.";
+	cli.examples = "  systemctl stop k3s && k3sup-certs restore tls-1795440003 && systemctl start k3s\n";
+	r = cli_parse(&cli, argc, argv);
+	if (r != argc - 1)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "%s; see --help", r == argc ? "BACKUP is missing" : "one BACKUP, please");
+	opts.backup = argv[r];
+	node = cli_node(&cli);
+	r = k3sup_certs_restore(node, &opts, &op);
+	if (r == -EINVAL)
+		r = cli_fail(&cli, CLI_USAGE, r, "BACKUP is a name that k3sup-certs backups tells, not a path");
+	else
+		r = finish(r, op, "/ok", true, print_restored);
+	k3sup_node_unref(node);
+	return r;
+}
+
 int main(int argc, char **argv)
 {
+	static const struct {
+		const char *name;
+		int (*run)(int argc, char **argv);
+	} commands[] = {{"check", check}, {"backups", backups}, {"restore", restore}, {"ca-check", ca_check}};
 	int (*command)(int argc, char **argv) = NULL;
 	int r;
 
-	cli.usage = "check|ca-check [OPTION]...";
+	cli.usage = "check|backups|restore|ca-check [OPTION]...";
 	cli.about = "Commands:\n"
 		    "  check     every certificate and key on this node, and what is wrong with them\n"
+		    "  backups   which leaf certificates were kept\n"
+		    "  restore   make those of a backup the live ones again, while k3s is stopped\n"
 		    "  ca-check  would a server take a prepared authority?\n"
 		    "COMMAND --help tells more.";
 	cli.examples = "  k3sup-certs check\n"
 		       "  k3sup-certs ca-check /opt/new-ca\n";
-	if (argc > 1 && strcmp(argv[1], "check") == 0)
-		command = check;
-	else if (argc > 1 && strcmp(argv[1], "ca-check") == 0)
-		command = ca_check;
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			command = commands[i].run;
 	if (!command) {
 		r = cli_parse(&cli, argc, argv);
 		return cli_fail(&cli, CLI_USAGE, -EINVAL,

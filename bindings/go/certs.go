@@ -31,6 +31,36 @@ func (n *Node) CertsCheck(o CertsCheckOptions) (*Op, error) {
 	return n.start("certs_check", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_certs_check(n.c, &opts, ret) })
 }
 
+// CertsRetireOptions say what is retired, and how long backups stay.
+type CertsRetireOptions struct {
+	Services []string // in k3s's words; none: all
+	Keep     uint32   // so many backups; 0: 5
+	KeepDays uint32   // and for how long; 0: for ever
+}
+
+// CertsRetire keeps the leaf certificates in a backup, then takes them away: the next start of k3s makes new ones. Refused while k3s runs.
+func (n *Node) CertsRetire(o CertsRetireOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_certs_retire_opts{struct_size: C.sizeof_struct_k3sup_certs_retire_opts, services: text.list(o.Services),
+		keep: C.uint32_t(o.Keep), keep_days: C.uint32_t(o.KeepDays)}
+	return n.start("certs_retire", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_certs_retire(n.c, &opts, ret) })
+}
+
+// CertsRestore makes the leafs of this backup the live ones again. Refused while k3s runs.
+func (n *Node) CertsRestore(backup string) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_certs_restore_opts{struct_size: C.sizeof_struct_k3sup_certs_restore_opts, backup: text.add(backup)}
+	return n.start("certs_restore", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_certs_restore(n.c, &opts, ret) })
+}
+
+// CertsBackups tells which backups of certificates there are: ours, newest first, then those that k3s made.
+func (n *Node) CertsBackups() (*Op, error) {
+	opts := C.struct_k3sup_certs_backups_opts{struct_size: C.sizeof_struct_k3sup_certs_backups_opts}
+	return n.start("certs_backups", &texts{}, func(ret **C.k3sup_op) C.int { return C.k3sup_certs_backups(n.c, &opts, ret) })
+}
+
 // CertsCACheck tells whether a server, whose <data-dir>/server is serverDir, would take the authorities that were prepared in dir/tls.
 func (x *Context) CertsCACheck(dir, serverDir string) (*Op, error) {
 	var text texts

@@ -83,6 +83,10 @@ const (
 	ErrServiceTakesUs     Code = C.K3SUP_E_SERVICE_TAKES_US
 	ErrService            Code = C.K3SUP_E_SERVICE
 	ErrGuard              Code = C.K3SUP_E_GUARD
+	ErrRunning            Code = C.K3SUP_E_RUNNING
+	ErrAuthority          Code = C.K3SUP_E_AUTHORITY
+	ErrBackup             Code = C.K3SUP_E_BACKUP
+	ErrClock              Code = C.K3SUP_E_CLOCK
 )
 
 // Error is one English sentence for the code, without a full stop.

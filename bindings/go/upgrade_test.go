@@ -316,6 +316,24 @@ func TestCertificates(t *testing.T) {
 			t.Error(o, err)
 		}
 	}
+	if _, err := n.CertsRetire(CertsRetireOptions{Services: []string{"nonsense"}}); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+	op, err = n.CertsRetire(CertsRetireOptions{Services: []string{"admin"}, Keep: 2, KeepDays: 3})
+	must(t, err)
+	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrRunning) {
+		t.Error(err)
+	}
+	op, err = n.CertsRestore("tls-1")
+	must(t, err)
+	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrRunning) {
+		t.Error(err)
+	}
+	op, err = n.CertsBackups()
+	must(t, err)
+	if r, err := op.Wait(context.Background()); err != nil {
+		t.Error(r, err)
+	}
 	op, err = ctx.CertsCACheck(h.root, h.root+"/var/lib/rancher/k3s/server")
 	must(t, err)
 	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrDataDir) {

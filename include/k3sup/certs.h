@@ -22,6 +22,27 @@ struct k3sup_certs_check_opts {
 	uint32_t reserved2;             /* 0 */
 };
 
+struct k3sup_certs_retire_opts {
+	uint32_t struct_size;
+	uint32_t flags;              /* 0 */
+	const char *const *services; /* NULL-terminated, in the words of `k3s certificate rotate --service`; NULL: all */
+	const char *reserved;        /* NULL */
+	uint32_t keep;               /* how many backups are kept; 0: 5 */
+	uint32_t keep_days;          /* and for how long; 0: for ever */
+};
+
+struct k3sup_certs_restore_opts {
+	uint32_t struct_size;
+	uint32_t flags;       /* 0 */
+	const char *backup;   /* the name of one of ours, as k3sup_certs_backups() tells it */
+	const char *reserved; /* NULL */
+};
+
+struct k3sup_certs_backups_opts {
+	uint32_t struct_size;
+	uint32_t flags; /* 0 */
+};
+
 struct k3sup_certs_ca_check_opts {
 	uint32_t struct_size;
 	uint32_t flags;  /* 0 */
@@ -52,6 +73,45 @@ K3SUP_BEGIN_DECLS
  * Errors: K3SUP_E_DATA_DIR, K3SUP_E_AMBIGUOUS (several k3s with different data-dirs and none given), -EINVAL (an unknown service), -ENOMEM. Since: 0.1
  */
 K3SUP_API int k3sup_certs_check(k3sup_node *node, const struct k3sup_certs_check_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_certs_retire() - keep the leaf certificates and their keys, then take them away: the next start of k3s makes new ones.
+ * @opts: NULL for the defaults.
+ *
+ * What `k3s certificate rotate` does, but: never while k3s runs (K3SUP_E_RUNNING; k3s-io/k3s#11347), never when no start could issue new ones (K3SUP_E_AUTHORITY), never where
+ * the clock is before the authorities' beginning (K3SUP_E_CLOCK), and with a backup that can be put back: <state-dir>/certs/tls-<unix seconds>, readable by root alone from its
+ * first byte, each file with its digest, mode and owner, complete and on disk before anything is removed. Of a server the listener's certificate is told to be made anew
+ * (dynamic-cert-regenerate, as k3s does). Authorities, service keys and all else that the datastore owns are not touched.
+ *
+ * Already so: no leaf is there. A second retire before a start makes no new backup and loses nothing.
+ * On disk if cut: the backup is whole or not there; each pair is whole, or its key is not there. One more run goes on with the same backup.
+ * Oldest backups are removed at the end, never the one of this run. No point of no return: each step can be the last.
+ * Result: role, data_dir, kept (the name of the backup), retired[] {path, sha256}, pruned. Status: 1 changed, 0 already so.
+ * Errors: those above, K3SUP_E_DATA_DIR, K3SUP_E_TARGET_NOT_FILE (a leaf is a link), K3SUP_E_TARGET_CHANGED, K3SUP_E_STATE_DIR, K3SUP_E_UNTRUSTED, K3SUP_E_BUSY, K3SUP_E_CANCELLED,
+ * -ENOSPC and other -errno; -EINVAL from the call itself: an unknown service. Capabilities: to write in the data-dir and the state directory. Since: 0.1
+ */
+K3SUP_API int k3sup_certs_retire(k3sup_node *node, const struct k3sup_certs_retire_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_certs_restore() - make the leafs of a backup the live ones again, while k3s is stopped.
+ *
+ * The backup is read and compared with its digests first; it has to be from under the authorities in use, and its pairs have to fit. Live pairs that differ are kept in a backup of
+ * their own, then taken away; each certificate is put in place, then its key, durably, with mode and owner. A trigger for the listener's certificate that no start has
+ * followed is taken back. Authorities are never touched.
+ *
+ * Already so: the live files are those of the backup. On disk if cut: each pair is whole and matches, or its key is not there; one more run with the same name reaches the goal.
+ * Result: role, data_dir, from, kept (the name of the backup of what was live; absent if nothing differed), restored[]. Status: 1 changed, 0 already so.
+ * Errors: K3SUP_E_RUNNING, K3SUP_E_BACKUP, and those of k3sup_certs_retire(). -EINVAL from the call itself: no name, or a path. Since: 0.1
+ */
+K3SUP_API int k3sup_certs_restore(k3sup_node *node, const struct k3sup_certs_restore_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_certs_backups() - which backups of certificates are there?
+ * @ret_op: result: backups[] {name, kind, whole, made, files[]} of ours ("k3sup"), newest first, each file compared with its digest; then k3s's own ("k3s": name below the data-dir, text
+ *     on what can be had back, lost[]: names that mean a server's or an agent's file, nobody can tell which). Changes nothing.
+ * Errors: K3SUP_E_DATA_DIR, K3SUP_E_STATE_DIR, -errno. Since: 0.1
+ */
+K3SUP_API int k3sup_certs_backups(k3sup_node *node, const struct k3sup_certs_backups_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 
 /**
  * k3sup_certs_ca_check() - would a server take these authorities?

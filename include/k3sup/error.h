@@ -90,6 +90,12 @@
 #define K3SUP_E_SERVICE (-10124)          /* its manager does not do what it is told, or does not answer */
 #define K3SUP_E_GUARD (-10125)            /* nobody would start k3s again if we were killed, or somebody has started it too early */
 
+/* about certificates */
+#define K3SUP_E_RUNNING (-10140)   /* k3s runs: its certificates are only touched while it is stopped */
+#define K3SUP_E_AUTHORITY (-10141) /* an authority is missing, damaged or over: no start could issue new certificates */
+#define K3SUP_E_BACKUP (-10142)    /* there is no such backup, or it is not whole, or from before a change of authorities */
+#define K3SUP_E_CLOCK (-10143)     /* the clock shows a time that cannot be */
+
 K3SUP_BEGIN_DECLS
 
 /**

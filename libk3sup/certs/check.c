@@ -10,9 +10,8 @@
 #include "base/strv.h"
 #include "base/utc.h"
 #include "certs/audit.h"
-#include "node/identify.h"
+#include "certs/where.h"
 #include "node/version.h"
-#include "node/warn.h"
 
 #define MOST_DAYS 36500
 
@@ -24,70 +23,6 @@ struct check_state {
 	char *version;
 	struct k3sup__strv services, kubeconfigs; /* empty: all; none */
 };
-
-/* ---- which node ---- */
-
-struct place {
-	char *data_dir;
-	const char *source;
-	enum k3sup__role role; /* of the running k3s */
-};
-
-/* A check has to work where no k3s runs, too, and where the file is gone: what it cannot find out it does without. */
-static int find_data_dir(k3sup_op *op, k3sup_node *node, struct place *ret)
-{
-	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
-	struct k3sup__sighting sighting;
-	int r = k3sup__installed_find(op, node, NULL, &installed);
-
-	if (r < 0)
-		k3sup__op_forgive(op);
-	r = k3sup__identify_scan(op, node, &installed, &sighting);
-	if (r < 0)
-		return r;
-	r = k3sup__sighting_judge(op, &sighting);
-	if (r == K3SUP_E_NO_K3S || (r == K3SUP_E_AMBIGUOUS && node->data_dir != NULL)) {
-		k3sup__op_forgive(op);
-		r = k3sup__data_dir_find(op, node, NULL, &ret->data_dir, &ret->source);
-	} else if (r >= 0) {
-		ret->role = sighting.candidates[0].role;
-		for (size_t i = 1; i < sighting.count; i++) /* a server and an agent */
-			if (sighting.candidates[i].role == K3SUP__ROLE_SERVER)
-				ret->role = K3SUP__ROLE_SERVER;
-		r = k3sup__data_dir_find(op, node, &sighting.candidates[0], &ret->data_dir, &ret->source);
-	}
-	k3sup__sighting_clear(&sighting);
-	return r;
-}
-
-static int has_dir(k3sup_node *node, const char *data_dir, const char *name)
-{
-	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
-	_free_ char *path = k3sup__fmt("%s/%s", data_dir, name);
-	int r = path == NULL ? -ENOMEM : k3sup__root_find(NULL, &node->root, path, 0, &place);
-
-	if (r == -ENOENT || r == -ENOTDIR)
-		return 0;
-	return r < 0 ? r : place.fd >= 0 && S_ISDIR(place.st.st_mode);
-}
-
-/* k3s itself takes a data-dir without server/ for an agent's, also where it is the wrong one: then it "rotates" nothing and says that it succeeded. */
-static int tell_role(k3sup_op *op, k3sup_node *node, const struct place *place, bool *ret_server)
-{
-	int server = has_dir(node, place->data_dir, "server"), agent = has_dir(node, place->data_dir, "agent");
-
-	if (server < 0 || agent < 0)
-		return k3sup__fail(op, server < 0 ? server : agent, "%s cannot be looked into: %s", place->data_dir,
-			k3sup_strerror(server < 0 ? server : agent));
-	if (server == 0 && agent == 0)
-		return k3sup__fail(op, K3SUP_E_DATA_DIR, "no k3s has started in %s (from: %s): neither server nor agent is in there",
-			place->data_dir, place->source);
-	if (server == 0 && place->role == K3SUP__ROLE_SERVER)
-		return k3sup__fail(op, K3SUP_E_DATA_DIR, "a server runs, but %s (from: %s) is not a server's: give its own data-dir",
-			place->data_dir, place->source);
-	*ret_server = server == 1;
-	return 0;
-}
 
 /* ---- which window ---- */
 
@@ -151,17 +86,14 @@ static bool ends_in_between(const struct k3sup__audit *audit)
 	return false;
 }
 
-static void report(k3sup_op *op, const struct k3sup__audit *audit, const struct place *place)
+static void report(k3sup_op *op, const struct k3sup__audit *audit, const struct k3sup__certs_where *where)
 {
 	static const char *const keys[] = {"ok", "warning", "expired", "not_yet_valid"};
-	k3sup__json *facts = k3sup__op_facts(op), *counts = k3sup__json_object(), *data_dir = k3sup__json_object();
+	k3sup__json *facts = k3sup__op_facts(op), *counts = k3sup__json_object();
 	char now[K3SUP__UTC_TEXT];
 
 	k3sup__utc_text(audit->now, now);
-	k3sup__json_set_str(facts, "role", audit->server ? "server" : "agent");
-	k3sup__json_set_str(data_dir, "path", place->data_dir);
-	k3sup__json_set_str(data_dir, "source", place->source);
-	k3sup__json_set(facts, "data_dir", data_dir);
+	k3sup__certs_where_report(op, where);
 	k3sup__json_set_str(facts, "reference_time", now);
 	k3sup__json_set_int(facts, "warn_days", audit->window / K3SUP__DAY);
 	k3sup__json_set(facts, "certificates", k3sup__json_ref(audit->certificates));
@@ -174,14 +106,14 @@ static void report(k3sup_op *op, const struct k3sup__audit *audit, const struct 
 }
 
 /* days: the window; *ret_between: a shorter one could have said something else. */
-static int look_once(k3sup_op *op, const struct place *place, bool server, uint32_t days, bool *ret_between)
+static int look_once(k3sup_op *op, const struct k3sup__certs_where *where, uint32_t days, bool *ret_between)
 {
 	struct check_state *s = k3sup__op_state(op);
 	_cleanup_(k3sup__audit_close) struct k3sup__audit audit = {
 		.op = op,
 		.root = &s->node.node->root,
-		.data_dir = place->data_dir,
-		.server = server,
+		.data_dir = where->data_dir,
+		.server = where->server,
 		.services = (const char *const *)s->services.items,
 		.now = s->at_given ? s->at : (int64_t)time(NULL),
 		.window = days * (int64_t)K3SUP__DAY,
@@ -193,30 +125,29 @@ static int look_once(k3sup_op *op, const struct place *place, bool server, uint3
 	if (r < 0)
 		return r;
 	*ret_between = ends_in_between(&audit);
-	report(op, &audit, place);
+	report(op, &audit, where);
 	return 0;
 }
 
 static int work(k3sup_op *op)
 {
 	struct check_state *s = k3sup__op_state(op);
-	struct place place = {0};
+	struct k3sup__certs_where where;
 	uint32_t days = s->warn_days;
-	bool server = false, between = false;
-	int r = find_data_dir(op, s->node.node, &place);
+	bool between = false;
+	int r = k3sup__certs_where_find(op, s->node.node, &where);
 
-	if (r >= 0)
-		r = tell_role(op, s->node.node, &place, &server);
+	if (r < 0)
+		return r;
 	if (days == 0)
 		days = s->version == NULL || renews_at_120(s->version) ? 120 : 90;
-	if (r >= 0)
-		r = look_once(op, &place, server, days, &between);
+	r = look_once(op, &where, days, &between);
 	if (r >= 0 && between && s->warn_days == 0 && s->version == NULL) {
 		r = version_of_file(op, s->node.node, &s->version);
 		if (r >= 0 && !renews_at_120(s->version))
-			r = look_once(op, &place, server, 90, &between);
+			r = look_once(op, &where, 90, &between);
 	}
-	free(place.data_dir);
+	k3sup__certs_where_clear(&where);
 	return r;
 }
 
@@ -257,9 +188,6 @@ static int take(const struct k3sup_certs_check_opts *o, struct check_state *s)
 {
 	int r;
 
-	for (const char *const *one = o->services; one != NULL && *one != NULL; one++)
-		if (!k3sup__cert_service_is_known(*one))
-			return -EINVAL;
 	for (const char *const *one = o->kubeconfigs; one != NULL && *one != NULL; one++)
 		if ((*one)[0] != '/')
 			return -EINVAL;
@@ -270,7 +198,7 @@ static int take(const struct k3sup_certs_check_opts *o, struct check_state *s)
 	s->warn_days = o->warn_days;
 	if (o->k3s_version != NULL && (s->version = strdup(o->k3s_version)) == NULL)
 		return -ENOMEM;
-	r = take_list(o->services, &s->services);
+	r = k3sup__cert_services_take(o->services, &s->services);
 	return r < 0 ? r : take_list(o->kubeconfigs, &s->kubeconfigs);
 }
 

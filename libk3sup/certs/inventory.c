@@ -100,3 +100,12 @@ bool k3sup__cert_service_is_known(const char *name)
 			return true;
 	return k3sup__streq(name, "k3s-server");
 }
+
+int k3sup__cert_services_take(const char *const *services, struct k3sup__strv *ret)
+{
+	int r = 0;
+
+	for (; r == 0 && services != NULL && *services != NULL; services++)
+		r = k3sup__cert_service_is_known(*services) ? k3sup__strv_add_copy(ret, *services, strlen(*services)) : -EINVAL;
+	return r;
+}

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/util.h"
+#include "base/strv.h"
 
 enum k3sup__ca { K3SUP__CA_CLIENT, K3SUP__CA_SERVER, K3SUP__CA_REQUEST_HEADER, K3SUP__CA_ETCD_SERVER, K3SUP__CA_ETCD_PEER, K3SUP__N_CAS };
 
@@ -44,5 +44,7 @@ bool k3sup__cert_path_is_known(const char *path);
 
 /* Does a service of that name exist? */
 bool k3sup__cert_service_is_known(const char *name);
+/* Takes a caller's list of services. -EINVAL for an unknown one. */
+int k3sup__cert_services_take(const char *const *services, struct k3sup__strv *ret) _must_check_;
 
 #endif

@@ -187,3 +187,21 @@ AT(k3sup_certs_ca_check_opts, flags, 4, 4);
 AT(k3sup_certs_ca_check_opts, dir, 8, 8);
 AT(k3sup_certs_ca_check_opts, server_dir, 16, 12);
 END(k3sup_certs_ca_check_opts, server_dir, 24, 16);
+
+AT(k3sup_certs_retire_opts, struct_size, 0, 0);
+AT(k3sup_certs_retire_opts, flags, 4, 4);
+AT(k3sup_certs_retire_opts, services, 8, 8);
+AT(k3sup_certs_retire_opts, reserved, 16, 12);
+AT(k3sup_certs_retire_opts, keep, 24, 16);
+AT(k3sup_certs_retire_opts, keep_days, 28, 20);
+END(k3sup_certs_retire_opts, keep_days, 32, 24);
+
+AT(k3sup_certs_restore_opts, struct_size, 0, 0);
+AT(k3sup_certs_restore_opts, flags, 4, 4);
+AT(k3sup_certs_restore_opts, backup, 8, 8);
+AT(k3sup_certs_restore_opts, reserved, 16, 12);
+END(k3sup_certs_restore_opts, reserved, 24, 16);
+
+AT(k3sup_certs_backups_opts, struct_size, 0, 0);
+AT(k3sup_certs_backups_opts, flags, 4, 4);
+END(k3sup_certs_backups_opts, flags, 8, 8);

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from node import Answer
+from node import TOP
 from sandbox import until
 
 DATA = "/var/lib/rancher/k3s"
@@ -47,7 +47,7 @@ def end_of(pem):
 
 def started(make, standin, era, version, *args):
     """A node whose k3s has made its certificates, and runs."""
-    node = make()
+    node = make(binds={"/mnt/python": os.path.join(TOP, "bindings", "python")})
     node.install(standin(version, era))
     node.start(*(args or ("server",)))
     last = DATA + ("/agent/k3scontroller.kubeconfig" if "--disable-agent" not in args else "/server/cred/admin.kubeconfig")
@@ -233,3 +233,110 @@ cat new.crt cross.crt >client-ca.crt; cp new.key client-ca.key
     live = node.finish(node.begin("k3sup-certs", "ca-check", "--json", DATA + "/server"))
     assert (live.exit, live.error) == (3, "K3SUP_E_DATA_DIR") and "live" in live.message, live
     assert node.sb.snapshot([DATA + "/server/tls"]) == before
+
+
+RETIRE = """import k3sup, sys, json
+with k3sup.Context() as ctx, ctx.node() as node:
+    try:
+        result = node.certs_retire(**json.loads(sys.argv[1])).wait()
+        print(json.dumps(result.as_python()))
+    except k3sup.K3supError as e:
+        print(json.dumps({"error": str(k3sup.Code(e.code).name)}))
+"""
+
+
+def retire(node, **options):
+    """The verb itself, through the Python binding: a program for it would be `k3s certificate rotate` again, in the wrong order."""
+    env = {"PYTHONPATH": "/mnt/python", "K3SUP_LIBRARY": "/mnt/library/libk3sup.so.0", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = node.sb.run(["/usr/bin/python3", "-c", RETIRE, json.dumps(options)], env=env)
+    assert done.status == 0, done.err
+    return json.loads(done.out)
+
+
+def leafs(node):
+    """{path: content} of all leafs and keys."""
+    found = {}
+    for directory in ("server/tls", "server/tls/etcd", "agent"):
+        for name in node.sb.listdir(node.at(DATA + "/" + directory)):
+            if re.search(r"\.(crt|key)$", name) and not re.search(r"(^|-)ca\.|nochain|^service", name):
+                found[directory + "/" + name] = node.sb.read(node.at(DATA + "/" + directory + "/" + name))
+    return found
+
+
+def stop(node):
+    """Ended, and not started again."""
+    node.unit(active=False)
+    node.sb.kill(node.main_process()["pid"])
+    until(lambda: not node.running(), why="k3s to end")
+
+
+def test_E01_retire_stop_first_and_restore(make, standin):
+    """Certificates are retired only while k3s is stopped; the next start makes new ones; the old ones can be had back.
+
+    retire while it runs: K3SUP_E_RUNNING, nothing touched. Stopped: leafs gone, authorities as they were, a backup that only root can read; again: nothing. Started: all new. Restored.
+    """
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    before = leafs(node)
+    assert retire(node)["error"] == "RUNNING" and leafs(node) == before and not node.sb.exists("/var/lib/k3sup/certs")
+    stop(node)
+    authorities = node.sb.snapshot([DATA + "/server/tls/server-ca.crt", DATA + "/server/tls/server-ca.key", DATA + "/server/tls/service.key", DATA + "/server/cred"])
+    first = retire(node)
+    assert first["changed"] is True and {r["path"] for r in first["retired"]} == set(before) and leafs(node) == {}
+    again = retire(node)
+    assert again["changed"] is False and again["retired"] == [] and "kept" not in again
+    assert node.sb.exists(DATA + "/server/tls/dynamic-cert-regenerate")
+    where = node.sb.path("/var/lib/k3sup/certs/" + first["kept"])
+    for top, dirs, names in os.walk(where):
+        assert os.stat(top).st_mode & 0o777 == 0o700
+        assert all(os.stat(os.path.join(top, n)).st_mode & 0o777 == 0o600 for n in names)
+    assert node.sb.snapshot([DATA + "/server/tls/server-ca.crt", DATA + "/server/tls/server-ca.key", DATA + "/server/tls/service.key", DATA + "/server/cred"]) == authorities
+
+    node.unit(active=True, due=0.01)
+    until(lambda: node.running(), 15, "k3s to run again")
+    until(lambda: check(node).exit == 0 and not node.sb.exists(DATA + "/server/tls/dynamic-cert-regenerate"), why="new certificates")
+    renewed = leafs(node)
+    # An agent's keys that lie in its directory stay as long as they are there: here they were retired, too.
+    assert set(renewed) == set(before) and all(renewed[p] != before[p] for p in before)
+    refused = node.finish(node.begin("k3sup-certs", "restore", "--json", first["kept"]))
+    assert (refused.exit, refused.error) == (3, "K3SUP_E_RUNNING") and leafs(node) == renewed
+
+    stop(node)
+    restored = node.finish(node.begin("k3sup-certs", "restore", "--json", first["kept"]))
+    assert restored.exit == 0 and restored["changed"] is True and leafs(node) == before
+    assert check(node).exit == 0
+    twice = node.finish(node.begin("k3sup-certs", "restore", "--json", first["kept"]))
+    assert twice.exit == 0 and twice["changed"] is False and twice["restored"] == []
+    listed = node.finish(node.begin("k3sup-certs", "backups", "--json"))
+    assert {b["name"] for b in listed["backups"]} == {first["kept"], restored["kept"]} and all(b["whole"] for b in listed["backups"])
+    assert printed(node, "restore", "../x").status == 2 and printed(node, "restore").status == 2
+    none = node.finish(node.begin("k3sup-certs", "restore", "--json", "tls-1"))
+    assert (none.exit, none.error) == (3, "K3SUP_E_BACKUP")
+
+
+def test_a_backup_of_other_authorities_is_refused(make, standin):
+    """The authorities were changed after the backup. restore: 3, K3SUP_E_BACKUP; nothing touched. A missing authority: retire refuses, K3SUP_E_AUTHORITY."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    stop(node)
+    first = retire(node, services=["admin"])
+    assert {r["path"] for r in first["retired"]} == {"server/tls/client-admin.crt", "server/tls/client-admin.key"}
+    for name in ("client-ca.crt", "client-ca.key"):
+        os.unlink(node.sb.path(node.at(DATA + "/server/tls/" + name)))
+    assert retire(node)["error"] == "AUTHORITY"
+    node.unit(active=True, due=0.01)
+    until(lambda: node.sb.exists(DATA + "/server/tls/client-admin.crt") and node.sb.exists(DATA + "/agent/k3scontroller.kubeconfig"), 15, "new ones")
+    until(lambda: check(node).exit == 0, why="all to be well")
+    stop(node)
+    before = leafs(node)
+    refused = node.finish(node.begin("k3sup-certs", "restore", "--json", first["kept"]))
+    assert (refused.exit, refused.error) == (3, "K3SUP_E_BACKUP") and "authority" in refused.message and leafs(node) == before, refused
+
+
+def test_backups_of_k3s_are_listed(make, standin):
+    """k3s certificate rotate has left its own: listed, with the names that cannot be told apart."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    stop(node)
+    done = node.sb.run([node.at("/usr/local/bin/k3s"), "certificate", "rotate", "--data-dir", DATA], env={"K3S_STANDIN_CONF": "/etc/rancher/k3s/standin.conf"})
+    assert done.status == 0, done.err
+    listed = node.finish(node.begin("k3sup-certs", "backups", "--json"))
+    mine, = listed["backups"]
+    assert mine["kind"] == "k3s" and re.match(r"server/tls-\d+$", mine["name"]) and "client-kube-proxy.key" in mine["lost"], listed

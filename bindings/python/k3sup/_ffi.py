@@ -112,6 +112,18 @@ class CertsCheckOpts(Sized):
                        ("reserved", c_char_p), ("warn_days", c_uint32), ("reserved2", c_uint32))
 
 
+class CertsRetireOpts(Sized):
+    _fields_ = _struct(("services", POINTER(c_char_p)), ("reserved", c_char_p), ("keep", c_uint32), ("keep_days", c_uint32))
+
+
+class CertsRestoreOpts(Sized):
+    _fields_ = _struct(("backup", c_char_p), ("reserved", c_char_p))
+
+
+class CertsBackupsOpts(Sized):
+    _fields_ = _struct()
+
+
 class CertsCaCheckOpts(Sized):
     _fields_ = _struct(("dir", c_char_p), ("server_dir", c_char_p))
 
@@ -138,6 +150,9 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "k3sup_upgrade_opts": UpgradeOpts,
     "k3sup_state_opts": StateOpts,
     "k3sup_certs_check_opts": CertsCheckOpts,
+    "k3sup_certs_retire_opts": CertsRetireOpts,
+    "k3sup_certs_restore_opts": CertsRestoreOpts,
+    "k3sup_certs_backups_opts": CertsBackupsOpts,
     "k3sup_certs_ca_check_opts": CertsCaCheckOpts,
     "k3sup_progress": Progress,
 }
@@ -185,6 +200,9 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_upgrade": (c_int, [ptr, POINTER(UpgradeOpts), POINTER(ptr)], check),
     "k3sup_state": (c_int, [ptr, POINTER(StateOpts), POINTER(ptr)], check),
     "k3sup_certs_check": (c_int, [ptr, POINTER(CertsCheckOpts), POINTER(ptr)], check),
+    "k3sup_certs_retire": (c_int, [ptr, POINTER(CertsRetireOpts), POINTER(ptr)], check),
+    "k3sup_certs_restore": (c_int, [ptr, POINTER(CertsRestoreOpts), POINTER(ptr)], check),
+    "k3sup_certs_backups": (c_int, [ptr, POINTER(CertsBackupsOpts), POINTER(ptr)], check),
     "k3sup_certs_ca_check": (c_int, [ptr, POINTER(CertsCaCheckOpts), POINTER(ptr)], check),
     "k3sup_op_ref": (ptr, [ptr], None),
     "k3sup_op_unref": (ptr, [ptr], None),

@@ -73,6 +73,10 @@ class Code(enum.IntEnum):
     SERVICE_TAKES_US = -10123
     SERVICE = -10124
     GUARD = -10125
+    RUNNING = -10140
+    AUTHORITY = -10141
+    BACKUP = -10142
+    CLOCK = -10143
 
 
 class LogLevel(enum.IntEnum):

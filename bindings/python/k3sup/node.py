@@ -73,6 +73,21 @@ class Node(Handle):
                                    services=encode_list(services), kubeconfigs=encode_list(kubeconfigs), warn_days=warn_days)
         return self._start(lib.k3sup_certs_check, opts)
 
+    def certs_retire(self, *, services: Sequence[str] = (), keep: int = 0, keep_days: int = 0) -> Op:
+        """Keep the leaf certificates in a backup, then take them away: the next start of k3s makes new ones. Refused while k3s runs.
+
+        `keep` backups (0: 5), none older than `keep_days` (0: for ever).
+        """
+        return self._start(lib.k3sup_certs_retire, _ffi.CertsRetireOpts(services=encode_list(services), keep=keep, keep_days=keep_days))
+
+    def certs_restore(self, backup: str) -> Op:
+        """Make the leafs of this backup the live ones again. Refused while k3s runs."""
+        return self._start(lib.k3sup_certs_restore, _ffi.CertsRestoreOpts(backup=encode_opt(backup)))
+
+    def certs_backups(self) -> Op:
+        """Which backups of certificates are there? Ours, newest first, then those that k3s made."""
+        return self._start(lib.k3sup_certs_backups, _ffi.CertsBackupsOpts())
+
     def signal(self, process: Process, signo: int = 0) -> Op:
         """Send one signal (0: SIGTERM) to exactly this process."""
         with process._lock:

@@ -135,6 +135,10 @@ def test_what_cannot_be_checked_is_refused(ctx, root, tmp_path):
         with pytest.raises(OSError) as caught:
             node.certs_check(**wrong)
         assert caught.value.errno == errno.EINVAL
+    for wrong in (lambda: node.certs_retire(services=["nonsense"]), lambda: node.certs_restore("../x"), lambda: node.certs_restore("")):
+        with pytest.raises(OSError) as caught:
+            wrong()
+        assert caught.value.errno == errno.EINVAL
     with pytest.raises(k3sup.K3supError) as said:
         ctx.certs_ca_check(tmp_path, root).wait()
     assert said.value.code == Code.DATA_DIR
@@ -502,7 +506,7 @@ def test_many_operations_are_awaited_on_one_context(ctx, busy, standin):
                 ticks.append(1)
                 await asyncio.sleep(0.01)
         ticker = asyncio.ensure_future(tick())
-        swaps = [busy.swap("/x", wait_lock=0.5) for _ in range(10)]
+        swaps = [busy.swap("/x", wait_lock=1.5) for _ in range(10)]
         results = await asyncio.gather(*swaps, ctx.build_read(payload).async_wait(), ctx.build_read(payload), return_exceptions=True)
         ticker.cancel()
         assert [e.code for e in results[:10]] == [Code.BUSY] * 10

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "certs/live.h"
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/durable.h"
+#include "base/strv.h"
+#include "certs/audit.h"
+#include "certs/trees.h"
+
+#define TRIGGER_DIR "server/tls/"
+#define TRIGGER "dynamic-cert-regenerate"
+
+bool k3sup__live_wants(const struct k3sup__live *live, const char *service)
+{
+	for (const char *const *one = live->services; one != NULL && *one != NULL; one++)
+		if (k3sup__streq(*one, service))
+			return true;
+	return live->services == NULL;
+}
+
+/* ---- reading ---- */
+
+static int find_dir(const struct k3sup__live *live, const char *path, struct k3sup__place *ret)
+{
+	const char *name = strrchr(path, '/');
+	_free_ char *dir = k3sup__fmt("%s/%.*s/", live->where->data_dir, (int)(name - path), path);
+	int r = dir == NULL ? -ENOMEM : k3sup__root_find(live->op, &live->node->root, dir, live->node->trust_flags, ret);
+
+	return r < 0 || ret->fd >= 0 ? r : -ENOENT;
+}
+
+static int read_open(struct k3sup__live *live, int fd, const char *path, struct k3sup__digest *digest)
+{
+	struct k3sup__tls_file *kept = &live->files.list[live->files.count];
+	ssize_t n;
+	int r;
+
+	*kept = (struct k3sup__tls_file){.key = k3sup__endswith(path, ".key")};
+	if (fstat(fd, &kept->st) < 0)
+		return -errno;
+	if (!S_ISREG(kept->st.st_mode) || kept->st.st_size > K3SUP__CERT_FILE_MOST)
+		return K3SUP_E_TARGET_NOT_FILE;
+	kept->path = strdup(path);
+	kept->text = malloc((size_t)kept->st.st_size + 1);
+	if (kept->path == NULL || kept->text == NULL) {
+		free(kept->path);
+		free(kept->text);
+		return -ENOMEM;
+	}
+	live->files.count++; /* from here on clear wipes it */
+	kept->mode = kept->st.st_mode & 0777;
+	kept->uid = kept->st.st_uid;
+	kept->gid = kept->st.st_gid;
+	n = k3sup__read_full(fd, kept->text, (size_t)kept->st.st_size);
+	if (n < 0)
+		return (int)n;
+	kept->len = (size_t)n;
+	r = k3sup__digest_update(digest, kept->text, kept->len);
+	return r < 0 ? r : k3sup__digest_finish(digest, kept->sha256);
+}
+
+static int read_file(struct k3sup__live *live, const char *pair, const char *suffix, struct k3sup__digest *digest)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place dir = K3SUP__PLACE_NONE;
+	_free_ char *path = k3sup__fmt("%s%s", pair, suffix);
+	_close_ int fd = -1;
+	int r = path == NULL ? -ENOMEM : k3sup__op_checkpoint(live->op);
+
+	if (r >= 0)
+		r = find_dir(live, path, &dir);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	fd = openat(dir.fd, strrchr(path, '/') + 1, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	r = fd >= 0 ? read_open(live, fd, path, digest) : errno == ELOOP ? K3SUP_E_TARGET_NOT_FILE : -errno;
+	if (r == K3SUP_E_TARGET_NOT_FILE)
+		return k3sup__fail(live->op, r, "%s/%s is not a regular file of a certificate's size", live->where->data_dir, path);
+	return r < 0 ? k3sup__fail(live->op, r, "%s/%s cannot be read: %s", live->where->data_dir, path, k3sup_strerror(r)) : 0;
+}
+
+static int read_files(struct k3sup__live *live)
+{
+	_cleanup_(k3sup__digest_freep) struct k3sup__digest *digest = NULL;
+	int r = k3sup__digest_new(&digest);
+
+	for (size_t i = 0; r >= 0 && i < k3sup__n_pairs; i++) {
+		const struct k3sup__pair *pair = &k3sup__pairs[i];
+
+		if (!k3sup__live_wants(live, pair->service) || (!live->where->server && (pair->flags & K3SUP__PAIR_AGENT) == 0))
+			continue;
+		r = read_file(live, pair->path, ".crt", digest);
+		if (r >= 0)
+			r = read_file(live, pair->path, ".key", digest);
+	}
+	return r;
+}
+
+/* What stands in the way of issuing new leafs. A server's only: an agent asks its server. */
+static int look_at_authorities(struct k3sup__live *live, struct k3sup__audit *audit)
+{
+	static const char *const fatal[] = {"missing", "empty", "damaged", "unreadable", "key-mismatch", "expired", "usage"};
+
+	for (size_t i = 0; i < k3sup__json_len(audit->problems); i++) {
+		const k3sup__json *problem = k3sup__json_element(audit->problems, i);
+
+		for (size_t k = 0; live->where->server && k < ELEMENTSOF(fatal); k++)
+			if (k3sup__streq(k3sup__json_text(problem, "problem"), fatal[k]) &&
+				k3sup__startswith(k3sup__json_text(problem, "path"), "server/"))
+				return k3sup__fail(live->op, K3SUP_E_AUTHORITY, "no start could issue new certificates: %s: %s",
+					k3sup__json_text(problem, "path"), k3sup__json_text(problem, "text"));
+	}
+	for (size_t i = 0; i < K3SUP__N_CAS; i++) {
+		const struct k3sup__certs *certs = live->where->server ? &audit->cas[i] : &audit->agent_cas[i];
+
+		if (certs->count == 0)
+			continue;
+		if (audit->now < certs->list[0].not_before)
+			return k3sup__fail(live->op, K3SUP_E_CLOCK, "the clock shows a time before this cluster's authorities were made");
+		k3sup__json_set_str(live->authorities, k3sup__ca_paths[i], certs->list[0].sha256);
+	}
+	return k3sup__json_broken(live->authorities) ? -ENOMEM : 0;
+}
+
+static int read_authorities(struct k3sup__live *live)
+{
+	_cleanup_(k3sup__audit_close) struct k3sup__audit audit = {
+		.op = live->op,
+		.root = &live->node->root,
+		.data_dir = live->where->data_dir,
+		.server = live->where->server,
+		.now = (int64_t)time(NULL),
+		.window = K3SUP__CA_WINDOW,
+	};
+	int r = k3sup__audit_open(&audit);
+
+	if (r >= 0)
+		r = k3sup__audit_authorities(&audit);
+	live->authorities = k3sup__json_object();
+	return r < 0 ? r : look_at_authorities(live, &audit);
+}
+
+int k3sup__live_read(struct k3sup__live *live)
+{
+	int r;
+
+	if (live->where->running)
+		return k3sup__fail(live->op, K3SUP_E_RUNNING, "k3s runs (pid %d): its certificates are only touched while it is stopped",
+			(int)live->where->pid);
+	r = read_authorities(live);
+	return r < 0 ? r : read_files(live);
+}
+
+void k3sup__live_clear(struct k3sup__live *live)
+{
+	k3sup__tls_files_clear(&live->files);
+	k3sup__json_unref(live->authorities);
+	live->authorities = NULL;
+}
+
+/* ---- keeping ---- */
+
+/* Are all live files in this backup, with these bytes, and was it made under the same authorities? */
+static bool holds(k3sup_op *op, int backups, const char *name, const struct k3sup__live *live)
+{
+	_cleanup_(k3sup__json_unrefp) k3sup__json *manifest = NULL;
+	struct k3sup__tls_files kepts = {.count = 0};
+	bool all = k3sup__tls_backup_read(op, backups, name, &kepts, &manifest) == 0;
+
+	if (!all)
+		k3sup__op_forgive(op);
+	for (size_t i = 0; all && i < live->files.count; i++) {
+		const struct k3sup__tls_file *kept = k3sup__tls_files_find(&kepts, live->files.list[i].path);
+
+		all = kept != NULL && k3sup__streq(kept->sha256, live->files.list[i].sha256);
+	}
+	k3sup__tls_files_clear(&kepts);
+	return all;
+}
+
+/*
+ * A run that was cut has taken some of them away: what is left is in the backup that it made, together with what is gone. So one that holds them is as good as a new one, and
+ * better than one of half the leafs.
+ */
+int k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_name, bool *ret_made)
+{
+	struct k3sup__strv names = {0};
+	int r = live->files.count > 0 ? k3sup__tls_backups_list(live->op, backups, &names) : 0;
+
+	*ret_name = NULL;
+	*ret_made = false;
+	for (size_t i = 0; r == 0 && *ret_name == NULL && i < names.count; i++)
+		if (holds(live->op, backups, names.items[i], live) && (*ret_name = strdup(names.items[i])) == NULL)
+			r = -ENOMEM;
+	if (r == 0 && *ret_name == NULL && live->files.count > 0) {
+		*ret_made = true;
+		r = k3sup__tls_backup_make(live->op, backups, &live->files, live->authorities, (int64_t)time(NULL), ret_name);
+	}
+	k3sup__strv_clear(&names);
+	return r;
+}
+
+/* ---- taking away ---- */
+
+static int remove_one(struct k3sup__live *live, int dirfd, const struct k3sup__tls_file *kept)
+{
+	const char *name = strrchr(kept->path, '/') + 1;
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : k3sup__fail(live->op, -errno, "%s cannot be looked at: %s", kept->path, k3sup_strerror(-errno));
+	if (st.st_ino != kept->st.st_ino || st.st_dev != kept->st.st_dev || st.st_size != kept->st.st_size ||
+		st.st_mtim.tv_sec != kept->st.st_mtim.tv_sec || st.st_mtim.tv_nsec != kept->st.st_mtim.tv_nsec)
+		return k3sup__fail(live->op, K3SUP_E_TARGET_CHANGED, "somebody has changed %s meanwhile", kept->path);
+	if (unlinkat(dirfd, name, 0) < 0)
+		return k3sup__fail(live->op, -errno, "%s cannot be removed: %s", kept->path, k3sup_strerror(-errno));
+	return 1;
+}
+
+/* All keys of one directory, or all its certificates; the directory is synced if anything was removed. */
+static int remove_kind(struct k3sup__live *live, const char *dir, size_t dir_len, bool keys, const struct k3sup__tls_files *only)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	int removed = 0, r = 0;
+
+	for (size_t i = 0; r >= 0 && i < live->files.count; i++) {
+		const struct k3sup__tls_file *kept = &live->files.list[i];
+		const char *name = strrchr(kept->path, '/') + 1;
+
+		if (kept->key != keys || (size_t)(name - kept->path) != dir_len || strncmp(kept->path, dir, dir_len) != 0)
+			continue;
+		if (only != NULL && k3sup__tls_files_find(only, kept->path) == NULL)
+			continue;
+		if (place.fd < 0)
+			r = find_dir(live, kept->path, &place);
+		if (r >= 0)
+			r = remove_one(live, place.fd, kept);
+		removed += r > 0;
+	}
+	if (removed > 0) {
+		int synced = k3sup__sync_dir(place.fd);
+
+		if (r >= 0 && synced < 0)
+			r = k3sup__fail(live->op, synced, "%.*s cannot be synced: %s", (int)dir_len, dir, k3sup_strerror(synced));
+	}
+	return r < 0 ? r : removed;
+}
+
+static bool first_of_its_dir(const struct k3sup__live *live, size_t index, size_t dir_len)
+{
+	for (size_t i = 0; i < index; i++)
+		if ((size_t)(strrchr(live->files.list[i].path, '/') + 1 - live->files.list[i].path) == dir_len &&
+			strncmp(live->files.list[i].path, live->files.list[index].path, dir_len) == 0)
+			return false;
+	return true;
+}
+
+int k3sup__live_remove(struct k3sup__live *live, const struct k3sup__tls_files *only)
+{
+	int removed = 0;
+
+	for (size_t i = 0; i < live->files.count; i++) {
+		const char *path = live->files.list[i].path;
+		size_t dir_len = (size_t)(strrchr(path, '/') + 1 - path);
+
+		if (!first_of_its_dir(live, i, dir_len))
+			continue;
+		for (int keys = 1; keys >= 0; keys--) {
+			int r = remove_kind(live, path, dir_len, keys == 1, only);
+
+			if (r < 0)
+				return r;
+			removed += r;
+		}
+	}
+	return removed;
+}
+
+/* ---- putting in place ---- */
+
+static int put_staged(struct k3sup__live *live, int dirfd, const struct k3sup__tls_file *file)
+{
+	struct k3sup__stage stage = K3SUP__STAGE_NONE;
+	bool renamed = false;
+	const char *name = strrchr(file->path, '/') + 1;
+	int r = k3sup__stage_leftovers(live->op, dirfd, name, true); /* of a run that was cut */
+
+	if (r >= 0)
+		r = k3sup__stage_begin(live->op, dirfd, name, &stage);
+	if (r >= 0)
+		r = k3sup__write_full(stage.fd, file->text, file->len);
+	if (r >= 0 && fchown(stage.fd, file->uid, file->gid) < 0)
+		r = -errno;
+	if (r >= 0)
+		r = k3sup__stage_finish(live->op, &stage, -1, file->mode);
+	if (r >= 0)
+		r = k3sup__stage_publish(live->op, &stage, NULL, NULL, &renamed);
+	k3sup__stage_drop(&stage);
+	return r;
+}
+
+int k3sup__live_put(struct k3sup__live *live, const struct k3sup__tls_file *file)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place dir = K3SUP__PLACE_NONE;
+	int r = find_dir(live, file->path, &dir);
+
+	if (r >= 0)
+		r = put_staged(live, dir.fd, file);
+	return r < 0 ? k3sup__fail(live->op, r, "%s cannot be put in place: %s", file->path, k3sup_strerror(r)) : 0;
+}
+
+int k3sup__live_set_trigger(struct k3sup__live *live, bool set)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place dir = K3SUP__PLACE_NONE;
+	int r = live->where->server ? find_dir(live, TRIGGER_DIR TRIGGER, &dir) : -ENOENT;
+	bool there = r >= 0 && faccessat(dir.fd, TRIGGER, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (there == set)
+		return 0;
+	if (set)
+		r = k3sup__durable_write(live->op, dir.fd, TRIGGER, "", 0, 0600);
+	else
+		r = unlinkat(dir.fd, TRIGGER, 0) < 0 ? -errno : k3sup__sync_dir(dir.fd);
+	return r < 0 ? k3sup__fail(live->op, r, TRIGGER_DIR TRIGGER " cannot be %s: %s", set ? "made" : "removed", k3sup_strerror(r)) : 1;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The live leafs: read, taken away, put in place. What holds at every instant, also on a disk whose power was cut: a pair is whole and matches, or its key is not there. So a key
+ * goes first and comes last, with its directory synced in between. Never a key without its certificate, which k3s would not mend.
+ */
+#ifndef K3SUP_CERTS_LIVE_H
+#define K3SUP_CERTS_LIVE_H
+
+#include "certs/backup.h"
+#include "certs/where.h"
+
+struct k3sup__live {
+	k3sup_op *op;
+	k3sup_node *node;
+	const struct k3sup__certs_where *where;
+	const char *const *services; /* NULL: all that a node of its role has */
+	struct k3sup__tls_files files;
+	k3sup__json *authorities; /* {path: SHA-256 of the first certificate} of those in use */
+};
+
+/*
+ * Reads all leafs and keys there are, and the authorities in use. Refuses what must not be retired: K3SUP_E_RUNNING (k3s runs), K3SUP_E_AUTHORITY (an authority is missing, damaged,
+ * without its key or expired, so that no start could issue anything), K3SUP_E_CLOCK (the clock is before the newest authority's beginning), K3SUP_E_TARGET_NOT_FILE (a link).
+ */
+int k3sup__live_read(struct k3sup__live *live) _must_check_;
+void k3sup__live_clear(struct k3sup__live *live);
+bool k3sup__live_wants(const struct k3sup__live *live, const char *service);
+
+/* Keeps all live files in a backup, or finds them in one that there is: ret_name (owned), ret_made. NULL if there is nothing to keep. */
+int k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_name, bool *ret_made) _must_check_;
+
+/* Takes these away (all live files if paths is NULL), keys first. Each has to be what was read: K3SUP_E_TARGET_CHANGED. The number of removed files. */
+int k3sup__live_remove(struct k3sup__live *live, const struct k3sup__tls_files *only) _must_check_;
+
+/* Puts one file in place, durably, with its mode and owner. */
+int k3sup__live_put(struct k3sup__live *live, const struct k3sup__tls_file *file) _must_check_;
+
+/* The listener's trigger: the next start issues a new certificate for port 6443 (servers only). 1 if it was set (or taken back), 0 if it was so already. */
+int k3sup__live_set_trigger(struct k3sup__live *live, bool set) _must_check_;
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * k3sup_certs_retire(): keep, then take away. The next start of k3s makes new ones (k3s pkg/daemons/control/deps; an agent's come from its server).
+ */
+#include <time.h>
+
+#include <k3sup/certs.h>
+
+#include "base/strv.h"
+#include "certs/live.h"
+
+#define KEEP 5
+#define DAY 86400
+
+struct retire_state {
+	struct k3sup__node_state node;
+	struct k3sup__strv services; /* empty: all */
+	uint32_t keep, keep_days;
+};
+
+static k3sup__json *paths_of(const struct k3sup__tls_files *files)
+{
+	k3sup__json *list = k3sup__json_array();
+
+	for (size_t i = 0; i < files->count; i++) {
+		k3sup__json *file = k3sup__json_object();
+
+		k3sup__json_set_str(file, "path", files->list[i].path);
+		k3sup__json_set_str(file, "sha256", files->list[i].sha256);
+		k3sup__json_add(list, file);
+	}
+	return list;
+}
+
+/* From the backup on it is only going forward: one more run goes on where this one was cut. */
+static int keep_and_remove(struct k3sup__live *live, const struct retire_state *s)
+{
+	k3sup__json *facts = k3sup__op_facts(live->op);
+	_close_ int backups = -1;
+	_free_ char *name = NULL;
+	bool made = false;
+	int64_t since = s->keep_days > 0 ? (int64_t)time(NULL) - s->keep_days * (int64_t)DAY : 0;
+	int removed = 0, triggered = 0, pruned = 0, r;
+
+	r = k3sup__tls_backups_open(live->op, &live->node->root, live->node->state_dir, true, live->node->trust_flags, &backups);
+	if (r >= 0)
+		r = k3sup__live_keep(live, backups, &name, &made);
+	if (r >= 0 && name != NULL)
+		k3sup__json_set_str(facts, "kept", name);
+	if (r >= 0 && live->files.count > 0 && k3sup__live_wants(live, "k3s-server"))
+		r = triggered = k3sup__live_set_trigger(live, true);
+	if (r >= 0)
+		r = removed = k3sup__live_remove(live, NULL);
+	if (r >= 0)
+		r = pruned = k3sup__tls_backups_prune(live->op, backups, s->keep, since, name);
+	k3sup__json_set(facts, "retired", paths_of(&live->files));
+	k3sup__json_set_int(facts, "pruned", pruned > 0 ? pruned : 0);
+	return r < 0 ? r : made || removed > 0 || triggered > 0 || pruned > 0;
+}
+
+static int retire(k3sup_op *op, k3sup_node *node, const struct retire_state *s)
+{
+	struct k3sup__certs_where where;
+	struct k3sup__live live = {.op = op, .node = node, .where = &where, .services = (const char *const *)s->services.items};
+	int r = k3sup__certs_where_find(op, node, &where);
+
+	if (r < 0)
+		return r;
+	k3sup__certs_where_report(op, &where);
+	r = k3sup__live_read(&live);
+	if (r >= 0)
+		r = keep_and_remove(&live, s);
+	k3sup__live_clear(&live);
+	k3sup__certs_where_clear(&where);
+	return r;
+}
+
+static int work(k3sup_op *op)
+{
+	struct retire_state *s = k3sup__op_state(op);
+	int r = k3sup__node_take_turn(op, s->node.node);
+
+	return r < 0 ? r : retire(op, s->node.node, s);
+}
+
+static int step(k3sup_op *op)
+{
+	return k3sup__op_woke(op) == K3SUP__WOKE_WORK ? k3sup__op_work_result(op) : k3sup__op_work(op, work);
+}
+
+static void clear(k3sup_op *op)
+{
+	struct retire_state *s = k3sup__op_state(op);
+
+	k3sup__strv_clear(&s->services);
+	k3sup__node_give_turn(op, s->node.node);
+}
+
+static const struct k3sup__op_class class = {
+	.verb = "certs_retire",
+	.state_size = sizeof(struct retire_state),
+	.step = step,
+	.clear = clear,
+};
+
+int k3sup_certs_retire(k3sup_node *node, const struct k3sup_certs_retire_opts *opts, k3sup_op **ret_op)
+{
+	struct k3sup_certs_retire_opts o;
+	struct k3sup__strv services = {0};
+	struct retire_state *s;
+	k3sup_op *op;
+	int r = node != NULL && ret_op != NULL ? k3sup__opts(opts, &o, sizeof(o), 0) : -EINVAL;
+
+	if (r >= 0 && o.reserved != NULL)
+		r = -EINVAL;
+	if (r >= 0)
+		r = k3sup__cert_services_take(o.services, &services);
+	if (r >= 0)
+		r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
+	if (r < 0) {
+		k3sup__strv_clear(&services);
+		return r;
+	}
+	s = k3sup__op_state(op);
+	s->services = services;
+	s->keep = o.keep != 0 ? o.keep : KEEP;
+	s->keep_days = o.keep_days;
+	*ret_op = op;
+	return 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Small trees of secret files of ours: written, put on disk, removed. Nobody else writes there, and no link is followed.
+ */
+#ifndef K3SUP_CERTS_TREES_H
+#define K3SUP_CERTS_TREES_H
+
+#include "base/op.h"
+
+#define K3SUP__CERT_FILE_MOST (4 * 1024 * 1024)
+
+/* A new file below fd, 0600 whatever the umask, with its directories 0700; on disk as soon as its directories are. */
+int k3sup__tree_write(k3sup_op *op, int fd, const char *path, const void *content, size_t len) _must_check_;
+/* Syncs fd and all directories below. */
+int k3sup__tree_sync(k3sup_op *op, int fd) _must_check_;
+/* Removes a directory with what is in it, and syncs its own. 0 also where there is none. */
+int k3sup__tree_remove(k3sup_op *op, int dirfd, const char *name) _must_check_;
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "certs/where.h"
+
+/* What cannot be found out about an installed file is not needed: certificates are there without it, too. */
+static int look_for_k3s(k3sup_op *op, k3sup_node *node, struct k3sup__sighting *ret)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
+	int r = k3sup__installed_find(op, node, NULL, &installed);
+
+	if (r < 0)
+		k3sup__op_forgive(op);
+	return k3sup__identify_scan(op, node, &installed, ret);
+}
+
+/* role: of the running k3s, a server's if there are both */
+static int find_data_dir(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret, enum k3sup__role *ret_role)
+{
+	struct k3sup__sighting sighting;
+	int r = look_for_k3s(op, node, &sighting);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < sighting.count; i++) {
+		ret->running = true;
+		if (ret->pid == 0 || sighting.candidates[i].role == K3SUP__ROLE_SERVER)
+			ret->pid = k3sup__process_pid(sighting.candidates[i].process);
+	}
+	r = k3sup__sighting_judge(op, &sighting);
+	if (r == K3SUP_E_NO_K3S || (r == K3SUP_E_AMBIGUOUS && node->data_dir != NULL)) {
+		k3sup__op_forgive(op);
+		r = k3sup__data_dir_find(op, node, NULL, &ret->data_dir, &ret->source);
+	} else if (r >= 0) {
+		for (size_t i = 0; i < sighting.count; i++)
+			if (*ret_role != K3SUP__ROLE_SERVER)
+				*ret_role = sighting.candidates[i].role;
+		r = k3sup__data_dir_find(op, node, &sighting.candidates[0], &ret->data_dir, &ret->source);
+	}
+	k3sup__sighting_clear(&sighting);
+	return r;
+}
+
+static int has_dir(k3sup_node *node, const char *data_dir, const char *name)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	_free_ char *path = k3sup__fmt("%s/%s", data_dir, name);
+	int r = path == NULL ? -ENOMEM : k3sup__root_find(NULL, &node->root, path, 0, &place);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	return r < 0 ? r : place.fd >= 0 && S_ISDIR(place.st.st_mode);
+}
+
+/* k3s itself takes a data-dir without server/ for an agent's, also where it is the wrong one: then it "rotates" nothing and says that it succeeded. */
+static int tell_role(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *where, enum k3sup__role role)
+{
+	int server = has_dir(node, where->data_dir, "server"), agent = has_dir(node, where->data_dir, "agent");
+
+	if (server < 0 || agent < 0)
+		return k3sup__fail(op, server < 0 ? server : agent, "%s cannot be looked into: %s", where->data_dir,
+			k3sup_strerror(server < 0 ? server : agent));
+	if (server == 0 && agent == 0)
+		return k3sup__fail(op, K3SUP_E_DATA_DIR, "no k3s has started in %s (from: %s): neither server nor agent is in there",
+			where->data_dir, where->source);
+	if (server == 0 && role == K3SUP__ROLE_SERVER)
+		return k3sup__fail(op, K3SUP_E_DATA_DIR, "a server runs, but %s (from: %s) is not a server's: give its own data-dir",
+			where->data_dir, where->source);
+	where->server = server == 1;
+	return 0;
+}
+
+int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret)
+{
+	enum k3sup__role role = K3SUP__ROLE_UNKNOWN;
+	int r;
+
+	*ret = (struct k3sup__certs_where){0};
+	r = find_data_dir(op, node, ret, &role);
+	if (r >= 0)
+		r = tell_role(op, node, ret, role);
+	if (r < 0)
+		k3sup__certs_where_clear(ret);
+	return r;
+}
+
+void k3sup__certs_where_clear(struct k3sup__certs_where *where)
+{
+	free(where->data_dir);
+	*where = (struct k3sup__certs_where){0};
+}
+
+void k3sup__certs_where_report(k3sup_op *op, const struct k3sup__certs_where *where)
+{
+	k3sup__json *facts = k3sup__op_facts(op), *data_dir = k3sup__json_object();
+
+	k3sup__json_set_str(facts, "role", where->server ? "server" : "agent");
+	k3sup__json_set_str(data_dir, "path", where->data_dir);
+	k3sup__json_set_str(data_dir, "source", where->source);
+	k3sup__json_set(facts, "data_dir", data_dir);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whose certificates: the data-dir, what k3s is there, and whether it runs.
+ */
+#ifndef K3SUP_CERTS_WHERE_H
+#define K3SUP_CERTS_WHERE_H
+
+#include "node/identify.h"
+
+struct k3sup__certs_where {
+	char *data_dir; /* inside the root */
+	const char *source;
+	bool server;  /* by what is in there; else an agent */
+	bool running; /* a k3s of this node runs */
+	pid_t pid;    /* then: which one */
+};
+
+/*
+ * 0; K3SUP_E_DATA_DIR if no k3s ever started in there, or if a server runs and this is not a server's; K3SUP_E_AMBIGUOUS and others of identify. Ambiguity is forgiven where the
+ * data-dir was given.
+ */
+int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret) _must_check_;
+void k3sup__certs_where_clear(struct k3sup__certs_where *where);
+/* Adds role and data_dir to the facts. */
+void k3sup__certs_where_report(k3sup_op *op, const struct k3sup__certs_where *where);
+
+#endif
