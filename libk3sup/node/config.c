@@ -33,7 +33,9 @@ static k3sup__json *find_key(const k3sup__json *keys, const char *key)
 	for (size_t i = 0; i < k3sup__json_len(keys); i++) {
 		k3sup__json *pair = k3sup__json_element(keys, i);
 
-		if (k3sup__streq(k3sup__json_as_str(k3sup__json_element(pair, 0)), key))
+		const char *its_key = k3sup__json_as_str(k3sup__json_element(pair, 0)); /* NULL: lost for want of memory */
+
+		if (its_key && k3sup__streq(its_key, key))
 			return pair;
 	}
 	return NULL;
