@@ -42,7 +42,8 @@ k3sup__json *k3sup__json_null(void)
 }
 k3sup__json *k3sup__json_copy(const k3sup__json *value)
 {
-	return json_deep_copy(value);
+	/* jansson does not copy a null, so of a mark it would give the mark itself, uncounted; NULL poisons what gets it just as well. */
+	return k3sup__json_broken(value) ? NULL : json_deep_copy(value);
 }
 k3sup__json *k3sup__json_ref(k3sup__json *value)
 {
