@@ -320,8 +320,9 @@ int k3sup__live_set_trigger(struct k3sup__live *live, bool set)
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	if (there == set)
-		return 0;
+	r = k3sup__stage_leftovers(live->op, dir.fd, TRIGGER, true); /* of a run that was cut */
+	if (r < 0 || there == set)
+		return r < 0 ? r : 0;
 	if (set)
 		r = k3sup__durable_write(live->op, dir.fd, TRIGGER, "", 0, 0600);
 	else
