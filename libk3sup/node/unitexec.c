@@ -60,10 +60,20 @@ static int take_path(struct k3sup__evaluation *e, char **value)
 	return 0;
 }
 
+/* The only one of these words that an empty assignment sets back. */
+static void take_kill_mode(struct k3sup__evaluation *e, const char **mode)
+{
+	static const char *const modes[] = {"control-group", "process", "mixed", "none", NULL};
+
+	if (e->at->value[0] == '\0')
+		*mode = modes[0];
+	else
+		take_word(e, modes, mode);
+}
+
 static int take_service(struct k3sup__evaluation *e)
 {
 	static const char *const types[] = {"simple", "exec", "forking", "oneshot", "dbus", "notify", "notify-reload", "idle", NULL};
-	static const char *const kill_modes[] = {"control-group", "process", "mixed", "none", NULL};
 	static const char *const restarts[] = {"no", "always", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", NULL};
 	struct k3sup__unit *unit = e->unit;
 	const char *key = e->at->key, *value = e->at->value;
@@ -94,7 +104,7 @@ static int take_service(struct k3sup__evaluation *e)
 	else if (k3sup__streq(key, "Type"))
 		take_word(e, types, &unit->type);
 	else if (k3sup__streq(key, "KillMode"))
-		take_word(e, kill_modes, &unit->kill_mode);
+		take_kill_mode(e, &unit->kill_mode);
 	else if (k3sup__streq(key, "Restart"))
 		take_word(e, restarts, &unit->restart);
 	else if (k3sup__streq(key, "RestartSec") && k3sup__unit_span(value, &span) == 0)

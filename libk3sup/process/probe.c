@@ -214,16 +214,19 @@ static int wrong(k3sup_op *op, int status, const char *text)
 {
 	struct probe_state *s = k3sup__op_state(op);
 	const struct question *q = &s->questions[s->question];
+	_free_ char *said = strdup(text); /* the connection that goes may own it */
 	char address[K3SUP__ADDRESS_TEXT];
 
 	hang_up(s);
-	note(op, s, status, text);
+	if (!said)
+		return -ENOMEM;
+	note(op, s, status, said);
 	if (++s->socket < q->count)
 		return begin(op);
 	k3sup__listener_text(&q->at[s->socket - 1], address);
 	k3sup__json_set(k3sup__op_evidence(op), "probes", k3sup__json_copy(k3sup__json_member(k3sup__op_facts(op), "probes")));
 	return k3sup__fail(op, K3SUP_E_NOT_READY, "the %s of process %d at %s is not ready: %s", q->name,
-		(int)k3sup__process_pid(s->process), address, text);
+		(int)k3sup__process_pid(s->process), address, said);
 }
 
 static int right(k3sup_op *op)

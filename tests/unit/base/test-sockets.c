@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "../loopback.h"
 #include "scratch.h"
 
 #include <arpa/inet.h>
@@ -214,6 +215,7 @@ int main(void)
 
 	if (under_valgrind())
 		return 77;
+	own_network();
 	proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	r = cmocka_run_group_tests(tests, NULL, NULL);
 	close(proc_fd);

@@ -295,12 +295,14 @@ static unsigned compare(struct scratch *s, const char *dump, const char *name)
 static void systemd_makes_the_same_of_random_units(void **state)
 {
 	const char *given = getenv("K3SUP_TEST_SEED"), *full = getenv("K3SUP_TEST_FULL");
-	unsigned rounds = full != NULL && *full != '\0' ? 1000 : 4, loaded = 0;
+	bool long_run = full != NULL && *full != '\0';
+	unsigned rounds = long_run ? 1000 : 2, loaded = 0;
 
 	(void)state;
 	if (geteuid() != 0 || access(SYSTEMD, X_OK) < 0 || under_valgrind())
 		skip();
-	seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)getpid() * 2654435761u;
+	/* A slice is the same each time; what is new is for who has the time. */
+	seed = given != NULL ? strtoull(given, NULL, 10) : long_run ? (uint64_t)getpid() * 2654435761u : 8926420046414995062u;
 	for (unsigned i = 0; i < rounds; i++) {
 		uint64_t this = seed;
 		void *one = NULL;

@@ -2,12 +2,11 @@
 /*
  * Fakes that hold listening sockets, and processes that answer on them, in a network of the test's own: so the ports are those of a real k3s.
  */
+#include "../loopback.h"
 #include "../rooms.h"
 
 #include <arpa/inet.h>
-#include <net/if.h>
 #include <netinet/in.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "../base/pki.h"
@@ -112,16 +111,6 @@ static void serve(int listener, const struct listening *l)
 	}
 }
 
-static void loopback_up(void)
-{
-	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &lo) < 0)
-		_exit(50);
-	close(fd);
-}
-
 static int listen_at(const struct listening *l)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(l->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -148,7 +137,8 @@ static void set_up(const void *arg)
 	if (w->elsewhere) {
 		if (unshare(CLONE_NEWNET) < 0)
 			_exit(52);
-		loopback_up();
+		if (loopback_up() < 0)
+			_exit(50);
 	}
 	for (size_t i = 0; i < ELEMENTSOF(w->at) && w->at[i].port; i++) {
 		int fd = listen_at(&w->at[i]);
@@ -449,6 +439,7 @@ int main(void)
 	sandbox_enter();
 	if (unshare(CLONE_NEWNET) < 0)
 		sandbox_skip("unshare(2) of the network is not allowed here");
-	loopback_up();
+	if (loopback_up() < 0)
+		return 50;
 	return cmocka_run_group_tests(tests, make_identities, drop_identities);
 }
