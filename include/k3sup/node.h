@@ -14,11 +14,11 @@
 
 struct k3sup_node_opts {
 	uint32_t struct_size;
-	uint32_t flags;   /* K3SUP_NODE_* */
-	const char *root; /* the node's root directory, a path of the caller; NULL: "/" */
-	const char *proc; /* its proc mount, a path of the caller, of our own pid namespace; NULL: "/proc" */
+	uint32_t flags;       /* K3SUP_NODE_* */
+	const char *root;     /* the node's root directory, a path of the caller; NULL: "/" */
+	const char *proc;     /* its proc mount, a path of the caller, of our own pid namespace; NULL: "/proc" */
 	const char *data_dir; /* k3s's data-dir, inside the root; NULL: observed from the running k3s, else its unit, its configuration, its environment, else the default */
-	const char *k3s;       /* the installed k3s file, inside the root; NULL: looked for in the usual places */
+	const char *k3s;      /* the installed k3s file, inside the root; NULL: looked for in the usual places */
 	const char *state_dir; /* where the journal is kept, inside the root; NULL: "/var/lib/k3sup". The lock is always there */
 	const char *reserved;  /* NULL */
 };

@@ -29,7 +29,7 @@ struct k3sup__cert {
 	struct x509_st *x509;
 	int64_t not_before, not_after; /* seconds since 1970; 64 bits, since k3s makes certificates of a hundred years */
 	unsigned usages;
-	bool ca; /* may sign others, by its basic constraints and the use of its key */
+	bool ca;                        /* may sign others, by its basic constraints and the use of its key */
 	bool self_signed;               /* names itself as its issuer and was signed with its own key */
 	char sha256[K3SUP__SHA256_HEX]; /* of its DER */
 	/*
