@@ -3,6 +3,7 @@
 
 Needs root for namespaces. No network: the demo runs in a network namespace without any.
 """
+import fcntl
 import os
 import pty
 import re
@@ -37,6 +38,22 @@ def daemon():
     if not installed() or p.returncode != 0:
         pytest.skip("packages are missing: sh tests/deps.sh install build demo")
     return p.stdout.decode().strip()
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory):
+    """Tests run side by side, and all demos build in the same directory."""
+    os.makedirs(os.path.dirname(BUILD), exist_ok=True)
+    with open(BUILD + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def built(alone, daemon):
+    """What the demo builds, whichever test comes first."""
+    if not os.path.exists(os.path.join(BUILD, "k3sup-upgrade")):
+        subprocess.run(["sh", DEMO], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
 
 
 class Traces:
@@ -167,7 +184,7 @@ def test_ctrl_c_in_the_middle(tmp_path):
     ("strikes nobody", ("signal=KILL", "signal=CONT"), "exit status 0 instead of 137"),
     ("never says pending", ("state restart-pending", "state current"), 'state is "restart-pending", not current'),
 ])
-def test_control_changed_demo(name, change, complaint, daemon, tmp_path):
+def test_control_changed_demo(name, change, complaint, daemon, built, tmp_path):
     """The demo's own checks can fail."""
     with open(DEMO) as f:
         text = f.read()
@@ -178,7 +195,7 @@ def test_control_changed_demo(name, change, complaint, daemon, tmp_path):
 
 
 @needs_root
-def test_control_lying_program(daemon, tmp_path):
+def test_control_lying_program(daemon, built, tmp_path):
     for name in os.listdir(BUILD):
         if name.startswith("k3s-v") or name == "k3sup-status":
             os.symlink(os.path.join(BUILD, name), str(tmp_path / name))
@@ -189,8 +206,6 @@ def test_control_lying_program(daemon, tmp_path):
 
 
 def check_fails(script, build, daemon, complaint):
-    if not os.path.exists(os.path.join(BUILD, "k3sup-upgrade")):
-        pytest.skip("needs what the demo has built")
     p = subprocess.run(SANDBOX + ["sh", str(script), "--inside", str(build), daemon], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                        stderr=subprocess.STDOUT, timeout=120)
     out = p.stdout.decode()
