@@ -132,7 +132,10 @@ class Sandbox:
         for part in inside.strip("/").split("/"):
             at += "/" + part
             if not os.path.isdir(self.path(at)):
-                os.mkdir(self.path(at), 0o755)
+                try:
+                    os.mkdir(self.path(at), 0o755)
+                except FileExistsError:
+                    pass  # a k3s that starts there was faster
         os.chmod(self.path(inside), mode)
 
     def symlink(self, text, inside):
