@@ -216,11 +216,6 @@ static size_t status_of(const struct k3sup__audit *audit, const struct k3sup__ce
 	return cert->not_after < audit->now + window;
 }
 
-const char *k3sup__cert_status(const struct k3sup__audit *audit, const struct k3sup__cert *cert, int64_t window)
-{
-	return status_names[status_of(audit, cert, window)];
-}
-
 static int take_fact(const char *key, k3sup__json *value, void *arg)
 {
 	k3sup__json_set(arg, key, k3sup__json_ref(value));

@@ -71,8 +71,6 @@ int k3sup__audit_keys(struct k3sup__audit *audit, const char *path, enum k3sup__
 
 void k3sup__audit_problem(struct k3sup__audit *audit, enum k3sup__remedy remedy, const char *path, const char *problem, const char *fmt, ...)
 	_printf_(5, 6);
-/* k3s's status of a certificate: "OK", "WARNING", "EXPIRED", "NOT YET VALID". */
-const char *k3sup__cert_status(const struct k3sup__audit *audit, const struct k3sup__cert *cert, int64_t window);
 /* Adds rows for all certificates of a file. kind: "leaf", "ca", "listener" or "kubeconfig"; service: NULL if it belongs to none. What a status means is the caller's affair. */
 void k3sup__audit_rows(struct k3sup__audit *audit, const char *kind, const char *service, const char *path, const struct k3sup__certs *certs);
 /* Says in a problem that a certificate is not valid now or soon not any more. */

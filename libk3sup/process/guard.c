@@ -76,23 +76,6 @@ int k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t
 	return begin(op, service, name, delay_ms);
 }
 
-int k3sup__guard_rearm(k3sup_op *op, struct k3sup__service *service)
-{
-	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
-	int r = timer ? again(op, service, timer) : -ENOMEM;
-
-	if (r == K3SUP_E_SERVICE) {
-		k3sup__op_forgive(op);
-		return k3sup__fail(op, K3SUP_E_GUARD, "the start guard of %s has gone off, or somebody disarmed it", service->name);
-	}
-	/* It may have gone off a moment before: its start comes first, then we see it. */
-	if (r >= 0)
-		r = service->manager->look(op, service);
-	if (r >= 0 && service->state != K3SUP__SERVICE_STOPPED)
-		return k3sup__fail(op, K3SUP_E_GUARD, "%s is %s: somebody starts it", service->name, k3sup__service_state_name(service->state));
-	return r;
-}
-
 int k3sup__guard_disarm(k3sup_op *op, const struct k3sup__service *service)
 {
 	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;

@@ -10,10 +10,6 @@
 
 /* Before a stop. One that is armed already, by whomever, begins its time anew. K3SUP_E_GUARD if that cannot be done: then nothing may be stopped. */
 int k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms) _must_check_;
-/*
- * Before each step between stop and start: its whole time once more. K3SUP_E_GUARD if it has gone off, or the service is about to run: then the step must not be done.
- */
-int k3sup__guard_rearm(k3sup_op *op, struct k3sup__service *service) _must_check_;
 /* After the proof. 1 if there was one, 0 if not. */
 int k3sup__guard_disarm(k3sup_op *op, const struct k3sup__service *service) _must_check_;
 char *k3sup__guard_name(const struct k3sup__service *service); /* without ".timer"; owned */
