@@ -10,22 +10,29 @@ char *k3sup__guard_name(const struct k3sup__service *service)
 	return k3sup__fmt("k3sup-guard-%.*s", (int)strcspn(service->name, "."), service->name);
 }
 
-/* Is the timer there, and waits? */
-static int is_waiting(k3sup_op *op, const struct k3sup__service *service, const char *timer, bool *ret)
+static int show(k3sup_op *op, const struct k3sup__service *service, const char *unit, const char *key, char **ret)
 {
-	const char *const args[] = {"show", "-p", "ActiveState", "--", timer, NULL};
+	const char *const args[] = {"show", "-p", key, "--", unit, NULL};
 	struct k3sup__child_result result = {0};
-	_free_ char *state = NULL;
 	int r = k3sup__systemctl(op, &service->channel, args, &result);
 
 	if (r >= 0 && result.exit_code != 0)
-		r = k3sup__fail(op, K3SUP_E_SERVICE, "systemctl show %s: %.*s", timer, (int)strcspn(result.output, "\n"), result.output);
+		r = k3sup__fail(op, K3SUP_E_SERVICE, "systemctl show %s: %.*s", unit, (int)strcspn(result.output, "\n"), result.output);
 	if (r >= 0) {
-		state = k3sup__property(result.output, "ActiveState");
-		r = state ? 0 : -ENOMEM;
-		*ret = state && k3sup__streq(state, "active");
+		*ret = k3sup__property(result.output, key);
+		r = *ret ? 0 : -ENOMEM;
 	}
 	k3sup__child_result_clear(&result);
+	return r;
+}
+
+/* Is the timer there, and waits or starts k3s just now? */
+static int is_armed(k3sup_op *op, const struct k3sup__service *service, const char *timer, bool *ret)
+{
+	_free_ char *state = NULL;
+	int r = show(op, service, timer, "ActiveState", &state);
+
+	*ret = state && k3sup__streq(state, "active");
 	return r;
 }
 
@@ -63,12 +70,12 @@ int k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t
 {
 	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
 	_free_ char *run = name ? k3sup__fmt("%s.service", name) : NULL;
-	bool waits = false;
-	int r = timer && run ? is_waiting(op, service, timer, &waits) : -ENOMEM;
+	bool armed = false;
+	int r = timer && run ? is_armed(op, service, timer, &armed) : -ENOMEM;
 
 	if (r < 0)
 		return r;
-	if (waits)
+	if (armed)
 		return again(op, service, timer);
 	/* A start that failed once keeps its name until somebody has taken notice. */
 	if (k3sup__systemctl_do(op, &service->channel, (const char *const[]){"reset-failed", "--", run, NULL}) < 0)
@@ -76,13 +83,55 @@ int k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t
 	return begin(op, service, name, delay_ms);
 }
 
+/* Never, as far as systemd remembers: it does as long as the timer is there, whose service this is. */
+static int has_run(k3sup_op *op, const struct k3sup__service *service, const char *run, bool *ret)
+{
+	_free_ char *when = NULL;
+	int r = show(op, service, run, "InactiveExitTimestampMonotonic", &when);
+
+	*ret = when && *when && !k3sup__streq(when, "0");
+	return r;
+}
+
+int k3sup__guard_rearm(k3sup_op *op, struct k3sup__service *service, int64_t delay_ms)
+{
+	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
+	_free_ char *run = name ? k3sup__fmt("%s.service", name) : NULL, *waits = NULL;
+	bool fired = false;
+	int r = timer && run ? show(op, service, timer, "SubState", &waits) : -ENOMEM;
+
+	(void)delay_ms; /* of a transient timer that is there, systemd changes nothing */
+	if (r < 0)
+		return r;
+	if (!k3sup__streq(waits, "waiting"))
+		return k3sup__fail(op, K3SUP_E_GUARD, "the start guard of %s does not wait any more: its time was over, or it was disarmed",
+			service->name);
+	r = again(op, service, timer);
+	if (r < 0 && r != K3SUP_E_SERVICE)
+		return r;
+	if (r < 0) {
+		k3sup__op_forgive(op);
+		return k3sup__fail(op, K3SUP_E_GUARD, "the start guard of %s cannot begin its time anew", service->name);
+	}
+	/* Only now: its time may have been over between the look and the order. */
+	r = has_run(op, service, run, &fired);
+	if (r >= 0 && fired)
+		return k3sup__fail(op, K3SUP_E_GUARD, "the start guard of %s has started it: its time was over", service->name);
+	if (r >= 0)
+		r = service->manager->look(op, service);
+	if (r >= 0 && service->state != K3SUP__SERVICE_STOPPED)
+		return k3sup__fail(op, K3SUP_E_GUARD, "%s was started by somebody else: it is %s", service->name,
+			k3sup__service_state_name(service->state));
+	return r;
+}
+
 int k3sup__guard_disarm(k3sup_op *op, const struct k3sup__service *service)
 {
 	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
-	bool waits = false;
-	int r = timer ? is_waiting(op, service, timer, &waits) : -ENOMEM;
+	bool armed = false;
+	int r = timer ? is_armed(op, service, timer, &armed) : -ENOMEM;
 
-	if (r < 0 || !waits)
+	if (r < 0 || !armed)
 		return r;
 	r = k3sup__systemctl_do(op, &service->channel, (const char *const[]){"stop", "--", timer, NULL});
 	return r < 0 ? r : 1;

@@ -10,6 +10,11 @@
 
 /* Before a stop. One that is armed already, by whomever, begins its time anew. K3SUP_E_GUARD if that cannot be done: then nothing may be stopped. */
 int k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms) _must_check_;
+/*
+ * Before each step between a stop and its start: the time of the guard that was armed for that stop begins anew; delay_ms as it was armed. K3SUP_E_GUARD if there is none, if it has
+ * started k3s, or if k3s was started by somebody else: then it is no longer stopped by us, and nothing may be done that needs it to be. The service was looked at.
+ */
+int k3sup__guard_rearm(k3sup_op *op, struct k3sup__service *service, int64_t delay_ms) _must_check_;
 /* After the proof. 1 if there was one, 0 if not. */
 int k3sup__guard_disarm(k3sup_op *op, const struct k3sup__service *service) _must_check_;
 char *k3sup__guard_name(const struct k3sup__service *service); /* without ".timer"; owned */
