@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "swap/layout.h"
 
+#include <unistd.h>
+
 #include "base/durable.h"
 #include "node/identify.h"
 #include "node/installed.h"
@@ -58,6 +60,13 @@ static bool same(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+/* Not a way to any file. What cannot be told is none of these: a link that was overlooked would stay, and its version's file be replaced by another version. */
+static bool leads_nowhere(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -ENAMETOOLONG || r == K3SUP_E_UNTRUSTED || r == K3SUP_E_ESCAPE ||
+		(r == -EACCES && geteuid() != 0);
+}
+
 /* The last link on the way from this place to the target. 0 also if the way leads elsewhere, or nowhere: layout has no link then. */
 static int find_link(const k3sup_node *node, const char *place, struct k3sup__layout *layout)
 {
@@ -70,7 +79,7 @@ static int find_link(const k3sup_node *node, const char *place, struct k3sup__la
 		r = step(node, &at, layout);
 	if (r != 0 || at.fd < 0 || !same(&at.st, &layout->target->st))
 		k3sup__place_clear(&layout->link);
-	return r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -EIO ? r : 0;
+	return leads_nowhere(r) || r > 0 ? 0 : r;
 }
 
 /* One more way to name the k3s file. False: it is the file itself, or leads there by another link than the ways before. */
@@ -83,10 +92,11 @@ static int take_way(const k3sup_node *node, const char *place, struct k3sup__lay
 	if (r >= 0 && other.link.fd >= 0)
 		*agrees = same(&other.link.st, &layout->link.st);
 	k3sup__layout_clear(&other);
-	if (r >= 0 && k3sup__root_find(NULL, &node->root, place, node->trust_flags | K3SUP__NOFOLLOW, &direct) >= 0 && direct.fd >= 0 &&
-		same(&direct.st, &layout->target->st))
+	if (r >= 0)
+		r = k3sup__root_find(NULL, &node->root, place, node->trust_flags | K3SUP__NOFOLLOW, &direct);
+	if (r >= 0 && direct.fd >= 0 && same(&direct.st, &layout->target->st))
 		*agrees = false;
-	return r;
+	return leads_nowhere(r) ? 0 : r;
 }
 
 static int find_links(k3sup_op *op, k3sup_node *node, struct k3sup__layout *layout)

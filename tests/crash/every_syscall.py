@@ -17,8 +17,9 @@ After the fault    the target is the whole old or the whole new file, with mode,
 After one more run the target is new (rolled back: old), the backup is old, neither shares its inode with anything, and nothing else lies about
 After a third run  nothing has changed
 
+Where versions lie beside each other, the link leads to a whole file, the new version has its name only when it is whole, and the old one stays what it is.
 Images (the verb stage) are judged alike: agent/images never holds anything but whole old or new files under their own names; the old one is there or kept, until
-the new ones are all there; a run that fails leaves what it found, or what it was to reach; see class Images.
+the new ones are all there; a run that fails leaves what it found, or what it was to reach; see crash_nodes.py.
 
 Controls in the same run are programs with one mistake each (driver-inplace.c), which must be caught, and one without, which must not.
 Everything happens in pid and mount namespaces of its own, on a tmpfs that goes with them; needs root and strace.
@@ -32,38 +33,31 @@ import random
 import re
 import resource
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from archive import archive  # noqa: E402
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from crash_nodes import node_for  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 WORKERS = 2
 TRIES = 3
-TIMEOUT = 30
-XATTR = "trusted.k3sup"
-DRIVEN = {0: "already", 10: "changed"}
 CALL = re.compile(r"^(\d+) +([a-z_0-9]+)\((.*)")
 # brk(2) has no errors: the C library would take the number of one for an address.
 NEVER_FAIL = {"exit_group", "exit", "execve", "rt_sigreturn", "restart_syscall", "brk"}
-# A failure of these must never look like success. (Of a write(2) it may: the lock's description is a courtesy.)
-MUST_HEAR = {"fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "linkat"}
-NO_LINKS = ("linkat", "EPERM")  # what link(2) says of a file system that has none: there the backup is a copy
 # Where libuv or the C library end the process, since this cannot fail in its eyes; of read(2) and write(2) it is the loop's wake-up descriptor.
 MAY_ABORT = {"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2", "pipe2", "futex"}
 ERRNOS = ("EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR", "EMFILE", "ENOMEM", "EPERM")
 
-Case = collections.namedtuple("Case", "name program verb begin earlier wanted")
-Case.__new__.__defaults__ = (r'^-1, "begin"', False, "new")
+Case = collections.namedtuple("Case", "name program verb begin earlier wanted versioned")
+Case.__new__.__defaults__ = (r'^-1, "begin"', False, "new", False)
 
 
 def library(verb, **kw):
-    return Case(verb + (" over an earlier backup" if kw.get("earlier") else ""), "driver-swap", [verb], **kw)
+    return Case(verb + (" over an earlier backup" if kw.get("earlier") else "") + (" of versions" if kw.get("versioned") else ""), "driver-swap", [verb], **kw)
 
 
 SWAP, UPGRADE = library("swap"), library("upgrade")
@@ -71,17 +65,19 @@ STAGE, COMMIT, RESTORE = library("stage"), library("commit"), library("restore")
 EARLIER = library("swap", earlier=True)
 # From where a swap led: what it recorded is there.
 ROLLBACK = library("rollback", wanted="old")
+# k3s is a link to k3s-VERSION.
+VERSIONS, VERSIONS_BACK = library("swap", versioned=True), library("rollback", versioned=True, wanted="old")
 PROGRAM = Case("k3sup-upgrade --restart none", "k3sup-upgrade", None, begin=r"^EPOLL_CLOEXEC")
 # The mistake, the fault that shows it ("": it shows without one), and how.
 MISTAKES = {"lazy": ("", "usr/local/bin was not synced after"), "hasty": ("", "got its name before it was synced"),
             "inplace": ("KILL", "the target is ('torn'"), "gap": ("KILL", "the target is gone"), "late": ("KILL", "the old file is lost"),
             "litter": ("KILL", "one more run leaves"), "deaf": ("EIO", "although fsync failed"), "visible": ("KILL", "k3s would see")}
 PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL"), (COMMIT, "KILL"), (STAGE, "ENOSPC"), (RESTORE, "KILL"),
-        (ROLLBACK, "KILL"), (ROLLBACK, "ENOSPC")]
+        (ROLLBACK, "KILL"), (ROLLBACK, "ENOSPC"), (VERSIONS, "KILL"), (VERSIONS, "ENOSPC"), (VERSIONS_BACK, "KILL")]
 # "+": from that occurrence on, as on a disk that stays full.
 FULL = [(case, fault) for case in (SWAP, UPGRADE, ROLLBACK) for fault in ERRNOS + ("ENOSPC+", "EIO+") if (case, fault) not in PLAN] + \
-    [(case, fault) for case in (STAGE, COMMIT, RESTORE) for fault in ("KILL",) + ERRNOS if (case, fault) not in PLAN] + \
-    [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")] + [(PROGRAM, fault) for fault in ("ENOSPC", "EIO", "EPERM")]
+    [(case, fault) for case in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK) for fault in ("KILL",) + ERRNOS if (case, fault) not in PLAN] + \
+    [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")] + [(PROGRAM, fault) for fault in ERRNOS]
 
 
 def mistake(name):
@@ -99,203 +95,7 @@ def compile_drivers(build, into):
                            "-o", os.path.join(into, "inline.so"), os.path.join(HERE, "inline.c"), "-ldl"] + [f for f in flags if f.startswith("-I")])
 
 
-def image(version, size):
-    """What passes for a k3s: a program that names an embedded archive. Several chunks long, so that there is a middle."""
-    with open("/bin/true", "rb") as f:
-        program = f.read()
-    frame, name = archive(version.encode())
-    return program + frame + name + ("\0%s\0" % version).encode() + random.Random(version).randbytes(size)
-
-
 # ---- one worker: a pid namespace, a mount namespace, a node on a tmpfs ----
-
-class Node:
-    """The node, what it should hold, and what it does hold."""
-
-    def __init__(self, work, case):
-        self.work, self.case = work, case
-        self.root = os.path.join(work, "root")
-        self.bin = os.path.join(self.root, "usr/local/bin")
-        self.payload = os.path.join(work, "payload")
-        self.images = {"old": image("v1.30.4+k3s1", 2300001), "new": image("v1.31.0+k3s1", 2400003), "older": image("v1.29.1+k3s1", 100)}
-        self.known = {data: name for name, data in self.images.items()}
-        self.write(self.payload, "new", False)
-        program = os.path.join(job_bin(work, case), case.program)
-        self.env = dict(os.environ)
-        if case.verb:
-            self.argv = [program] + case.verb + [self.root, "/usr/local/bin/k3s", self.payload]
-        else:
-            self.argv = [program, "--root", self.root, "--k3s", "/usr/local/bin/k3s", "--restart", "none", "--json", self.payload]
-            self.env["LD_PRELOAD"] = os.path.join(work, "bin", "inline.so")
-
-    def write(self, path, what, dressed=True):
-        with open(path, "wb") as f:
-            f.write(self.images[what])
-        os.chmod(path, 0o755)
-        if dressed:
-            os.chown(path, 0, 1)
-            os.chmod(path, 0o750)
-            os.setxattr(path, XATTR, b"kept")
-
-    def reset(self):
-        shutil.rmtree(self.root, ignore_errors=True)
-        if os.path.isdir(self.root + ".swapped"):
-            subprocess.check_call(["cp", "-a", self.root + ".swapped", self.root])
-            return
-        os.makedirs(self.bin)
-        self.write(os.path.join(self.bin, "k3s"), "old")
-        if self.case.earlier:
-            self.write(os.path.join(self.bin, "k3s.k3sup-backup"), "older")
-        if self.case.wanted == "old":
-            swap = [self.argv[0], "swap"] + self.argv[2:]
-            if subprocess.run(swap, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode != 10:
-                raise SystemExit("there is nothing to go back from")
-            subprocess.check_call(["cp", "-a", self.root, self.root + ".swapped"])
-
-    def look(self):
-        """{name: (which image, well dressed, inode, links, mtime)} of the directory, and the names in the state directory."""
-        seen = {}
-        for name in os.listdir(self.bin):
-            path = os.path.join(self.bin, name)
-            st = os.lstat(path)
-            dressed = (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (0o750, 0, 1) and \
-                {a: os.getxattr(path, a) for a in os.listxattr(path)} == {XATTR: b"kept"}
-            with open(path, "rb") as f:
-                seen[name] = (self.known.get(f.read(), "torn"), dressed, st.st_ino, st.st_nlink, st.st_mtime_ns)
-        state = os.path.join(self.root, "var/lib/k3sup")
-        return seen, sorted(os.listdir(state)) if os.path.isdir(state) else []
-
-    def after_fault(self, end, call, fault):
-        return after_fault(self.look()[0], end, call, fault, self.case.wanted)
-
-    def after_rerun(self, end):
-        seen, state = self.look()
-        return after_rerun(seen, state, end, self.case.wanted)
-
-    def run(self, *tracing):
-        try:
-            p = subprocess.run(list(tracing) + self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT,
-                               env=self.env)
-        except subprocess.TimeoutExpired:
-            return "hangs"
-        if p.returncode in DRIVEN or (p.returncode == 0 and not self.case.verb):
-            return DRIVEN[p.returncode] if self.case.verb else "done"
-        return "killed" if p.returncode < 0 or p.returncode > 128 else "failed"
-
-
-class Images(Node):
-    """A node whose agent/images has an old file that is to be replaced; a second one is to be added. For restore, both were staged."""
-    NAMES = ("images.tar", "images.tar.more.tar")
-
-    def __init__(self, work, case):
-        super().__init__(work, case)
-        self.agent = os.path.join(self.root, "var/lib/rancher/k3s/agent")
-        self.payload = os.path.join(work, self.NAMES[0])
-        self.argv[-1] = self.payload
-        for name, what in zip(self.NAMES, ("new", "older")):
-            self.write(os.path.join(work, name), what, False)
-
-    def reset(self):
-        super().reset()
-        os.makedirs(os.path.join(self.agent, "images"))
-        self.write(os.path.join(self.agent, "images", self.NAMES[0]), "old")
-        if self.case.verb == ["restore"]:
-            p = subprocess.run(self.argv[:1] + ["stage"] + self.argv[2:], stdout=subprocess.PIPE)
-            assert p.returncode == 10, p.stdout
-
-    def look(self):
-        """({name: which image, "!" behind it if it is not dressed as it was}, the same of what is kept, None without the directory)."""
-        def names(where):
-            seen = {} if os.path.isdir(where) else None
-            for name in sorted(os.listdir(where)) if seen is not None else []:
-                path = os.path.join(where, name)
-                with open(path, "rb") as f:
-                    what = self.known.get(f.read(), "torn")
-                st = os.lstat(path)
-                dress = (stat.S_IMODE(st.st_mode), st.st_gid, os.listxattr(path))
-                seen[name] = what + "!" * (dress != ((0o644, 0, []) if name == self.NAMES[1] else (0o750, 1, [XATTR])))
-            return seen
-        return names(os.path.join(self.agent, "images")), names(os.path.join(self.agent, ".k3sup-images"))
-
-    BEGIN = ({"images.tar": "old"}, None)
-    STAGED = ({"images.tar": "new", "images.tar.more.tar": "older"}, {"images.tar.k3sup-backup": "old"})
-    COMMITTED = (STAGED[0], None)
-    RESTORED = ({"images.tar": "old", "images.tar.more.tar": "older"}, None)
-
-    def ends(self):
-        """What is there before, and what may be there when it is over."""
-        return {"stage": (self.BEGIN, self.STAGED), "restore": (self.STAGED, self.RESTORED)}.get(self.case.verb[0], (self.BEGIN, self.COMMITTED))
-
-    def after_fault(self, end, call, fault):
-        images, kept = self.look()
-        begin, goal = self.ends()
-        if end == "hangs":
-            return "hangs"
-        if set(images) - set(self.NAMES) or images.get("images.tar") not in ("old", "new") or images.get("images.tar.more.tar", "older") != "older":
-            return "k3s would see %s" % images
-        if images["images.tar"] != "old" and (kept or {}).get("images.tar.k3sup-backup") != "old" and (self.case.verb[0] in ("stage", "restore") or images != goal[0]):
-            return "the old file is lost: %s, kept %s" % (images, kept)
-        if end in ("already", "changed") and (images, kept) != goal:
-            return "says '%s', but there is %s, kept %s" % (end, images, kept)
-        if end == "changed" and call in MUST_HEAR and fault != "EINTR" and (call, fault) != NO_LINKS:
-            return "says '%s' although %s failed" % (end, call)
-        if end == "failed" and call != "unlinkat" and (images, kept) not in (begin, goal, self.STAGED):
-            return "failed, and left %s, kept %s" % (images, kept)
-        return None
-
-    def after_rerun(self, end):
-        if end not in ("already", "changed"):
-            return "one more run does not reach the goal: " + end
-        return None if self.look() == self.ends()[1] else "one more run leaves %s, kept %s" % self.look()
-
-
-def node_for(work, case):
-    return (Images if case.verb and case.verb[0] in ("stage", "commit", "restore", "visible") else Node)(work, case)
-
-
-def job_bin(work, case):
-    return os.path.join(work, "bin") if case.verb else os.environ["K3SUP_BUILD_DIR"]
-
-
-def whole(entry, what):
-    return bool(entry) and entry[:2] == (what, True)
-
-
-def goal(seen, wanted):
-    return set(seen) == {"k3s", "k3s.k3sup-backup"} and whole(seen["k3s"], wanted) and whole(seen["k3s.k3sup-backup"], "old") and \
-        all(entry[3] == 1 for entry in seen.values())
-
-
-def after_fault(seen, end, call, fault, wanted):
-    target, backup = seen.get("k3s"), seen.get("k3s.k3sup-backup")
-    if not whole(target, "old") and not whole(target, "new"):
-        return "the target is %s" % (target[:2] if target else "gone",)
-    if not whole(target, "old") and not whole(backup, "old"):
-        return "the old file is lost"
-    if backup and backup[0] not in ("old", "older"):
-        return "the backup is " + backup[0]
-    if end == "hangs":
-        return "hangs"
-    if wanted == "old" and not whole(backup, "old"):
-        return "the backup is lost on the way back to it"
-    if end in ("already", "changed", "done") and not goal(seen, wanted):
-        return "says '%s', but the goal does not hold: %s" % (end, sorted((n, e[0]) for n, e in seen.items()))
-    if end in ("already", "changed", "done") and call in MUST_HEAR and fault != "EINTR" and (call, fault) != NO_LINKS:
-        return "says '%s' although %s failed" % (end, call)
-    if end == "failed" and not call.startswith("unlink") and set(seen) - {"k3s", "k3s.k3sup-backup"}:
-        return "failed, and left %s" % sorted(seen)
-    return None
-
-
-def after_rerun(seen, state, end, wanted):
-    if end not in ("already", "changed", "done"):
-        return "one more run does not reach the goal: " + end
-    if not goal(seen, wanted):
-        return "one more run leaves %s" % sorted((n,) + e[:2] + e[3:4] for n, e in seen.items())
-    if ("floor" not in state and "lock" in state) or set(state) - {"lock", "journal", "floor"}:
-        return "one more run leaves %s in the state directory" % state
-    return None
-
 
 def strike(node, trace, call, n, fault):
     """Returns how the run ended, and what the fault struck: the call's arguments, None if it did not."""
@@ -444,7 +244,7 @@ class Result:
 
 def slice_of(case, full):
     """Of some cases one point in so many is tried in an ordinary run, which ones is up to chance; --full tries all."""
-    return 1 if full or case not in (STAGE, COMMIT, RESTORE) else 4
+    return 1 if full or case not in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK) else 4
 
 
 def campaign(case, fault, build, programs, every=1):
