@@ -20,7 +20,7 @@ static int64_t number(const char *word)
 
 static int rest(int64_t ms)
 {
-	const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+	const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000 * 1000000)};
 
 	return nanosleep(&time, NULL) < 0 ? -errno : 0;
 }

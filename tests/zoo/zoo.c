@@ -208,10 +208,11 @@ static bool has_touched(pid_t reader)
 {
 	_Alignas(struct fanotify_event_metadata) char buf[8192];
 	bool touched = false;
-	ssize_t n;
+	ssize_t got;
 
-	while ((n = read(watch_fd, buf, sizeof(buf))) > 0) {
+	while ((got = read(watch_fd, buf, sizeof(buf))) > 0) {
 		const struct fanotify_event_metadata *event = (const struct fanotify_event_metadata *)buf;
+		uint32_t n = (uint32_t)got;
 
 		for (; FAN_EVENT_OK(event, n); event = FAN_EVENT_NEXT(event, n)) {
 			touched = touched || event->pid == reader || (event->mask & FAN_Q_OVERFLOW) != 0;

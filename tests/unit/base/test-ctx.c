@@ -162,7 +162,7 @@ static void a_thread_that_cannot_be_made_fails_the_operation_alone(void **state)
 		skip();
 	assert_int_equal(pthread_getattr_default_np(&before), 0);
 	assert_int_equal(pthread_attr_init(&huge), 0);
-	assert_int_equal(pthread_attr_setstacksize(&huge, (size_t)1 << (sizeof(size_t) * 8 - 2)), 0);
+	assert_int_equal(pthread_attr_setstacksize(&huge, SIZE_MAX / 4 * 3), 0);
 	assert_int_equal(pthread_setattr_default_np(&huge), 0);
 	begin(f->ctx, &s);
 	begin(f->ctx, &sleeper);

@@ -12,6 +12,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include "base/utc.h"
 #include "certs/audit.h"
 
 #define NOW 1800000000 /* 2027-01-15 */
@@ -50,9 +51,15 @@ static inline void extend(X509 *cert, X509 *issuer, int nid, const char *value)
 	X509_EXTENSION_free(extension);
 }
 
+/* As text: on 32-bit machines libcrypto's time_t need not be ours. */
 static inline void set_time(ASN1_TIME *time, int64_t seconds)
 {
-	assert_non_null(ASN1_TIME_adj(time, 0, (int)(seconds / K3SUP__DAY), (long)(seconds % K3SUP__DAY)));
+	char text[sizeof("YYYYMMDDhhmmssZ")];
+	struct tm tm;
+
+	k3sup__utc_fields(seconds, &tm);
+	assert_true(strftime(text, sizeof(text), "%Y%m%d%H%M%SZ", &tm) > 0);
+	assert_int_equal(ASN1_TIME_set_string_X509(time, text), 1);
 }
 
 struct template

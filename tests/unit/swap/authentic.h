@@ -57,7 +57,7 @@ static inline unsigned char *make_k3s(const char *version, size_t *ret_len)
 {
 	_free_ char *data = k3sup__fmt("embed/%s.tar.zst %s ", k3sup__streq(version, OLD) ? ELF_HASH : ELF_HASH2, version);
 	struct elf_spec spec = {.machine = HOST_MACHINE,
-		.is32 = sizeof(void *) == 4,
+		.is32 = HOST_MACHINE == EM_ARM,
 		.big_endian = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__,
 		.data = data,
 		.data_len = strlen(data)};
