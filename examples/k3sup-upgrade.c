@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *restart = "auto", *probe = "auto", *health;
+static const char *restart = "auto", *probe = "auto", *health, *before_write, *before_stop;
 static const char *sha256, *sums, *signature, *key, *expect_version, *server_version;
 static int64_t stable_ms = 20000, wait_lock_ms;
 static struct cli_list images;
@@ -33,6 +33,10 @@ static const struct cli_option options[] = {
 	{"probe", CLI_TEXT, &probe, "auto|kubelet|supervisor|apiserver|none",
 		"how it is asked whether it is ready (default auto: what its role offers)"},
 	{"health", CLI_TEXT, &health, "CMD", "and a command that must end with 0 (for /bin/sh; asked again each second until it does)"},
+	{"before-write", CLI_TEXT, &before_write, "CMD",
+		"run this (for /bin/sh) when all is decided, before anything is written; if it does not end with 0: exit 3"},
+	{"before-stop", CLI_TEXT, &before_stop,
+		"CMD", "likewise when all is staged, before the swap and the restart (drain, quorum, snapshot); both are run again by a second run"},
 	{"allow-downgrade", CLI_FLAG, &allow_downgrade, NULL, "an older build, pre-release or packaging; lowers the floor, too"},
 	{"allow-skip-minor", CLI_FLAG, &allow_skip_minor, NULL, "skip minor versions"},
 	{"allow-package-owned", CLI_FLAG, &allow_package_owned, NULL, "replace a file that belongs to a package"},
@@ -150,6 +154,7 @@ int main(int argc, char **argv)
 			    "  k3sup-upgrade --sums /opt/sha256sum-amd64.txt --expect-version v1.31.2+k3s1 /opt/k3s\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --signature sha256sum-amd64.txt.sig --key /etc/k3s.pem k3s.gz\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --images k3s-airgap-images-amd64.tar.zst k3s\n"
+			    "  k3sup-upgrade --before-stop 'kubectl drain \"$(hostname)\" --ignore-daemonsets' /opt/k3s\n"
 			    "  k3sup-upgrade --rollback-now\n"
 			    "  k3sup-upgrade --k3s /usr/local/bin/k3s --restart none ./k3s\n",
 		.options = options,
@@ -179,6 +184,8 @@ int main(int argc, char **argv)
 	opts.server_version = server_version;
 	opts.health = health;
 	opts.images = images.items;
+	opts.before_write = before_write;
+	opts.before_stop = before_stop;
 	if (server_version && k3sup_version_compare(server_version, server_version, &order) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--server-version: '%s' is not a version", server_version);
 	if (cli.timeout_ms == 0)
@@ -189,6 +196,8 @@ int main(int argc, char **argv)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
 	if (health && !*health)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
+	if ((before_write && !*before_write) || (before_stop && !*before_stop))
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--before-write and --before-stop are commands; an empty text is none");
 	if (rollback_now && (sums || signature || images.count || server_version || run_version))
 		return cli_fail(&cli, CLI_USAGE,
 			-EINVAL, "--sums, --signature, --images, --server-version and --run-version go with FILE; of a backup --sha256 and --expect-version can be said");

@@ -87,6 +87,7 @@ const (
 	ErrAuthority          Code = C.K3SUP_E_AUTHORITY
 	ErrBackup             Code = C.K3SUP_E_BACKUP
 	ErrClock              Code = C.K3SUP_E_CLOCK
+	ErrHook               Code = C.K3SUP_E_HOOK
 )
 
 // Error is one English sentence for the code, without a full stop.

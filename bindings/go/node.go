@@ -367,6 +367,9 @@ type UpgradeOptions struct {
 	RunVersion bool // run a sealed copy with --version, confined; it must agree
 
 	Images []string // files (image tarballs) for the data-dir's agent/images, put in place before the restart; with Sums each has to be listed
+
+	BeforeWrite string // a command for /bin/sh that has to end with 0 before anything is written, or ""
+	BeforeStop  string // likewise when all is staged, before the swap and the restart, or ""
 }
 
 // Upgrade makes the running k3s be the payload's build.
@@ -379,7 +382,7 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		probe: C.uint32_t(o.Probe), health: text.add(o.Health),
 		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion), server_version: text.add(o.ServerVersion),
-		images: text.list(o.Images)}
+		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}

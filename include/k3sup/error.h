@@ -96,6 +96,9 @@
 #define K3SUP_E_BACKUP (-10142)    /* there is no such backup, or it is not whole, or from before a change of authorities */
 #define K3SUP_E_CLOCK (-10143)     /* the clock shows a time that cannot be */
 
+/* about an upgrade */
+#define K3SUP_E_HOOK (-10170) /* a command of the caller refused */
+
 K3SUP_BEGIN_DECLS
 
 /**

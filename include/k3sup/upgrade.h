@@ -44,6 +44,8 @@ struct k3sup_upgrade_opts {
 	uint32_t reserved4;         /* 0 */
 	const char *const *images; /* NULL, or files (image tarballs) for the data-dir's agent/images: paths of the caller, NULL at the end */
 	const char *reserved5;     /* NULL */
+	const char *before_write; /* NULL, or a command for /bin/sh that must end with 0 before anything is written; see below */
+	const char *before_stop;  /* likewise before the swap and before k3s is stopped */
 };
 
 struct k3sup_state_opts {
@@ -80,7 +82,7 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
 /**
  * k3sup_upgrade() - make the running k3s be the payload's build.
  *
- * lock -> look -> images -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
+ * lock -> look -> (before_write) -> images -> stage -> (before_stop) -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
  * started is a pending restart and is restarted; a k3s that runs the payload's build already is left alone (same pid).
  * With the file in place and no k3s running, one is waited for up to 15 s (a supervisor's pause between two starts), then K3SUP_E_NO_K3S.
  * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change, and in the end it is asked whether it is ready, as in
@@ -101,6 +103,12 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * else nothing binds them (sha256, and a signature without sums, are the payload's), and they have to lie where only root can write. That they are new restarts nothing by
  * itself. The versions they replace are kept until a run proves, then removed, also those that earlier runs kept; one that fails before the rename puts them back. With
  * K3SUP_RESTART_NONE they stay kept (the state's flag "images-kept").
+ * before_write is run after everything was decided and before the first byte is written, where a file is missing; before_stop when all files are staged and verified, and before the
+ * swap or, where only a restart is missing, before that. A second run asks again whatever the first one was told, so they have to bear being run twice. They run on this machine,
+ * as the caller, in a clean environment: PATH, K3SUP_HOOK (before-write, before-stop), K3SUP_ROOT, K3SUP_FROM and K3SUP_TO (versions), K3SUP_K3S and K3SUP_DATA_DIR (inside the
+ * root), K3SUP_ROLE, K3SUP_PID (of the running k3s); what is not known is empty. They may take as long as timeout_ms allows, an hour where it does not bound; then, and when the
+ * operation is cancelled, they are killed. One that refuses (does not end with 0) is K3SUP_E_HOOK, with evidence /hook; what was staged is removed. hooks in the result has them
+ * all: name, ok, exit_code or signal, output (its first 4096 bytes), took_ms.
  * How k3s will be restarted, and whether that would start it again, is decided before the swap. systemd is asked through the node's own systemctl, by a child: directly, chrooted
  * into the node's root, or in the namespaces of process 1; "channel" says which. What counts is the unit as it is loaded. Refused: where nothing would start k3s again
  * (K3SUP_E_NOT_SUPERVISED), a masked unit (K3SUP_E_SERVICE_MASKED), and one whose stop would end this program, too (K3SUP_E_SERVICE_TAKES_US). A restart is one job, queued with
@@ -108,8 +116,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  *
  * Points of no return: the rename (see k3sup_swap()), and the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor starts it, and it is told once.
- * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, service, services. Status: 1 changed, 0 already so.
- * Errors: those above, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
+ * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, hooks, service, services. Status: 1 changed, 0 already so.
+ * Errors: those above, K3SUP_E_HOOK, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
  * Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE; for systemd from a container also CAP_SYS_CHROOT or CAP_SYS_ADMIN.
  * Since: 0.1
  */

@@ -57,21 +57,22 @@ static int commit(k3sup_op *op)
 }
 
 /* What is done, and what was found out on the way. */
-struct job {
+struct k3sup__staged {
 	k3sup_op *op;
 	k3sup_node *node;
-	const struct k3sup__plan *plan;
+	struct k3sup__plan plan;
 	const struct k3sup__payload *payload;
 	const struct k3sup__place *target;
 	struct k3sup__layout layout;
 	char *name;   /* of the new file: the target's, or another version's */
 	char *backup; /* the name for what has that name now */
 	int old_fd;   /* the target */
+	int there_fd; /* a file of that name that is the payload already; -1: it is staged */
 	struct k3sup__stage stage;
 	struct k3sup__swapped *ret;
 };
 
-static bool is_version(const struct job *j)
+static bool is_version(const struct k3sup__staged *j)
 {
 	return j->name != j->target->name;
 }
@@ -82,7 +83,7 @@ static char *beside(const struct k3sup__place *target, const char *name)
 }
 
 /* Is the name still the file that was found, and has nobody written into that? */
-static int check_target(struct job *j)
+static int check_target(struct k3sup__staged *j)
 {
 	const struct stat *old = &j->stage.old;
 	struct stat st;
@@ -94,7 +95,7 @@ static int check_target(struct job *j)
 	return 0;
 }
 
-static int stage(struct job *j)
+static int stage(struct k3sup__staged *j)
 {
 	const struct k3sup__place *target = j->target;
 	int r;
@@ -104,7 +105,7 @@ static int stage(struct job *j)
 }
 
 /* Everything is counted over what lies there now, and not over what it was made from. */
-static int verify(struct job *j)
+static int verify(struct k3sup__staged *j)
 {
 	struct k3sup__swapped *ret = j->ret;
 	k3sup_op *op = j->op;
@@ -127,7 +128,7 @@ static int verify(struct job *j)
 }
 
 /* Before the names change. Going back keeps nothing. */
-static int note(const struct job *j, const char *kept)
+static int note(const struct k3sup__staged *j, const char *kept)
 {
 	const char *front = k3sup__layout_front(&j->layout)->path;
 	_free_ char *made = is_version(j) ? beside(j->target, j->name) : NULL;
@@ -135,14 +136,14 @@ static int note(const struct job *j, const char *kept)
 
 	if (j->payload->is_backup)
 		return 0;
-	r = k3sup__kept_note(j->op, j->node, front, "kept", kept, j->ret->old_sha256, j->plan->installed->version);
+	r = k3sup__kept_note(j->op, j->node, front, "kept", kept, j->ret->old_sha256, j->plan.installed->version);
 	if (r >= 0 && is_version(j))
 		r = made ? k3sup__kept_note(j->op, j->node, front, "made", made, j->ret->sha256, j->payload->build.version) : -ENOMEM;
 	return r;
 }
 
 /* Where everything is now. Who goes back keeps nothing: the backup is the one that was taken. */
-static int tell(struct job *j, const char *kept)
+static int tell(struct k3sup__staged *j, const char *kept)
 {
 	struct k3sup__swapped *ret = j->ret;
 
@@ -155,7 +156,7 @@ static int tell(struct job *j, const char *kept)
 
 /* ---- one file that is replaced ---- */
 
-static int publish(struct job *j)
+static int publish(struct k3sup__staged *j)
 {
 	const char *backup = j->payload->is_backup ? NULL : j->backup;
 	_free_ char *kept = beside(j->target, j->backup);
@@ -164,7 +165,7 @@ static int publish(struct job *j)
 	if (r < 0)
 		return r;
 	k3sup__op_begin(j->op, "swap", "replacing %s", j->target->path);
-	r = backup ? k3sup__backups_shift(j->op, j->target, j->plan->keep) : 0;
+	r = backup ? k3sup__backups_shift(j->op, j->target, j->plan.keep) : 0;
 	if (r >= 0)
 		r = k3sup__stage_publish(j->op, &j->stage, backup, commit, &j->ret->renamed);
 	if (j->ret->renamed) {
@@ -179,19 +180,10 @@ static int publish(struct job *j)
 	return r;
 }
 
-static int replace(struct job *j)
-{
-	int r = stage(j);
-
-	if (r >= 0)
-		r = verify(j);
-	return r < 0 ? r : publish(j);
-}
-
 /* ---- another version beside it, and the link ---- */
 
 /* May it be executed as it is? What somebody else put there gets the attributes of what is installed, what was installed before has its own. */
-static bool is_dressed(const struct job *j, const struct stat *st, const struct stat *installed)
+static bool is_dressed(const struct k3sup__staged *j, const struct stat *st, const struct stat *installed)
 {
 	if (j->payload->is_backup)
 		return st->st_mode & S_IXUSR;
@@ -199,7 +191,7 @@ static bool is_dressed(const struct job *j, const struct stat *st, const struct 
 }
 
 /* Is the version there already, as a run that was cut left it, or as the backup to go back to? 1: whole, and on disk. */
-static int is_there(struct job *j)
+static int is_there(struct k3sup__staged *j)
 {
 	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
 	_free_ char *path = beside(j->target, j->name);
@@ -229,10 +221,14 @@ static int is_there(struct job *j)
 		r = recheck(j->op, j->payload, fd, j->ret);
 	if (r >= 0)
 		r = k3sup__sync_fd(fd);
-	return r < 0 ? r : 1;
+	if (r < 0)
+		return r;
+	j->there_fd = fd;
+	fd = -1;
+	return 1;
 }
 
-static int link_version(struct job *j)
+static int link_version(struct k3sup__staged *j)
 {
 	int r, told;
 
@@ -245,31 +241,26 @@ static int link_version(struct job *j)
 }
 
 /* The link still leads to the old version, so the new one is nobody's. */
-static void take_back(struct job *j)
+static void take_back(struct k3sup__staged *j)
 {
 	(void)unlinkat(j->target->dirfd, j->name, 0);
 	(void)!k3sup__sync_dir(j->target->dirfd);
 }
 
-static int add_version(struct job *j)
+static int verify_there(struct k3sup__staged *j)
 {
-	bool made = false, fresh;
-	int r = is_there(j);
+	int r = k3sup__bytes_digest(j->op, j->old_fd, j->target->path, j->ret->old_sha256);
 
-	if (r == 0) {
-		r = stage(j);
-		if (r >= 0)
-			r = verify(j);
-	} else if (r > 0) {
-		r = k3sup__bytes_digest(j->op, j->old_fd, j->target->path, j->ret->old_sha256);
-		if (r >= 0)
-			r = check_target(j);
-		if (r >= 0)
-			r = k3sup__sync_dir(j->target->dirfd);
-	}
 	if (r >= 0)
-		r = note(j, j->target->path);
-	fresh = j->stage.fd >= 0 && j->stage.old_fd < 0;
+		r = check_target(j);
+	return r < 0 ? r : k3sup__sync_dir(j->target->dirfd);
+}
+
+static int add_version(struct k3sup__staged *j)
+{
+	bool made = false, fresh = j->stage.fd >= 0 && j->stage.old_fd < 0;
+	int r = note(j, j->target->path);
+
 	if (r >= 0 && j->stage.fd >= 0)
 		r = k3sup__swap_name_readonly(
 			j->op, k3sup__stage_publish(j->op, &j->stage, j->payload->is_backup ? NULL : j->backup, NULL, &made), j->target);
@@ -282,7 +273,7 @@ static int add_version(struct job *j)
 
 /* ---- both ---- */
 
-static int prepare(struct job *j)
+static int prepare(struct k3sup__staged *j)
 {
 	const struct stat *of = &j->payload->backup_of;
 	int r = 0;
@@ -310,30 +301,98 @@ static int prepare(struct job *j)
 	return j->old_fd = k3sup__swap_open(j->op, j->target);
 }
 
-int k3sup__swap_run(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__swapped *ret)
+int k3sup__swap_stage(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__swapped *ret, struct k3sup__staged **ret_staged)
 {
-	struct job j = {
+	struct k3sup__staged *j = calloc(1, sizeof(*j));
+	int r, there = 0;
+
+	*ret = (struct k3sup__swapped){0};
+	if (!j)
+		return -ENOMEM;
+	*j = (struct k3sup__staged){
 		.op = op,
 		.node = node,
-		.plan = plan,
+		.plan = *plan,
 		.payload = plan->payload,
 		.target = plan->target,
 		.layout = K3SUP__LAYOUT_NONE,
 		.stage = K3SUP__STAGE_NONE,
 		.old_fd = -1,
+		.there_fd = -1,
 		.ret = ret,
 	};
-	int r;
+	r = prepare(j);
+	if (r >= 0 && is_version(j))
+		r = there = is_there(j);
+	if (r >= 0 && there)
+		r = verify_there(j);
+	else if (r >= 0)
+		r = stage(j);
+	if (r >= 0 && !there)
+		r = verify(j);
+	if (r < 0) {
+		k3sup__staged_free(j);
+		return r;
+	}
+	*ret_staged = j;
+	return 0;
+}
 
-	*ret = (struct k3sup__swapped){0};
-	r = prepare(&j);
+/* What was verified is what is published, however long ago that was. */
+static int check_there(struct k3sup__staged *j)
+{
+	struct stat now, *was = &j->ret->st;
+
+	if (j->there_fd < 0)
+		return 0;
+	if (fstatat(j->target->dirfd, j->name, &now, AT_SYMLINK_NOFOLLOW) < 0 || now.st_dev != was->st_dev || now.st_ino != was->st_ino ||
+		!same_content(&now, was))
+		return k3sup__fail(j->op, K3SUP_E_TARGET_CHANGED, "somebody else replaced %s beside %s meanwhile", j->name, j->target->path);
+	return 0;
+}
+
+int k3sup__swap_publish(struct k3sup__staged *j)
+{
+	int r = check_target(j);
+
 	if (r >= 0)
-		r = is_version(&j) ? add_version(&j) : replace(&j);
-	k3sup__stage_drop(&j.stage);
-	k3sup__close(j.old_fd);
-	if (is_version(&j))
-		free(j.name);
-	free(j.backup);
-	k3sup__layout_clear(&j.layout);
+		r = check_there(j);
+	if (r < 0)
+		return r;
+	return is_version(j) ? add_version(j) : publish(j);
+}
+
+int k3sup__staged_fd(const struct k3sup__staged *j)
+{
+	return j->there_fd >= 0 ? j->there_fd : j->stage.fd;
+}
+
+char *k3sup__staged_path(const struct k3sup__staged *j)
+{
+	return beside(j->target, j->there_fd >= 0 ? j->name : j->stage.temp);
+}
+
+void k3sup__staged_free(struct k3sup__staged *j)
+{
+	if (!j)
+		return;
+	k3sup__stage_drop(&j->stage);
+	k3sup__close(j->old_fd);
+	k3sup__close(j->there_fd);
+	if (j->name && is_version(j))
+		free(j->name);
+	free(j->backup);
+	k3sup__layout_clear(&j->layout);
+	free(j);
+}
+
+int k3sup__swap_run(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__swapped *ret)
+{
+	struct k3sup__staged *staged = NULL;
+	int r = k3sup__swap_stage(op, node, plan, ret, &staged);
+
+	if (r >= 0)
+		r = k3sup__swap_publish(staged);
+	k3sup__staged_free(staged);
 	return r;
 }

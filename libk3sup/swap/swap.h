@@ -91,10 +91,26 @@ struct k3sup__swapped {
 
 struct k3sup__plan; /* preflight.h */
 
+/* The payload beside the target, whole, verified and durable, under the name of a temp (or of another version, which nothing leads to yet). */
+struct k3sup__staged;
+
 /*
- * The steps "stage", "verify" and "swap" of the operation's plan. Everything that can be refused by looking at payload and target has been refused by now. The operation is past
- * its point of no return when this comes back with 0. ret is filled on failure, too: renamed tells whether the target is the payload all the same.
+ * The steps "stage" and "verify" of the operation's plan. Everything that can be refused by looking at payload and target has been refused by now. ret and what plan points to are
+ * needed until the end of the staged one.
  */
+int k3sup__swap_stage(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__swapped *ret,
+	struct k3sup__staged **ret_staged) _must_check_;
+/* The staged file for reading and executing: borrowed; and its path inside the root: owned text, NULL without memory. */
+int k3sup__staged_fd(const struct k3sup__staged *staged);
+char *k3sup__staged_path(const struct k3sup__staged *staged);
+/*
+ * The step "swap", once. Refused if target or payload were changed since. The operation is past its point of no return when this comes back with 0. ret of staging is filled on
+ * failure, too: renamed tells whether the target is the payload all the same.
+ */
+int k3sup__swap_publish(struct k3sup__staged *staged) _must_check_;
+/* Removes what was not published. NULL is fine. For work functions, and for the end of an operation. */
+void k3sup__staged_free(struct k3sup__staged *staged);
+/* All three steps in one. */
 int k3sup__swap_run(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__swapped *ret) _must_check_;
 /* Writes changed, wanted and backup into the facts, if there was a rename. */
 void k3sup__swapped_report(k3sup_op *op, const struct k3sup__payload *payload, const struct k3sup__swapped *swapped);

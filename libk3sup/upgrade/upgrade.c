@@ -10,8 +10,8 @@
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
 		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_RUN_VERSION)
 
-static const struct k3sup__step plan[] = {
-	{"lock", 1}, {"identify", 3}, {"images", 20}, {"stage", 17}, {"verify", 13}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
+static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 3}, {"before-write", 2}, {"images", 20}, {"stage", 17}, {"verify", 13},
+	{"before-stop", 2}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
 
 /* ---- deciding: nothing is written before this is over ---- */
 
@@ -79,18 +79,31 @@ static int work_look(k3sup_op *op)
 
 /* ---- swapping ---- */
 
-static int swap(k3sup_op *op, struct k3sup__upgrade *s, const struct k3sup__plan *todo)
+/* All that takes time and can fail, so that the commands before the stop decide about something that is there. */
+static int work_stage(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, NULL, s->flags);
+	int r = k3sup__upgrade_stage_images(op, s);
+
+	if (r < 0 || s->view.same == 1)
+		return r;
+	r = k3sup__upgrade_open_entry(op, s);
+	return r < 0 ? r : k3sup__swap_stage(op, s->node.node, &todo, &s->swapped, &s->staged);
+}
+
+static int swap(k3sup_op *op, struct k3sup__upgrade *s)
 {
 	int r;
 
-	if (s->view.same == 1) {
+	if (!s->staged) {
 		r = k3sup__swap_leftovers(op, s->node.node, &s->view.installed, true);
 		s->cleaned = r > 0;
 		return r;
 	}
-	r = k3sup__upgrade_open_entry(op, s);
-	if (r >= 0)
-		r = k3sup__swap_run(op, s->node.node, todo, &s->swapped);
+	r = k3sup__swap_publish(s->staged);
+	k3sup__staged_free(s->staged);
+	s->staged = NULL;
 	if (s->swapped.renamed)
 		s->payload_file = s->swapped.st;
 	k3sup__swapped_report(op, &s->payload, &s->swapped);
@@ -101,16 +114,30 @@ static int work_swap(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, NULL, s->flags);
-	int r = k3sup__upgrade_stage_images(op, s);
+	int r = swap(op, s);
 
-	if (r >= 0)
-		r = swap(op, s, &todo);
 	if (r >= 0 && s->swapped.renamed)
 		r = k3sup__settle(op, s->node.node, &todo, s->swapped.path);
 	if (r >= 0 && s->payload.is_backup)
 		r = k3sup__upgrade_restore_images(op, s);
 	k3sup__op_may_stop(op);
 	return r;
+}
+
+/* ---- the caller's commands ---- */
+
+static int work_before_write(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+
+	return k3sup__hook_run(op, s->node.node, "before-write", s->hooks.before_write, &s->view, &s->payload);
+}
+
+static int work_before_stop(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+
+	return k3sup__hook_run(op, s->node.node, "before-stop", s->hooks.before_stop, &s->view, &s->payload);
 }
 
 /* ---- reporting: of failures and stops, too ---- */
@@ -136,8 +163,11 @@ static int work_report(k3sup_op *op)
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	k3sup__json *facts = k3sup__op_facts(op);
 	struct k3sup__view v;
-	int r = k3sup__upgrade_end_images(op, s);
+	int r;
 
+	k3sup__staged_free(s->staged); /* a temp of a run that is over is no leftover */
+	s->staged = NULL;
+	r = k3sup__upgrade_end_images(op, s);
 	if (r < 0)
 		k3sup__op_seal_failure(op); /* proven, and not tidied up: the next run does */
 	if (s->status >= 0)
@@ -183,33 +213,57 @@ static int go(k3sup_op *op, enum k3sup__phase phase, int (*work)(k3sup_op *op))
 	return work ? k3sup__op_work(op, work) : K3SUP__AGAIN;
 }
 
-static int after_look(k3sup_op *op)
+static bool writes(const struct k3sup__upgrade *s)
 {
-	struct k3sup__upgrade *s = k3sup__op_state(op);
-	int r = k3sup__op_work_result(op);
-	int64_t now = k3sup__now_ms();
-
-	if (r == K3SUP_E_BUSY && now < s->lock_deadline) {
-		k3sup__op_forgive(op);
-		return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
-	}
-	if (r < 0)
-		return conclude(op, r);
-	if (s->swap)
-		return go(op, PHASE_SWAP, work_swap);
-	if (s->restart == K3SUP_RESTART_NONE)
-		return conclude(op, 0);
-	return s->restarts ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
+	return s->hooks.before_write && (s->view.same == 0 || k3sup__images_missing(&s->images) > 0);
 }
 
-static int after_swap(k3sup_op *op)
+static bool swaps(const struct k3sup__upgrade *s)
+{
+	return s->swap;
+}
+
+static bool stops(const struct k3sup__upgrade *s)
+{
+	return s->hooks.before_stop && (s->staged || s->restarts);
+}
+
+/* Up to the swap, in this order; each only where it has something to do. */
+static const struct {
+	enum k3sup__phase phase;
+	bool (*is_due)(const struct k3sup__upgrade *s);
+	int (*work)(k3sup_op *op);
+} files[] = {
+	{PHASE_BEFORE_WRITE, writes, work_before_write},
+	{PHASE_STAGE, swaps, work_stage},
+	{PHASE_BEFORE_STOP, stops, work_before_stop},
+	{PHASE_SWAP, swaps, work_swap},
+};
+
+static int after_work(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r = k3sup__op_work_result(op);
 
-	if (r < 0 || s->restart == K3SUP_RESTART_NONE)
+	if (r < 0)
 		return conclude(op, r);
-	return go(op, PHASE_AGAIN, k3sup__restart_look);
+	for (size_t i = 0; i < ELEMENTSOF(files); i++)
+		if (files[i].phase > s->phase && files[i].is_due(s))
+			return go(op, files[i].phase, files[i].work);
+	if (s->restart == K3SUP_RESTART_NONE)
+		return conclude(op, 0);
+	return s->swap || s->restarts ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
+}
+
+static int after_look(k3sup_op *op)
+{
+	const struct k3sup__upgrade *s = k3sup__op_state(op);
+	int64_t now = k3sup__now_ms();
+
+	if (k3sup__op_work_result(op) != K3SUP_E_BUSY || now >= s->lock_deadline)
+		return after_work(op);
+	k3sup__op_forgive(op);
+	return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
 }
 
 static int after_look_again(k3sup_op *op)
@@ -254,8 +308,11 @@ static int step(k3sup_op *op)
 			k3sup__op_begin(op, "lock", "taking the node's lock");
 		}
 		return k3sup__op_work(op, work_look);
+	case PHASE_BEFORE_WRITE:
+	case PHASE_STAGE:
+	case PHASE_BEFORE_STOP:
 	case PHASE_SWAP:
-		return after_swap(op);
+		return after_work(op);
 	case PHASE_AGAIN:
 		return after_look_again(op);
 	case PHASE_ORDER:
@@ -278,11 +335,13 @@ static void clear(k3sup_op *op)
 	for (size_t i = 0; i < ELEMENTSOF(s->old); i++)
 		k3sup_process_unref(s->old[i]);
 	k3sup__services_clear(&s->services);
+	k3sup__staged_free(s->staged); /* before what it points to */
 	k3sup__view_clear(&s->view);
 	k3sup__swapped_clear(&s->swapped);
 	k3sup__payload_clear(&s->payload);
 	k3sup__source_clear(&s->source);
 	free(s->health);
+	k3sup__hooks_clear(&s->hooks);
 	k3sup__images_clear(&s->images);
 	free(s->data_dir);
 }
@@ -323,8 +382,9 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	struct k3sup_upgrade_opts o;
 	struct k3sup__images images;
 	struct k3sup__source source;
+	struct k3sup__hooks hooks = {0};
 	struct k3sup__upgrade *s;
-	char *health;
+	char *health = NULL;
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
 
@@ -333,23 +393,31 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	if (r >= 0)
 		r = k3sup__readiness_check(o.probe, o.health);
 	if (r >= 0)
+		r = k3sup__hooks_take(&o, &hooks);
+	if (r >= 0)
 		r = take(&o, &source, &images);
-	if (r < 0)
+	if (r < 0) {
+		k3sup__hooks_clear(&hooks);
 		return r;
+	}
 	source.run_version = o.flags & K3SUP_UPGRADE_RUN_VERSION;
 	source.check_archive = true; /* a restart takes longer than a hash */
-	if (o.flags & K3SUP_UPGRADE_CHECK)
+	if (o.flags & K3SUP_UPGRADE_CHECK) {
+		k3sup__hooks_clear(&hooks);
 		return k3sup__check_new(node, &source, &images, o.flags, o.restart, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
+	}
 	health = o.health ? strdup(o.health) : NULL;
 	r = o.health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);
 	if (r < 0) {
 		free(health);
+		k3sup__hooks_clear(&hooks);
 		k3sup__source_clear(&source);
 		k3sup__images_clear(&images);
 		return r;
 	}
 	s = k3sup__op_state(op);
 	s->health = health;
+	s->hooks = hooks;
 	s->probe = o.probe;
 	s->source = source;
 	s->images = images;

@@ -6,10 +6,14 @@
 #define K3SUP_UPGRADE_UPGRADE_H
 
 #include "upgrade/entry.h"
+#include "upgrade/hooks.h"
 #include "upgrade/services.h"
 
 enum k3sup__phase {
-	PHASE_LOOK, /* lock, payload, node; decide */
+	PHASE_LOOK,         /* lock, payload, node; decide */
+	PHASE_BEFORE_WRITE, /* the caller's command, likewise below */
+	PHASE_STAGE,
+	PHASE_BEFORE_STOP,
 	PHASE_SWAP,
 	PHASE_AGAIN, /* look again, right before */
 	PHASE_ORDER,
@@ -24,12 +28,14 @@ struct k3sup__upgrade {
 	int64_t lock_deadline, stable_ms;
 	uint32_t restart, flags, probe;
 	char *health;
+	struct k3sup__hooks hooks;
 
 	enum k3sup__phase phase;
 	struct k3sup__payload payload;
 	struct k3sup__view view;
 	struct k3sup__entry entry;
 	struct k3sup__swapped swapped;
+	struct k3sup__staged *staged; /* between staging and swapping */
 	struct k3sup__images images;
 	char *data_dir;
 	struct k3sup__services services; /* of those that must restart */

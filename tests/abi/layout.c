@@ -157,7 +157,9 @@ AT(k3sup_upgrade_opts, probe, 120, 80);
 AT(k3sup_upgrade_opts, reserved4, 124, 84);
 AT(k3sup_upgrade_opts, images, 128, 88);
 AT(k3sup_upgrade_opts, reserved5, 136, 92);
-END(k3sup_upgrade_opts, reserved5, 144, 96);
+AT(k3sup_upgrade_opts, before_write, 144, 96);
+AT(k3sup_upgrade_opts, before_stop, 152, 100);
+END(k3sup_upgrade_opts, before_stop, 160, 104);
 
 AT(k3sup_state_opts, struct_size, 0, 0);
 AT(k3sup_state_opts, flags, 4, 4);

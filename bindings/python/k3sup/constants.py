@@ -77,6 +77,7 @@ class Code(enum.IntEnum):
     AUTHORITY = -10141
     BACKUP = -10142
     CLOCK = -10143
+    HOOK = -10170
 
 
 class LogLevel(enum.IntEnum):

@@ -170,12 +170,14 @@ class Node(Handle):
                 allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
                 signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
                 server_version: Optional[str] = None, run_version: bool = False,
-                probe: Probe = Probe.AUTO, health: Optional[str] = None, images: Union[Path, Sequence[Path]] = ()) -> Op:
+                probe: Probe = Probe.AUTO, health: Optional[str] = None, images: Union[Path, Sequence[Path]] = (),
+                before_write: Optional[str] = None, before_stop: Optional[str] = None) -> Op:
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds and is ready. `timeout` bounds everything.
 
         `check`: only decide whether that would be refused ("/checks"), without a lock and without changing anything. What the payload
         has to be: as in swap(). `probe` and `health`: as in wait_running(). `images`: files for agent/images, put in place before the
-        restart, as by stage(); with `sums` each has to be listed.
+        restart, as by stage(); with `sums` each has to be listed. `before_write` and `before_stop`: commands for /bin/sh that have to end
+        with 0 before anything is written, and, when all is staged, before the swap and the restart.
         """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
@@ -183,16 +185,19 @@ class Node(Handle):
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
             stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), images=encode_list(images),
+            before_write=encode_opt(before_write), before_stop=encode_opt(before_stop),
             **_terms(sha256, sums, signature, key, expect_version), server_version=encode_opt(server_version)))
 
     def rollback(self, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
                  restart: Restart = Restart.AUTO, probe: Probe = Probe.AUTO, health: Optional[str] = None, check: bool = False,
-                 allow_package_owned: bool = False, sha256: Optional[str] = None, expect_version: Optional[str] = None) -> Op:
+                 allow_package_owned: bool = False, sha256: Optional[str] = None, expect_version: Optional[str] = None,
+                 before_write: Optional[str] = None, before_stop: Optional[str] = None) -> Op:
         """As upgrade(), back to the backup: the installed file is that again, and it runs. What the backup has to be: as in swap_rollback()."""
         flags = UPGRADE_ROLLBACK | _allowed(False, False, allow_package_owned) | (UPGRADE_CHECK if check else 0)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable), restart=restart,
-            probe=probe, health=encode_opt(health), sha256=encode_opt(sha256), expect_version=encode_opt(expect_version)))
+            probe=probe, health=encode_opt(health), sha256=encode_opt(sha256), expect_version=encode_opt(expect_version),
+            before_write=encode_opt(before_write), before_stop=encode_opt(before_stop)))
 
 
 def _terms(sha256: Optional[str], sums: Optional[Path], signature: Optional[Path], key: Optional[Path],
