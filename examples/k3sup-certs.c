@@ -13,12 +13,14 @@
 static const char *output, *k3s_version;
 static struct cli_list services, kubeconfigs;
 static int64_t warn_days;
+static int wire;
 
 static const struct cli_option check_options[] = {
 	{"output", CLI_TEXT, &output, "FORM", "table, text, json, yaml (as k3s certificate check) or metrics"},
 	{"service", CLI_LIST, &services, "NAME", "only this service's, as k3s calls it; may be given several times"},
 	{"kubeconfig", CLI_LIST, &kubeconfigs, "FILE", "look into this kubeconfig inside the root, too; may be repeated"},
 	{"warn-days", CLI_NUMBER, &warn_days, "DAYS", "warn so early (default: what this k3s takes, 90 or 120)"},
+	{"wire", CLI_FLAG, &wire, NULL, "also ask the running k3s which certificates it serves, and compare them with the files"},
 	{"k3s-version", CLI_TEXT, &k3s_version, "V", "of the node's k3s, if its file shall not be read"},
 };
 
@@ -77,6 +79,7 @@ static int check(int argc, char **argv)
 	cli.examples = "  k3sup-certs check\n"
 		       "  k3sup-certs check --output json | jq '.Certificates[] | select(.Status != \"OK\")'\n"
 		       "  k3sup-certs check --output metrics >/var/lib/node_exporter/k3s-certs.prom\n"
+		       "  k3sup-certs check --wire\n"
 		       "  k3sup-certs check --kubeconfig /home/ci/.kube/config --json\n";
 	cli.options = check_options;
 	cli.n_options = sizeof(check_options) / sizeof(check_options[0]);
@@ -94,6 +97,7 @@ static int check(int argc, char **argv)
 	opts.kubeconfigs = kubeconfigs.count ? kubeconfigs.items : NULL;
 	opts.k3s_version = k3s_version;
 	opts.warn_days = (uint32_t)warn_days;
+	opts.flags = wire ? K3SUP_CERTS_CHECK_WIRE : 0;
 	node = cli_node(&cli);
 	r = k3sup_certs_check(node, &opts, &op);
 	if (r == -EINVAL)

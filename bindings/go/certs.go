@@ -16,6 +16,7 @@ type CertsCheckOptions struct {
 	Kubeconfigs []string  // further kubeconfigs to look into, inside the root
 	At          time.Time // as if it were this time; zero: now
 	K3sVersion  string    // decides how early k3s renews; empty: the installed file's
+	Wire        bool      // also look at what the running k3s serves
 	WarnDays    uint32    // a leaf that ends within so many days is WARNING; 0: as K3sVersion says
 }
 
@@ -27,6 +28,9 @@ func (n *Node) CertsCheck(o CertsCheckOptions) (*Op, error) {
 		kubeconfigs: text.list(o.Kubeconfigs), k3s_version: text.add(o.K3sVersion), warn_days: C.uint32_t(o.WarnDays)}
 	if !o.At.IsZero() {
 		opts.flags, opts.at = C.K3SUP_CERTS_CHECK_AT, C.int64_t(o.At.Unix())
+	}
+	if o.Wire {
+		opts.flags |= C.K3SUP_CERTS_CHECK_WIRE
 	}
 	return n.start("certs_check", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_certs_check(n.c, &opts, ret) })
 }

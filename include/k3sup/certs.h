@@ -8,7 +8,8 @@
 #include <k3sup/api.h>
 
 /* k3sup_certs_check_opts.flags */
-#define K3SUP_CERTS_CHECK_AT 1u /* `at` counts */
+#define K3SUP_CERTS_CHECK_AT 1u   /* `at` counts */
+#define K3SUP_CERTS_CHECK_WIRE 2u /* also look at what the running k3s serves */
 
 struct k3sup_certs_check_opts {
 	uint32_t struct_size;
@@ -63,14 +64,20 @@ K3SUP_BEGIN_DECLS
  *     (it stays wrong until somebody does something) or "note".
  *     unknown[]: files in k3s's certificate directories that nobody knows; they are never touched.
  *     counts {ok, warning, expired, not_yet_valid}, needs_action (there is a problem other than a note).
+ *     served[] {address, service, path, matches, ...}, with K3SUP_CERTS_CHECK_WIRE: what the running k3s shows at its own sockets, as a row of kind "served"; path is the file it
+ *     should come from, matches whether it does. Where it shows nothing: text, why. Problems "served-differs", "served-expired" and "not-served" go with it.
  *
  * The files of all eras are known; which of them are there is up to the version, so that an absent pair is no problem. Half a pair is one. Authorities are looked at as bundles.
  * A data-dir in which no k3s has ever started, or one in which the running server has no server directory, is an error, never an empty answer (k3s-io/k3s#6204, #7309):
  * K3SUP_E_DATA_DIR with what was looked at.
+ * With K3SUP_CERTS_CHECK_WIRE it connects to sockets that this k3s itself listens on, in its network namespace, and shows no certificate of its own; each gets 5 s. Without a running
+ * k3s that is a warning.
  * Nothing is fetched, no trust store and no configuration of OpenSSL has a say. Private keys are decoded to compare them with their certificates and are wiped.
  *
  * Status is 0 whatever the verdict: nothing changes. On disk: nothing. Capabilities: to read files that only root can read.
- * Errors: K3SUP_E_DATA_DIR, K3SUP_E_AMBIGUOUS (several k3s with different data-dirs and none given), -EINVAL (an unknown service), -ENOMEM. Since: 0.1
+ * With K3SUP_CERTS_CHECK_WIRE: to look at the descriptors of the running k3s, and to enter its network where that is another one.
+ * Errors: K3SUP_E_DATA_DIR, K3SUP_E_AMBIGUOUS (several k3s with different data-dirs and none given), -EINVAL (an unknown service), -ENOMEM; with K3SUP_CERTS_CHECK_WIRE -ESRCH (it
+ * ended meanwhile), -EACCES. Since: 0.1
  */
 K3SUP_API int k3sup_certs_check(k3sup_node *node, const struct k3sup_certs_check_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 

@@ -20,6 +20,7 @@ struct k3sup__tls {
 	int fd;
 	short wants;
 	char why[160];
+	char *shown; /* PEM, where nothing is believed */
 };
 
 /* ---- the socket: as OpenSSL's own, but without SIGPIPE, which would end a host that does not ignore it ---- */
@@ -119,10 +120,41 @@ static int take_own(struct k3sup__tls *tls, X509 *x509, int nth)
 	return nth == 0 ? SSL_CTX_use_certificate(tls->ctx, x509) : SSL_CTX_add1_chain_cert(tls->ctx, x509) == 1;
 }
 
+static char *pem_of(const STACK_OF(X509) * chain)
+{
+	BIO *to = BIO_new(BIO_s_mem());
+	char *at = NULL, *pem = NULL;
+	bool whole = to;
+	long len;
+
+	for (int i = 0; whole && i < sk_X509_num(chain); i++)
+		whole = PEM_write_bio_X509(to, sk_X509_value(chain, i)) == 1;
+	len = whole ? BIO_get_mem_data(to, &at) : 0;
+	if (len > 0)
+		pem = strndup(at, (size_t)len);
+	BIO_free(to);
+	return pem;
+}
+
+/* Stands for the whole of the verification: keeps what is shown while it is there, whatever becomes of the handshake (etcd ends it, since we show nothing). */
+static int only_look(X509_STORE_CTX *shown, void *arg)
+{
+	struct k3sup__tls *tls = arg;
+
+	free(tls->shown);
+	tls->shown = pem_of(X509_STORE_CTX_get0_untrusted(shown));
+	return 1;
+}
+
 static int trust(struct k3sup__tls *tls, const char *ca)
 {
-	X509_STORE *store = X509_STORE_new();
+	X509_STORE *store;
 
+	if (!ca) {
+		SSL_CTX_set_cert_verify_callback(tls->ctx, only_look, tls);
+		return 0;
+	}
+	store = X509_STORE_new();
 	if (!store)
 		return -ENOMEM;
 	/* What is in the node's file is trusted as it is, though it may be an intermediate of the owner's own authority. */
@@ -212,6 +244,7 @@ void k3sup__tls_free(struct k3sup__tls *tls)
 		(void)OSSL_PROVIDER_unload(tls->provider);
 	OSSL_LIB_CTX_free(tls->lib);
 	ERR_pop_to_mark();
+	free(tls->shown);
 	free(tls);
 }
 
@@ -283,6 +316,14 @@ ssize_t k3sup__tls_write(struct k3sup__tls *tls, const void *buf, size_t len)
 	r = outcome(tls, ok, done);
 	ERR_clear_error();
 	return r;
+}
+
+int k3sup__tls_shown(const struct k3sup__tls *tls, char **ret_pem)
+{
+	if (!tls->shown)
+		return -ENODATA;
+	*ret_pem = strdup(tls->shown);
+	return *ret_pem ? 0 : -ENOMEM;
 }
 
 short k3sup__tls_wants(const struct k3sup__tls *tls)

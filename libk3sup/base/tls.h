@@ -15,7 +15,10 @@
 
 struct k3sup__tls;
 
-/* PEM texts. The authorities need not be roots. cert (with its chain) and key: what we show if we are asked; NULL: nothing. */
+/*
+ * PEM texts. The authorities need not be roots; ca NULL: nothing is believed and nothing refused, for those who only want to see what is shown. cert (with its chain) and key:
+ * what we show if we are asked; NULL: nothing.
+ */
 struct k3sup__tls_terms {
 	const char *ca, *cert, *key;
 };
@@ -31,6 +34,8 @@ void k3sup__tls_free(struct k3sup__tls *tls);
 int k3sup__tls_handshake(struct k3sup__tls *tls) _must_check_;
 ssize_t k3sup__tls_read(struct k3sup__tls *tls, void *buf, size_t len) _must_check_;
 ssize_t k3sup__tls_write(struct k3sup__tls *tls, const void *buf, size_t len) _must_check_;
+/* What the other side has shown of itself, also if the handshake failed behind that: PEM, its own certificate first; owned. Without authorities only. -ENODATA: nothing. */
+int k3sup__tls_shown(const struct k3sup__tls *tls, char **ret_pem) _must_check_;
 short k3sup__tls_wants(const struct k3sup__tls *tls);
 const char *k3sup__tls_why(const struct k3sup__tls *tls);
 

@@ -82,6 +82,9 @@ bool k3sup__audit_wants(const struct k3sup__audit *audit, const char *service);
 int k3sup__audit_authorities(struct k3sup__audit *audit) _must_check_; /* first: the others compare with what it finds */
 int k3sup__audit_pairs(struct k3sup__audit *audit) _must_check_;
 int k3sup__audit_listener(struct k3sup__audit *audit) _must_check_;
+/* Only the certificate in dynamic-cert.json, without a word about it. 1, 0: there is none that can be read, -ENOMEM, K3SUP_E_CANCELLED. */
+int k3sup__audit_listener_certs(struct k3sup__audit *audit, struct k3sup__certs *ret) _must_check_;
+extern const char k3sup__listener_path[];                                                       /* below the data-dir */
 int k3sup__audit_kubeconfigs(struct k3sup__audit *audit, const char *const *more) _must_check_; /* more: paths inside the root, or NULL */
 int k3sup__audit_unknown(struct k3sup__audit *audit) _must_check_;
 

@@ -11,17 +11,20 @@
 #include "base/utc.h"
 #include "certs/audit.h"
 #include "certs/where.h"
+#include "certs/wire.h"
 #include "node/version.h"
+#include "node/warn.h"
 
 #define MOST_DAYS 36500
 
 struct check_state {
 	struct k3sup__node_state node;
-	bool at_given;
+	bool at_given, wire;
 	int64_t at;
 	uint32_t warn_days;
 	char *version;
 	struct k3sup__strv services, kubeconfigs; /* empty: all; none */
+	struct k3sup__certs_where where;
 };
 
 /* ---- which window ---- */
@@ -106,9 +109,10 @@ static void report(k3sup_op *op, const struct k3sup__audit *audit, const struct 
 }
 
 /* days: the window; *ret_between: a shorter one could have said something else. */
-static int look_once(k3sup_op *op, const struct k3sup__certs_where *where, uint32_t days, bool *ret_between)
+static int look_once(k3sup_op *op, uint32_t days, bool *ret_between)
 {
 	struct check_state *s = k3sup__op_state(op);
+	const struct k3sup__certs_where *where = &s->where;
 	_cleanup_(k3sup__audit_close) struct k3sup__audit audit = {
 		.op = op,
 		.root = &s->node.node->root,
@@ -132,28 +136,75 @@ static int look_once(k3sup_op *op, const struct k3sup__certs_where *where, uint3
 static int work(k3sup_op *op)
 {
 	struct check_state *s = k3sup__op_state(op);
-	struct k3sup__certs_where where;
 	uint32_t days = s->warn_days;
 	bool between = false;
-	int r = k3sup__certs_where_find(op, s->node.node, &where);
+	int r = k3sup__certs_where_find(op, s->node.node, &s->where);
 
 	if (r < 0)
 		return r;
 	if (days == 0)
 		days = s->version == NULL || renews_at_120(s->version) ? 120 : 90;
-	r = look_once(op, &where, days, &between);
+	r = look_once(op, days, &between);
 	if (r >= 0 && between && s->warn_days == 0 && s->version == NULL) {
 		r = version_of_file(op, s->node.node, &s->version);
 		if (r >= 0 && !renews_at_120(s->version))
-			r = look_once(op, &where, 90, &between);
+			r = look_once(op, 90, &between);
 	}
-	k3sup__certs_where_clear(&where);
 	return r;
+}
+
+/* ---- what is served ---- */
+
+static int ask_what_is_served(k3sup_op *op)
+{
+	struct check_state *s = k3sup__op_state(op);
+	struct k3sup__wire of = {
+		.process = s->where.process,
+		.worker = s->where.worker,
+		.server = s->where.server,
+		.data_dir = s->where.data_dir,
+		.services = (const char *const *)s->services.items,
+		.now = s->at_given ? s->at : (int64_t)time(NULL),
+		.window = k3sup__json_number(k3sup__op_facts(op), "warn_days", 0) * K3SUP__DAY,
+		.deadline = K3SUP__NEVER,
+	};
+	k3sup_op *child;
+	int r;
+
+	if (s->where.process == NULL) {
+		k3sup__json_set(k3sup__op_facts(op), "served", k3sup__json_array());
+		k3sup__warn(op, "nothing is served: k3s does not run");
+		return 0;
+	}
+	r = k3sup__certs_served_op(s->node.node, &of, &child);
+	return r < 0 ? r : k3sup__op_call(op, child);
+}
+
+static int take_what_is_served(k3sup_op *op)
+{
+	k3sup_op *child = k3sup__op_child(op);
+	k3sup__json *facts = k3sup__op_facts(op), *theirs = k3sup__op_facts(child), *more = k3sup__json_member(theirs, "problems");
+	int r = k3sup__op_adopt(op, child);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < k3sup__json_len(more); i++)
+		k3sup__json_add(k3sup__json_member(facts, "problems"), k3sup__json_ref(k3sup__json_element(more, i)));
+	if (k3sup__json_len(more) > 0)
+		k3sup__json_set_bool(facts, "needs_action", true);
+	k3sup__json_set(facts, "served", k3sup__json_ref(k3sup__json_member(theirs, "served")));
+	return 0;
 }
 
 static int step(k3sup_op *op)
 {
-	return k3sup__op_woke(op) == K3SUP__WOKE_WORK ? k3sup__op_work_result(op) : k3sup__op_work(op, work);
+	struct check_state *s = k3sup__op_state(op);
+
+	if (k3sup__op_woke(op) == K3SUP__WOKE_START)
+		return k3sup__op_work(op, work);
+	if (k3sup__op_woke(op) == K3SUP__WOKE_CHILD)
+		return take_what_is_served(op);
+	return k3sup__op_work_result(op) < 0 || !s->wire ? k3sup__op_work_result(op) : ask_what_is_served(op);
 }
 
 static void free_state(struct check_state *s)
@@ -161,6 +212,7 @@ static void free_state(struct check_state *s)
 	free(s->version);
 	k3sup__strv_clear(&s->services);
 	k3sup__strv_clear(&s->kubeconfigs);
+	k3sup__certs_where_clear(&s->where);
 }
 
 static void clear(k3sup_op *op)
@@ -194,6 +246,7 @@ static int take(const struct k3sup_certs_check_opts *o, struct check_state *s)
 	if (o->reserved != NULL || o->reserved2 != 0 || o->warn_days > MOST_DAYS)
 		return -EINVAL;
 	s->at_given = (o->flags & K3SUP_CERTS_CHECK_AT) != 0;
+	s->wire = (o->flags & K3SUP_CERTS_CHECK_WIRE) != 0;
 	s->at = o->at;
 	s->warn_days = o->warn_days;
 	if (o->k3s_version != NULL && (s->version = strdup(o->k3s_version)) == NULL)
@@ -207,7 +260,7 @@ int k3sup_certs_check(k3sup_node *node, const struct k3sup_certs_check_opts *opt
 	struct k3sup_certs_check_opts o;
 	struct check_state state = {0};
 	k3sup_op *op;
-	int r = node != NULL && ret_op != NULL ? k3sup__opts(opts, &o, sizeof(o), K3SUP_CERTS_CHECK_AT) : -EINVAL;
+	int r = node != NULL && ret_op != NULL ? k3sup__opts(opts, &o, sizeof(o), K3SUP_CERTS_CHECK_AT | K3SUP_CERTS_CHECK_WIRE) : -EINVAL;
 
 	if (r >= 0)
 		r = take(&o, &state);

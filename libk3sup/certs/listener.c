@@ -6,8 +6,10 @@
 #include "base/base64.h"
 #include "certs/audit.h"
 
-#define LISTENER "server/tls/dynamic-cert.json"
+#define LISTENER k3sup__listener_path
 #define TRIGGER "server/tls/dynamic-cert-regenerate"
+
+const char k3sup__listener_path[] = "server/tls/dynamic-cert.json";
 
 /* Decoded bytes of a member; owned. NULL if it is not there or no base64. */
 static char *bytes_of(const k3sup__json *data, const char *key, size_t *ret_len)
@@ -49,15 +51,22 @@ static int look_at_key(struct k3sup__audit *audit, const k3sup__json *data, cons
 	return 0;
 }
 
-static int look_at_cert(struct k3sup__audit *audit, const k3sup__json *data, struct k3sup__certs *certs)
+static int decode(struct k3sup__audit *audit, const k3sup__json *data, struct k3sup__certs *certs)
 {
-	const struct k3sup__certs *ca = &audit->cas[K3SUP__CA_SERVER];
 	const char *why = NULL;
 	size_t len = 0;
 	char *pem = bytes_of(data, "tls.crt", &len);
 	int r = pem == NULL ? K3SUP_E_PARSE : k3sup__certs_parse(audit->pki, pem, len, certs, &why);
 
 	k3sup__secret_free(pem, len);
+	return r;
+}
+
+static int look_at_cert(struct k3sup__audit *audit, const k3sup__json *data, struct k3sup__certs *certs)
+{
+	const struct k3sup__certs *ca = &audit->cas[K3SUP__CA_SERVER];
+	int r = decode(audit, data, certs);
+
 	if (r == -ENOMEM)
 		return r;
 	if (r < 0) {
@@ -96,4 +105,19 @@ int k3sup__audit_listener(struct k3sup__audit *audit)
 		return 0;
 	}
 	return look_at_cert(audit, k3sup__json_member(json, "data"), &certs);
+}
+
+int k3sup__audit_listener_certs(struct k3sup__audit *audit, struct k3sup__certs *ret)
+{
+	_cleanup_(k3sup__cert_file_clear) struct k3sup__cert_file file = {0};
+	_cleanup_(k3sup__json_unrefp) k3sup__json *json = NULL;
+	int r = k3sup__audit_read(audit, LISTENER, &file);
+
+	*ret = (struct k3sup__certs){0};
+	if (r <= 0)
+		return r == K3SUP_E_PARSE ? 0 : r;
+	r = k3sup__json_parse(file.text, file.len, &json);
+	if (r >= 0)
+		r = decode(audit, k3sup__json_member(json, "data"), ret);
+	return r == -ENOMEM ? r : r >= 0;
 }

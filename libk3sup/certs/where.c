@@ -12,6 +12,19 @@ static int look_for_k3s(k3sup_op *op, k3sup_node *node, struct k3sup__sighting *
 	return k3sup__identify_scan(op, node, &installed, ret);
 }
 
+/* A server's rather than an agent's beside it. */
+static void take_process(struct k3sup__certs_where *where, const struct k3sup__candidate *candidate)
+{
+	if (where->running && candidate->role != K3SUP__ROLE_SERVER)
+		return;
+	k3sup_process_unref(where->process);
+	k3sup_process_unref(where->worker);
+	where->running = true;
+	where->pid = k3sup__process_pid(candidate->process);
+	where->process = k3sup_process_ref(candidate->process);
+	where->worker = k3sup_process_ref(candidate->worker);
+}
+
 /* role: of the running k3s, a server's if there are both */
 static int find_data_dir(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret, enum k3sup__role *ret_role)
 {
@@ -20,11 +33,8 @@ static int find_data_dir(k3sup_op *op, k3sup_node *node, struct k3sup__certs_whe
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < sighting.count; i++) {
-		ret->running = true;
-		if (ret->pid == 0 || sighting.candidates[i].role == K3SUP__ROLE_SERVER)
-			ret->pid = k3sup__process_pid(sighting.candidates[i].process);
-	}
+	for (size_t i = 0; i < sighting.count; i++)
+		take_process(ret, &sighting.candidates[i]);
 	r = k3sup__sighting_judge(op, &sighting);
 	if (r == K3SUP_E_NO_K3S || (r == K3SUP_E_AMBIGUOUS && node->data_dir != NULL)) {
 		k3sup__op_forgive(op);
@@ -85,6 +95,8 @@ int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_
 void k3sup__certs_where_clear(struct k3sup__certs_where *where)
 {
 	free(where->data_dir);
+	k3sup_process_unref(where->process);
+	k3sup_process_unref(where->worker);
 	*where = (struct k3sup__certs_where){0};
 }
 

@@ -10,9 +10,10 @@
 struct k3sup__certs_where {
 	char *data_dir; /* inside the root */
 	const char *source;
-	bool server;  /* by what is in there; else an agent */
-	bool running; /* a k3s of this node runs */
-	pid_t pid;    /* then: which one */
+	bool server;                     /* by what is in there; else an agent */
+	bool running;                    /* a k3s of this node runs */
+	pid_t pid;                       /* then: which one */
+	k3sup_process *process, *worker; /* then: it, and of a --log pair the child, or NULL; owned */
 };
 
 /*

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 from . import _ffi
 from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
-from .constants import (CERTS_CHECK_AT, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
+from .constants import (CERTS_CHECK_AT, CERTS_CHECK_WIRE, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
                         SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, SWAP_RUN_VERSION, UPGRADE_ALLOW_DOWNGRADE,
                         UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD,
                         UPGRADE_ROLLBACK, UPGRADE_RUN_VERSION, Probe, Restart, ServiceAction)
@@ -64,12 +64,14 @@ class Node(Handle):
         return self._start(lib.k3sup_identify, _ffi.IdentifyOpts())
 
     def certs_check(self, *, services: Sequence[str] = (), kubeconfigs: Union[Path, Sequence[Path]] = (), at: Optional[float] = None,
-                    k3s_version: Optional[str] = None, warn_days: int = 0) -> Op:
+                    k3s_version: Optional[str] = None, warn_days: int = 0, wire: bool = False) -> Op:
         """Which certificates are there, and are they well? Changes nothing.
 
-        `services` in k3s's words; `kubeconfigs`: more of them to look into; `at`: as if it were this time (seconds since 1970).
+        `services` in k3s's words; `kubeconfigs`: more of them to look into; `at`: as if it were this time (seconds since 1970);
+        `wire`: also look at what the running k3s serves.
         """
-        opts = _ffi.CertsCheckOpts(flags=0 if at is None else CERTS_CHECK_AT, at=int(at or 0), k3s_version=encode_opt(k3s_version),
+        flags = (0 if at is None else CERTS_CHECK_AT) | (CERTS_CHECK_WIRE if wire else 0)
+        opts = _ffi.CertsCheckOpts(flags=flags, at=int(at or 0), k3s_version=encode_opt(k3s_version),
                                    services=encode_list(services), kubeconfigs=encode_list(kubeconfigs), warn_days=warn_days)
         return self._start(lib.k3sup_certs_check, opts)
 

@@ -154,6 +154,8 @@ def certificates(host, old, new):
         paths = {p["path"] for p in result["/problems"]}
         assert {"/etc/none", "/etc/none2", "server/tls/client-admin.crt"} <= paths, paths
         assert node.certs_check(k3s_version="v1.20.0+k3s1").wait()["/warn_days"] == 90
+        served = node.certs_check(wire=True).wait()["/served"]
+        assert [s["matches"] for s in served if s["service"] == "k3s-server"] == [True], served
         print("checked")
 
 
