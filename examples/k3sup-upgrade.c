@@ -11,7 +11,7 @@
 
 static const char *restart = "auto", *probe = "auto", *health, *before_write, *before_stop;
 static const char *sha256, *sums, *signature, *key, *expect_version, *server_version;
-static int64_t stable_ms = 20000, wait_lock_ms;
+static int64_t stable_ms = 20000, wait_lock_ms, keep_backups = 1;
 static struct cli_list images;
 static bool check, run_version, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
 
@@ -40,6 +40,7 @@ static const struct cli_option options[] = {
 	{"allow-downgrade", CLI_FLAG, &allow_downgrade, NULL, "an older build, pre-release or packaging; lowers the floor, too"},
 	{"allow-skip-minor", CLI_FLAG, &allow_skip_minor, NULL, "skip minor versions"},
 	{"allow-package-owned", CLI_FLAG, &allow_package_owned, NULL, "replace a file that belongs to a package"},
+	{"keep-backups", CLI_NUMBER, &keep_backups, "N", "how many builds that were installed before are kept beside the new one (default 1)"},
 	{"wait-lock", CLI_SECONDS, &wait_lock_ms, "SECONDS", "how long to wait while another run holds the lock (default 0: exit 5)"},
 };
 
@@ -186,10 +187,13 @@ int main(int argc, char **argv)
 	opts.images = images.items;
 	opts.before_write = before_write;
 	opts.before_stop = before_stop;
+	opts.keep_backups = rollback_now ? 0 : (uint32_t)keep_backups;
 	if (server_version && k3sup_version_compare(server_version, server_version, &order) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--server-version: '%s' is not a version", server_version);
 	if (cli.timeout_ms == 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--timeout must be more than 0");
+	if (keep_backups < 1 || keep_backups > UINT32_MAX)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--keep-backups: at least 1");
 	if (word_of(restart, restarts, &opts.restart) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, service, signal or none, not '%s'", restart);
 	if (word_of(probe, probes, &opts.probe) < 0)
@@ -198,9 +202,9 @@ int main(int argc, char **argv)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
 	if ((before_write && !*before_write) || (before_stop && !*before_stop))
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--before-write and --before-stop are commands; an empty text is none");
-	if (rollback_now && (sums || signature || images.count || server_version || run_version))
+	if (rollback_now && (sums || signature || images.count || server_version || run_version || keep_backups != 1))
 		return cli_fail(&cli, CLI_USAGE,
-			-EINVAL, "--sums, --signature, --images, --server-version and --run-version go with FILE; of a backup --sha256 and --expect-version can be said");
+			-EINVAL, "--sums, --signature, --images, --server-version, --run-version and --keep-backups go with FILE; of a backup --sha256 and --expect-version can be said");
 	cli_check_terms(&cli, sha256, sums, signature, key, expect_version);
 	check_images(&cli);
 	if (opts.payload && !*opts.payload)

@@ -62,6 +62,15 @@ func TestBackups(t *testing.T) {
 	if _, err := n.Upgrade(UpgradeOptions{Rollback: true, Payload: payload}); !errors.Is(err, syscall.EINVAL) {
 		t.Error(err)
 	}
+	if _, err := n.Upgrade(UpgradeOptions{Rollback: true, KeepBackups: 2}); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+	if s, _ := status(n.Upgrade(UpgradeOptions{Payload: payload, KeepBackups: 2, Restart: RestartNone})); s != 1 || digest(t, k3s) != digest(t, payload) {
+		t.Error(s)
+	}
+	if s, _ := status(n.Upgrade(UpgradeOptions{Rollback: true, Restart: RestartNone})); s != 1 || digest(t, k3s) != digest(t, old) {
+		t.Error(s)
+	}
 	if s, _ := status(n.Upgrade(UpgradeOptions{Rollback: true, Restart: RestartNone})); s != 0 {
 		t.Error(s)
 	}

@@ -370,6 +370,7 @@ type UpgradeOptions struct {
 
 	BeforeWrite string // a command for /bin/sh that has to end with 0 before anything is written, or ""
 	BeforeStop  string // likewise when all is staged, before the swap and the restart, or ""
+	KeepBackups uint32 // how many builds that were installed before are kept; 0: 1; not with Rollback
 }
 
 // Upgrade makes the running k3s be the payload's build.
@@ -382,7 +383,7 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		probe: C.uint32_t(o.Probe), health: text.add(o.Health),
 		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion), server_version: text.add(o.ServerVersion),
-		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop)}
+		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop), keep_backups: C.uint32_t(o.KeepBackups)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}

@@ -46,6 +46,8 @@ struct k3sup_upgrade_opts {
 	const char *reserved5;     /* NULL */
 	const char *before_write; /* NULL, or a command for /bin/sh that must end with 0 before anything is written; see below */
 	const char *before_stop;  /* likewise before the swap and before k3s is stopped */
+	uint32_t keep_backups; /* how many builds that were installed before are kept; 0: 1. Not with ROLLBACK, which keeps what there is */
+	uint32_t reserved6;    /* 0 */
 };
 
 struct k3sup_state_opts {

@@ -40,10 +40,18 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 	return r;
 }
 
+static struct k3sup__plan plan_of(const struct k3sup__upgrade *s, const struct k3sup__images *images)
+{
+	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, images, s->flags);
+
+	todo.keep = s->keep_backups;
+	return todo;
+}
+
 /* Nobody is asked where nothing is replaced; what an earlier run was cut before is caught up with. */
 static int admit(k3sup_op *op, struct k3sup__upgrade *s)
 {
-	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, &s->images, s->flags);
+	struct k3sup__plan todo = plan_of(s, &s->images);
 	int r;
 
 	if (s->view.same == 0)
@@ -83,7 +91,7 @@ static int work_look(k3sup_op *op)
 static int work_stage(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
-	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, NULL, s->flags);
+	struct k3sup__plan todo = plan_of(s, NULL);
 	int r = k3sup__upgrade_stage_images(op, s);
 
 	if (r < 0 || s->view.same == 1)
@@ -113,7 +121,7 @@ static int swap(k3sup_op *op, struct k3sup__upgrade *s)
 static int work_swap(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
-	struct k3sup__plan todo = k3sup__upgrade_plan(&s->view, &s->payload, NULL, s->flags);
+	struct k3sup__plan todo = plan_of(s, NULL);
 	int r = swap(op, s);
 
 	if (r >= 0 && s->swapped.renamed)
@@ -358,7 +366,7 @@ static const struct k3sup__op_class class = {
 static int take_backup(const struct k3sup_upgrade_opts *o, struct k3sup__source *ret)
 {
 	if (o->payload || (o->flags & (K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_RUN_VERSION)) || o->sums || o->signature || o->key ||
-		o->server_version || (o->images && o->images[0]))
+		o->server_version || o->keep_backups || (o->images && o->images[0]))
 		return -EINVAL;
 	return k3sup__source_take_backup(o->sha256, o->expect_version, ret);
 }
@@ -388,7 +396,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
 
-	if (r >= 0 && (o.restart > K3SUP_RESTART_SERVICE || o.reserved || o.reserved3 || o.reserved4 || o.reserved5))
+	if (r >= 0 && (o.restart > K3SUP_RESTART_SERVICE || o.reserved || o.reserved3 || o.reserved4 || o.reserved5 || o.reserved6))
 		r = -EINVAL;
 	if (r >= 0)
 		r = k3sup__readiness_check(o.probe, o.health);
@@ -427,6 +435,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	s->stable_ms = o.stable_ms < 0 ? 0 : o.stable_ms ? o.stable_ms : 20000;
 	s->restart = o.restart;
 	s->flags = o.flags;
+	s->keep_backups = o.keep_backups;
 	*ret_op = op;
 	return 0;
 }

@@ -26,7 +26,7 @@ struct k3sup__upgrade {
 	struct k3sup__node_state node;
 	struct k3sup__source source;
 	int64_t lock_deadline, stable_ms;
-	uint32_t restart, flags, probe;
+	uint32_t restart, flags, probe, keep_backups;
 	char *health;
 	struct k3sup__hooks hooks;
 

@@ -159,7 +159,9 @@ AT(k3sup_upgrade_opts, images, 128, 88);
 AT(k3sup_upgrade_opts, reserved5, 136, 92);
 AT(k3sup_upgrade_opts, before_write, 144, 96);
 AT(k3sup_upgrade_opts, before_stop, 152, 100);
-END(k3sup_upgrade_opts, before_stop, 160, 104);
+AT(k3sup_upgrade_opts, keep_backups, 160, 104);
+AT(k3sup_upgrade_opts, reserved6, 164, 108);
+END(k3sup_upgrade_opts, reserved6, 168, 112);
 
 AT(k3sup_state_opts, struct_size, 0, 0);
 AT(k3sup_state_opts, flags, 4, 4);

@@ -676,6 +676,22 @@ def test_a_third_upgrade_keeps_the_second_as_backup(make, old, new, other):
     assert node.sb.listdir("/usr/local/bin") == ["k3s", "k3s.k3sup-backup"]
 
 
+def test_more_backups_than_one(make, old, new, other):
+    """--keep-backups 2: the two files before stay, newest first. Once more without it: the older one goes, k3s is not restarted. The twin is K3SUP_KEEP_BACKUPS."""
+    node = make()
+    node.install(old)
+    process = node.start()
+    first = node.assert_upgraded(node.upgrade("--keep-backups", "2", node.payload(new)), old, new, process)
+    payload = node.payload(other)
+    last = node.assert_upgraded(node.upgrade("--keep-backups=2", payload), new, other, first, starts=3)
+    assert [sha256(node.sb.path(BACKUP + more)) for more in ("", "-2")] == [sha256(new), sha256(old)]
+    assert node.upgrade("--keep-backups", "2", payload)["changed"] is False
+    assert node.sb.listdir("/usr/local/bin") == ["k3s", "k3s.k3sup-backup", "k3s.k3sup-backup-2"]
+    answer = node.upgrade(payload)
+    assert answer.exit == 0 and answer["changed"] is False and node.assert_runs(other)["pid"] == last["pid"], answer
+    assert node.sb.listdir("/usr/local/bin") == ["k3s", "k3s.k3sup-backup"]
+
+
 def test_the_wrong_build_comes_back(make, old, new, other):
     """The supervisor starts another file than the one that was replaced (a unit that points elsewhere).
 

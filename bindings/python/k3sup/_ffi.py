@@ -100,7 +100,8 @@ class UpgradeOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("payload", c_char_p),
                        ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32), *_TERMS, ("server_version", c_char_p),
                        ("health", c_char_p), ("reserved3", c_char_p), ("probe", c_uint32), ("reserved4", c_uint32),
-                       ("images", POINTER(c_char_p)), ("reserved5", c_char_p), ("before_write", c_char_p), ("before_stop", c_char_p))
+                       ("images", POINTER(c_char_p)), ("reserved5", c_char_p), ("before_write", c_char_p), ("before_stop", c_char_p),
+                       ("keep_backups", c_uint32), ("reserved6", c_uint32))
 
 
 class StateOpts(Sized):

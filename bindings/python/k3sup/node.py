@@ -173,13 +173,13 @@ class Node(Handle):
                 signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
                 server_version: Optional[str] = None, run_version: bool = False,
                 probe: Probe = Probe.AUTO, health: Optional[str] = None, images: Union[Path, Sequence[Path]] = (),
-                before_write: Optional[str] = None, before_stop: Optional[str] = None) -> Op:
+                before_write: Optional[str] = None, before_stop: Optional[str] = None, keep_backups: int = 1) -> Op:
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds and is ready. `timeout` bounds everything.
 
         `check`: only decide whether that would be refused ("/checks"), without a lock and without changing anything. What the payload
         has to be: as in swap(). `probe` and `health`: as in wait_running(). `images`: files for agent/images, put in place before the
         restart, as by stage(); with `sums` each has to be listed. `before_write` and `before_stop`: commands for /bin/sh that have to end
-        with 0 before anything is written, and, when all is staged, before the swap and the restart.
+        with 0 before anything is written, and, when all is staged, before the swap and the restart. `keep_backups`: as in swap().
         """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
@@ -188,7 +188,8 @@ class Node(Handle):
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
             stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), images=encode_list(images),
             before_write=encode_opt(before_write), before_stop=encode_opt(before_stop),
-            **_terms(sha256, sums, signature, key, expect_version), server_version=encode_opt(server_version)))
+            **_terms(sha256, sums, signature, key, expect_version), server_version=encode_opt(server_version),
+            keep_backups=_count(keep_backups)))
 
     def rollback(self, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
                  restart: Restart = Restart.AUTO, probe: Probe = Probe.AUTO, health: Optional[str] = None, check: bool = False,

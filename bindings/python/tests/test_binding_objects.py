@@ -612,6 +612,22 @@ def test_what_is_allowed(tmp_path, standin):
 
 
 @needs_root
+def test_an_upgrade_keeps_as_many_backups_as_it_shall(tmp_path, standin):
+    root = tmp_path / "root"
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "var/lib").mkdir(parents=True)
+    shutil.copy(standin("v1.30.4+k3s1"), str(root / "usr/local/bin/k3s"))
+    with k3sup.Context() as ctx, ctx.node(root=str(root)) as node:
+        for version, keep, kept in [("v1.30.5+k3s1", 2, ["v1.30.4+k3s1"]), ("v1.30.6+k3s1", 2, ["v1.30.5+k3s1", "v1.30.4+k3s1"]),
+                                    ("v1.30.6+k3s1", 1, ["v1.30.5+k3s1"])]:
+            result = node.upgrade(standin(version), restart=k3sup.Restart.NONE, keep_backups=keep).wait()
+            assert result["/installed/version"] == version and result["/changed"] is (keep == 2)
+            assert [b["version"] for b in node.swap_backups().wait()["/backups"]] == kept
+        with pytest.raises(ValueError):
+            node.upgrade(standin("v1.30.6+k3s1"), keep_backups=0)
+
+
+@needs_root
 def test_backups(tmp_path, standin):
     """Kept, listed, and gone back to."""
     root, backup = tmp_path / "root", "/usr/local/bin/k3s.k3sup-backup"

@@ -466,6 +466,11 @@ static void bad_options_are_refused(void **state)
 	opts.reserved = "x";
 	assert_int_equal(k3sup_upgrade(node, &opts, &op), -EINVAL);
 	opts.reserved = NULL;
+	opts.reserved6 = 1;
+	assert_int_equal(k3sup_upgrade(node, &opts, &op), -EINVAL);
+	opts = (struct k3sup_upgrade_opts){.struct_size = sizeof(opts), .flags = K3SUP_UPGRADE_ROLLBACK, .keep_backups = 2};
+	assert_int_equal(k3sup_upgrade(node, &opts, &op), -EINVAL);
+	opts = (struct k3sup_upgrade_opts){.struct_size = sizeof(opts)};
 	opts.payload = "";
 	assert_int_equal(k3sup_upgrade(node, &opts, &op), -EINVAL);
 	opts.flags = K3SUP_UPGRADE_PAYLOAD_FD;
