@@ -4,9 +4,14 @@
 
     certs_cut.py DRIVER WORK VERB FAULT STEP     as process 1 of a pid namespace with its own /proc
 
-Each STEP-th point is struck, on a fresh node. After the fault each pair is whole and of one of both sets, or its key is not there; authorities are as they
-were; a backup that has its name is whole; nothing that was kept can be read by others. One more run reaches the goal, leaves one backup of each set and no
-litter; a third one changes nothing. Prints what is wrong, then "POINTS STRUCK BAD".
+Without a fault    what got its name was synced before, each directory behind it; no copy and no key could be read by others for an instant (the trace tells
+                   with which mode each thing was made, under umask 0)
+After the fault    each pair is whole and of one of both sets, or its key is not there; authorities are as they were; a backup that has its name is whole;
+                   nothing that was kept can be read by others. Who says that the goal is reached is right; a failed fsync(2) is not passed over
+After one more run the goal is reached, with one backup of each set and no litter
+After a third run  nothing has changed
+
+Each STEP-th point is struck, on a fresh node. Prints what is wrong, then "POINTS STRUCK BAD".
 """
 import hashlib
 import json
@@ -16,6 +21,9 @@ import shutil
 import stat
 import subprocess
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from every_syscall import MAY_ABORT, unsynced  # noqa: E402
 
 DATA = "var/lib/rancher/k3s"
 KEPT = "var/lib/k3sup/certs"
@@ -86,6 +94,44 @@ def backups(root):
     return found, wrong
 
 
+MADE = re.compile(r'(?:\d+|AT_FDCWD)<([^>]*)>, "([^"]*)"')
+MODE = re.compile(r", (0[0-7]*)\)? ")
+
+
+def readable(calls, root):
+    """What others could read for an instant: all that is made is made for us alone; only a certificate on its way to its place is opened to all."""
+    wrong, opened = [], {}
+    for call, args in calls:
+        made, mode = MADE.match(args), MODE.search(args + " ")
+        if call in ("openat", "mkdirat") and made and mode and (call == "mkdirat" or "O_CREAT" in args) and made[1].startswith(root) and int(mode[1], 8) & 0o077:
+            wrong.append("%s was made with mode %s" % (os.path.join(made[1], made[2]), mode[1]))
+        if call == "fchmod" and mode and int(mode[1], 8) & 0o077:
+            opened[re.match(r"\d+<([^>]*)>", args)[1]] = mode[1]
+        if call.startswith("renameat"):
+            names = re.findall(r'<([^>]*)>, "([^"]*)"', args)
+            how = opened.pop(os.path.join(*names[0]), None)
+            if how and (not names[1][1].endswith(".crt") or KEPT in names[1][0]):
+                wrong.append("%s got its name with mode %s" % (os.path.join(*names[1]), how))
+    return wrong + ["%s was opened to others" % path for path in opened if path.startswith(root)]
+
+
+UNLINK = re.compile(r'\d+<([^>]*)>, "([^"]*\.(?:key|crt))"')
+
+
+def unordered(calls, root):
+    """Which certificate was taken away before its directory was told for good that the keys are gone, and which removal was never told."""
+    dirty, wrong = {}, []
+    for call, args in calls:
+        gone = UNLINK.match(args) if call == "unlinkat" else None
+        if gone and gone[1].startswith(os.path.join(root, DATA)):
+            if gone[2].endswith(".crt") and any(name.endswith(".key") for name in dirty.get(gone[1], [])):
+                wrong.append("%s was taken away before the keys beside it were gone for good" % os.path.join(gone[1], gone[2]))
+            dirty.setdefault(gone[1], []).append(gone[2])
+        if call == "fsync":
+            dirty.pop(re.match(r"\d+<([^>]*)>", args)[1], None)
+    return wrong + ["%s was not synced after %s was taken away" % (where, names[-1]) for where, names in dirty.items()]
+
+
 class Campaign:
     def __init__(self, driver, work, verb, fault):
         self.driver, self.work, self.verb, self.fault = driver, work, verb, fault
@@ -95,7 +141,7 @@ class Campaign:
         make_cas(os.path.join(self.template, DATA))
         make_leafs(os.path.join(self.template, DATA))
         self.sets, self.args = [leafs(self.template)], [verb, self.root]
-        if verb == "restore":
+        if verb in ("restore", "plain-copy"):
             assert subprocess.run([driver, "retire", self.template], stdout=subprocess.DEVNULL).returncode == 10
             make_leafs(os.path.join(self.template, DATA))
             self.sets.append(leafs(self.template))
@@ -111,19 +157,24 @@ class Campaign:
         return subprocess.run(prefix + [self.driver] + self.args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
 
     def points(self):
+        """[(call, occurrence)] of a run without a fault, and what is wrong with that."""
         self.fresh()
-        assert self.run("-e", "trace=all").returncode == 10
-        counts, found, begun = {}, [], False
-        with open(os.path.join(self.work, "trace")) as f:
+        end = self.run("-y", "-e", "trace=all")
+        counts, found, calls, begun = {}, [], [], False
+        with open(os.path.join(self.work, "trace"), errors="replace") as f:
             for line in f:
                 call = CALL.match(line)
                 if not call:
                     continue
-                counts[call.group(1)] = counts.get(call.group(1), 0) + 1
-                begun = begun or call.group(2).startswith('-1, "begin"')
-                if begun and call.group(1) not in NEVER:
-                    found.append((call.group(1), counts[call.group(1)]))
-        return found[1:]
+                name, args = call.groups()
+                counts[name] = counts.get(name, 0) + 1
+                if begun and name not in NEVER:
+                    found.append((name, counts[name]))
+                if begun and " = -1 " not in line:
+                    calls.append((name, args))
+                begun = begun or args.startswith('-1, "begin"')
+        wrong = self.at_the_goal() if end.returncode == 10 else ["it fails: " + end.stdout.decode(errors="replace").strip()]
+        return found, wrong + unsynced(calls, self.root) + unordered(calls, self.root) + readable(calls, self.root)
 
     def after_the_fault(self):
         wrong = [] if cas(self.root) == self.cas else ["an authority is not what it was"]
@@ -146,6 +197,16 @@ class Campaign:
                   if n.startswith(".tls-") and self.verb == "retire" or "k3sup-tmp" in n]
         return wrong + ["litter: %s" % n for n in litter]
 
+    def ended(self, done, call):
+        """What is wrong with how it ended."""
+        said = done.stdout.decode(errors="replace").strip()
+        if done.returncode in (0, 10):
+            late = ["although fsync failed, it says: " + said] if call == "fsync" and self.fault != "EINTR" else []
+            return late + ["it says '%s', but %s" % (said, w) for w in self.at_the_goal() if not w.startswith("litter")]
+        if done.returncode < 0 and self.fault != "KILL" and call not in MAY_ABORT | {"read", "write"}:
+            return ["it ends by signal %d" % -done.returncode]
+        return []
+
     def strike(self, call, when):
         """None: it was not struck."""
         self.fresh()
@@ -154,7 +215,7 @@ class Campaign:
         with open(os.path.join(self.work, "trace")) as f:
             if "(INJECTED)" not in f.read() and done.returncode != -9:
                 return None
-        wrong = self.after_the_fault()
+        wrong = self.after_the_fault() + ([] if done.returncode == -9 else self.ended(done, call))
         again = self.run()
         if again.returncode not in (0, 10):
             wrong.append("one more run fails: %s" % again.stdout.decode(errors="replace").strip())
@@ -167,8 +228,11 @@ class Campaign:
 def main():
     driver, work, verb, fault, step = sys.argv[1:]
     campaign = Campaign(driver, work, verb, fault)
-    points = campaign.points()[::int(step)]
-    struck = bad = 0
+    points, wrong = campaign.points()
+    struck, bad = 0, len(wrong)
+    for one in wrong:
+        print("without a fault: " + one)
+    points = points[::int(step)] if int(step) else []
     for call, when in points:
         for _ in range(TRIES):
             wrong = campaign.strike(call, when)
