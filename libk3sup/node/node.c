@@ -10,6 +10,7 @@
 #include "base/lock.h"
 #include "node/known.h"
 
+#define RETRY_LOCK_MS 100
 #define DEFAULT_ROOT "/"
 #define DEFAULT_PROC "/proc"
 
@@ -249,6 +250,16 @@ void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node)
 			node->lock_fd = k3sup__lock_give(node->lock_fd);
 	}
 	(void)pthread_mutex_unlock(&node->mutex);
+}
+
+int k3sup__node_await_turn(k3sup_op *op, int64_t deadline)
+{
+	int64_t now = k3sup__now_ms(), next = now + RETRY_LOCK_MS;
+
+	if (k3sup__op_work_result(op) != K3SUP_E_BUSY || now >= deadline)
+		return 0;
+	k3sup__op_forgive(op);
+	return k3sup__op_sleep(op, next < deadline ? next : deadline);
 }
 
 bool k3sup__node_has_lock(k3sup_node *node)

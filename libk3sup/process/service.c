@@ -12,7 +12,6 @@
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 5}, {"restart", 20}, {"prove", 74}};
 
 #define LOOK_EVERY_MS 200
-#define RETRY_LOCK_MS 100
 
 /* ---- looking and deciding ---- */
 
@@ -184,13 +183,11 @@ static int proven(k3sup_op *op)
 static int after_look(k3sup_op *op)
 {
 	struct k3sup__serving *s = k3sup__op_state(op);
-	const int64_t now = k3sup__now_ms();
-	int r = k3sup__op_work_result(op);
+	int r = k3sup__node_await_turn(op, s->lock_deadline);
 
-	if (r == K3SUP_E_BUSY && now < s->lock_deadline) {
-		k3sup__op_forgive(op);
-		return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
-	}
+	if (r)
+		return r;
+	r = k3sup__op_work_result(op);
 	k3sup__serving_report(op, s);
 	if (r < 0 || s->action == K3SUP_SERVICE_STATUS)
 		return r < 0 ? r : 0;

@@ -7,8 +7,6 @@
 #include "node/identify.h"
 #include "swap/backup.h"
 
-#define RETRY_LOCK_MS 100
-
 struct backups_state {
 	struct k3sup__node_state node;
 	int64_t lock_deadline;
@@ -79,14 +77,12 @@ static int work(k3sup_op *op)
 static int step(k3sup_op *op)
 {
 	struct backups_state *s = k3sup__op_state(op);
-	int64_t now = k3sup__now_ms();
+	int r;
 
 	if (k3sup__op_woke(op) != K3SUP__WOKE_WORK)
 		return k3sup__op_work(op, work);
-	if (k3sup__op_work_result(op) != K3SUP_E_BUSY || now >= s->lock_deadline)
-		return k3sup__op_work_result(op);
-	k3sup__op_forgive(op);
-	return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
+	r = k3sup__node_await_turn(op, s->lock_deadline);
+	return r ? r : k3sup__op_work_result(op);
 }
 
 static void clear(k3sup_op *op)

@@ -7,7 +7,6 @@
 
 #include <k3sup/ctx.h>
 
-#define RETRY_LOCK_MS 100
 #define ALLOW_ALL (K3SUP_SWAP_ALLOW_DOWNGRADE | K3SUP_SWAP_ALLOW_SKIP_MINOR | K3SUP_SWAP_ALLOW_PACKAGE_OWNED)
 
 struct swap_state {
@@ -108,24 +107,15 @@ static int work(k3sup_op *op)
 static int step(k3sup_op *op)
 {
 	struct swap_state *s = k3sup__op_state(op);
-	int64_t now = k3sup__now_ms();
+	int r;
 
-	switch (k3sup__op_woke(op)) {
-	case K3SUP__WOKE_START:
+	if (k3sup__op_woke(op) == K3SUP__WOKE_WORK) {
+		r = k3sup__node_await_turn(op, s->lock_deadline);
+		return r ? r : k3sup__op_work_result(op);
+	}
+	if (k3sup__op_woke(op) == K3SUP__WOKE_START) {
 		k3sup__op_plan(op, plan, ELEMENTSOF(plan));
 		k3sup__op_begin(op, "lock", "taking the node's lock");
-		break;
-	case K3SUP__WOKE_WORK:
-		if (k3sup__op_work_result(op) != K3SUP_E_BUSY || now >= s->lock_deadline)
-			return k3sup__op_work_result(op);
-		k3sup__op_forgive(op);
-		return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
-	case K3SUP__WOKE_DEADLINE:
-	case K3SUP__WOKE_PROCESS:
-	case K3SUP__WOKE_FD:
-	case K3SUP__WOKE_CHILD:
-	case K3SUP__WOKE_STOP:
-		break;
 	}
 	return k3sup__op_work(op, work);
 }

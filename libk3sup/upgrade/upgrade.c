@@ -5,7 +5,6 @@
 #include "process/signal.h"
 #include "upgrade/check.h"
 
-#define RETRY_LOCK_MS 100
 #define FLAGS \
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
 		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_RUN_VERSION)
@@ -266,12 +265,9 @@ static int after_work(k3sup_op *op)
 static int after_look(k3sup_op *op)
 {
 	const struct k3sup__upgrade *s = k3sup__op_state(op);
-	int64_t now = k3sup__now_ms();
+	int r = k3sup__node_await_turn(op, s->lock_deadline);
 
-	if (k3sup__op_work_result(op) != K3SUP_E_BUSY || now >= s->lock_deadline)
-		return after_work(op);
-	k3sup__op_forgive(op);
-	return k3sup__op_sleep(op, now + RETRY_LOCK_MS < s->lock_deadline ? now + RETRY_LOCK_MS : s->lock_deadline);
+	return r ? r : after_work(op);
 }
 
 static int after_look_again(k3sup_op *op)
