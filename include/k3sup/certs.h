@@ -92,7 +92,7 @@ K3SUP_API int k3sup_certs_check(k3sup_node *node, const struct k3sup_certs_check
  *
  * Already so: no leaf is there. A second retire before a start makes no new backup and loses nothing.
  * On disk if cut: the backup is whole or not there; each pair is whole, or its key is not there. One more run goes on with the same backup.
- * Oldest backups are removed at the end, never the one of this run. No point of no return: each step can be the last.
+ * Oldest backups are removed at the end, never the one of this run, nor one with a key that no start has made anew since. No point of no return: each step can be the last.
  * Result: role, data_dir, kept (the name of the backup), retired[] {path, sha256}, pruned. Status: 1 changed, 0 already so.
  * Errors: those above, K3SUP_E_DATA_DIR, K3SUP_E_TARGET_NOT_FILE (a leaf is a link), K3SUP_E_TARGET_CHANGED, K3SUP_E_STATE_DIR, K3SUP_E_UNTRUSTED, K3SUP_E_BUSY, K3SUP_E_CANCELLED,
  * -ENOSPC and other -errno; -EINVAL from the call itself: an unknown service. Capabilities: to write in the data-dir and the state directory. Since: 0.1
@@ -114,8 +114,9 @@ K3SUP_API int k3sup_certs_restore(k3sup_node *node, const struct k3sup_certs_res
 
 /**
  * k3sup_certs_backups() - which backups of certificates are there?
- * @ret_op: result: backups[] {name, kind, whole, made, files[]} of ours ("k3sup"), newest first, each file compared with its digest; then k3s's own ("k3s": name below the data-dir, text
- *     on what can be had back, lost[]: names that mean a server's or an agent's file, nobody can tell which). Changes nothing.
+ * @ret_op: result: backups[] {name, kind, whole, made, files[]} of ours ("k3sup"), newest first, each file compared with its digest; then k3s's own ("k3s"): name below the data-dir,
+ *     text, files[] (paths below the data-dir: pairs that are whole, fit and are of the authorities in use, so that they can be copied back while k3s is stopped), lost[] (the other
+ *     ones of which it has a file: a server's or an agent's, nobody can tell; half, damaged or of other authorities). Changes nothing.
  * Errors: K3SUP_E_DATA_DIR, K3SUP_E_STATE_DIR, -errno. Since: 0.1
  */
 K3SUP_API int k3sup_certs_backups(k3sup_node *node, const struct k3sup_certs_backups_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;

@@ -313,7 +313,7 @@ static bool is_old(const char *name, int64_t since)
 	return parse_name(name, &seconds, &more) && seconds < since;
 }
 
-int k3sup__tls_backups_prune(k3sup_op *op, int dirfd, size_t keep, int64_t since, const char *spare)
+int k3sup__tls_backups_prune(k3sup_op *op, int dirfd, size_t keep, int64_t since, const struct k3sup__strv *spare)
 {
 	struct k3sup__strv complete = {0}, rest = {0};
 	int removed = 0, r = list_names(op, dirfd, false, &rest);
@@ -323,7 +323,7 @@ int k3sup__tls_backups_prune(k3sup_op *op, int dirfd, size_t keep, int64_t since
 	if (r >= 0)
 		r = k3sup__tls_backups_list(op, dirfd, &complete);
 	for (size_t i = 0; r >= 0 && i < complete.count; i++) {
-		if ((i < keep && !is_old(complete.items[i], since)) || (spare != NULL && k3sup__streq(complete.items[i], spare)))
+		if ((i < keep && !is_old(complete.items[i], since)) || (spare != NULL && k3sup__strv_has(spare, complete.items[i])))
 			continue;
 		r = drop(op, dirfd, complete.items[i]);
 		removed++;

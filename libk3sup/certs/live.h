@@ -29,6 +29,12 @@ bool k3sup__live_wants(const struct k3sup__live *live, const char *service);
 /* Keeps all live files in a backup, or finds them in one that there is: ret_name (owned), ret_made. NULL if there is nothing to keep. */
 int k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_name, bool *ret_made) _must_check_;
 
+/*
+ * Removes old backups, all but the newest `keep` of those that were made since then. Never name (may be NULL), and never one with a key that is not there now nor in a newer one:
+ * no start has made another yet, so that would be the end of it. The number of removed ones.
+ */
+int k3sup__live_prune(struct k3sup__live *live, int backups, size_t keep, int64_t since, const char *name) _must_check_;
+
 /* Takes these away (all live files if paths is NULL), keys first. Each has to be what was read: K3SUP_E_TARGET_CHANGED. The number of removed files. */
 int k3sup__live_remove(struct k3sup__live *live, const struct k3sup__tls_files *only) _must_check_;
 

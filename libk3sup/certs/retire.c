@@ -52,7 +52,7 @@ static int keep_and_remove(struct k3sup__live *live, const struct retire_state *
 	if (r >= 0)
 		r = removed = k3sup__live_remove(live, NULL);
 	if (r >= 0)
-		r = pruned = k3sup__tls_backups_prune(live->op, backups, s->keep, since, name);
+		r = pruned = k3sup__live_prune(live, backups, s->keep, since, name);
 	k3sup__json_set(facts, "retired", paths_of(&live->files));
 	k3sup__json_set_int(facts, "pruned", pruned > 0 ? pruned : 0);
 	return r < 0 ? r : made || removed > 0 || triggered > 0 || pruned > 0;

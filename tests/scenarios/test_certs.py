@@ -331,12 +331,32 @@ def test_a_backup_of_other_authorities_is_refused(make, standin):
     assert (refused.exit, refused.error) == (3, "K3SUP_E_BACKUP") and "authority" in refused.message and leafs(node) == before, refused
 
 
+MIXED = [side + name for side in ("agent/", "server/tls/") for name in ("client-k3s-controller.crt", "client-k3s-controller.key", "client-kube-proxy.crt",
+                                                                        "client-kube-proxy.key")] + ["server/tls/client-kubelet.key", "server/tls/serving-kubelet.key"]
+
+
 def test_backups_of_k3s_are_listed(make, standin):
-    """k3s certificate rotate has left its own: listed, with the names that cannot be told apart."""
+    """k3s certificate rotate has left its own: listed, with what can be had back (compared with openssl), and the names that cannot be told apart. A link is no backup."""
     node = started(make, standin, "2024", "v1.30.4+k3s1")
+    before = leafs(node)
     stop(node)
     done = node.sb.run([node.at("/usr/local/bin/k3s"), "certificate", "rotate", "--data-dir", DATA], env={"K3S_STANDIN_CONF": "/etc/rancher/k3s/standin.conf"})
     assert done.status == 0, done.err
+    os.symlink("tls", node.sb.path(node.at(DATA + "/server/tls-77")))
     listed = node.finish(node.begin("k3sup-certs", "backups", "--json"))
-    mine, = listed["backups"]
-    assert mine["kind"] == "k3s" and re.match(r"server/tls-\d+$", mine["name"]) and "client-kube-proxy.key" in mine["lost"], listed
+    link, mine = sorted(listed["backups"], key=lambda b: len(b["name"]))
+    assert mine["kind"] == "k3s" and re.match(r"server/tls-\d+$", mine["name"]) and mine["whole"] is False, listed
+    assert sorted(mine["lost"]) == MIXED, mine
+    assert set(mine["files"]) == set(before) - set(MIXED), mine
+    assert (link["name"], link["files"], link["lost"]) == ("server/tls-77", [], []) and "link" in link["text"], link
+    # What it says can be copied back, can.
+    for path in mine["files"]:
+        node.sb.copy(node.sb.path(node.at(DATA + "/" + mine["name"] + "/" + re.sub("^(server/tls|agent)/", "", path))), node.at(DATA + "/" + path), 0o600 if path.endswith("key") else 0o644)
+    assert {p: leafs(node)[p] for p in mine["files"]} == {p: before[p] for p in mine["files"]}
+    assert not [p for p in problems(check(node)) if p.split()[0] in mine["files"]]
+    # Another authority since then: nothing of it is of use.
+    for name in ("client-ca.crt", "client-ca.key"):
+        node.sb.copy(node.sb.path(node.at(DATA + "/server/tls/server-ca" + name[-4:])), node.at(DATA + "/server/tls/" + name), 0o600)
+    listed = node.finish(node.begin("k3sup-certs", "backups", "--json"))
+    mine, = [b for b in listed["backups"] if b["name"] == mine["name"]]
+    assert "server/tls/client-admin.crt" in mine["lost"] and "server/tls/serving-kube-apiserver.crt" in mine["files"], mine

@@ -166,7 +166,9 @@ static void old_ones_go_but_never_the_spared(void **state)
 	struct fixture *f = *state;
 	struct k3sup__strv names = {0};
 	k3sup__json *none = k3sup__json_object();
+	struct k3sup__strv spare = {0};
 
+	assert_int_equal(k3sup__strv_add_copy(&spare, "tls-1000", 8), 0);
 	assert_int_equal(read_again(f), 0);
 	for (int64_t i = 1; i <= 5; i++) {
 		_free_ char *name = NULL;
@@ -175,7 +177,8 @@ static void old_ones_go_but_never_the_spared(void **state)
 	}
 	assert_int_equal(mkdirat(f->backups, ".tls-77", 0700), 0); /* of a run that was cut */
 	assert_int_equal(mkdirat(f->backups, "mine", 0700), 0);
-	assert_int_equal(k3sup__tls_backups_prune(f->t->s->op, f->backups, 3, 0, "tls-1000"), 1);
+	assert_int_equal(k3sup__tls_backups_prune(f->t->s->op, f->backups, 3, 0, &spare), 1);
+	k3sup__strv_clear(&spare);
 	assert_int_equal(k3sup__tls_backups_list(f->t->s->op, f->backups, &names), 0);
 	assert_int_equal(names.count, 4);
 	assert_string_equal(names.items[0], "tls-5000");
@@ -186,6 +189,32 @@ static void old_ones_go_but_never_the_spared(void **state)
 	assert_int_equal(k3sup__tls_backups_prune(f->t->s->op, f->backups, 100, 4000, NULL), 2);
 	assert_int_equal(count_names(f, "tls-"), 2);
 	k3sup__json_unref(none);
+}
+
+/* Services one by one, a second time before a start, by count and by age: what no start has made anew stays. Then it may go. */
+static void the_last_copy_of_a_key_stays_until_a_start(void **state)
+{
+	static const char *const services[] = {"admin", "scheduler", "etcd", NULL}, *one[] = {NULL, NULL};
+	struct fixture *f = *state;
+	int64_t future = (int64_t)time(NULL) + DAYS(400);
+	bool made;
+
+	for (size_t i = 0; services[i] != NULL; i++) {
+		_free_ char *name = NULL;
+
+		one[0] = services[i];
+		f->live.services = one;
+		name = retire(f, &made);
+		assert_true(made);
+		assert_int_equal(k3sup__live_prune(&f->live, f->backups, 1, 0, name), 0);
+	}
+	f->live.services = NULL;
+	assert_int_equal(k3sup__live_prune(&f->live, f->backups, 1, future, NULL), 0);
+	assert_int_equal(count_names(f, "tls-"), 3);
+	for (size_t i = 0; i < k3sup__n_pairs; i++)
+		put_leaf(f->t, &k3sup__pairs[i], NOW, NOW + DAYS(364), NULL, NULL);
+	assert_int_equal(k3sup__live_prune(&f->live, f->backups, 1, 0, NULL), 2);
+	assert_int_equal(k3sup__live_prune(&f->live, f->backups, 1, future, NULL), 1);
 }
 
 static void a_backup_that_was_touched_is_not_believed(void **state)
@@ -265,6 +294,7 @@ int main(void)
 		live_test(half_a_tree_needs_no_backup_of_its_own),
 		live_test(two_in_one_second_have_names_of_their_own),
 		live_test(old_ones_go_but_never_the_spared),
+		live_test(the_last_copy_of_a_key_stays_until_a_start),
 		live_test(a_backup_that_was_touched_is_not_believed),
 		live_test(what_must_not_be_retired),
 		live_test(what_others_have_written_stays),
