@@ -5,13 +5,14 @@
  *   driver HOW ROOT TEMPLATE BLOCKS FIRST COUNT     COUNT 0: for ever, beside a neighbour that writes and syncs
  *   driver state ROOT - 0 0 0                       prints what k3sup_state() says
  *
- * HOW is swap or upgrade (the library's verbs), or a way that must be caught: cp (over the live file), lazy (temp, fsync, rename, but no fsync of the
- * directory). Payload number n is TEMPLATE, then BLOCKS pages in which every 8 bytes are n, so the number and the wholeness of a file can be read from it.
+ * HOW is swap or upgrade (the library's verbs), stage or commit (images put in place; with commit the old version is done with), or a way that must be caught: cp or
+ * cp-image (over the live file), lazy (temp, fsync, rename, but no fsync of the directory). The file that is put in place of an image is made in TMPDIR, else in /run. Payload number n is TEMPLATE, then BLOCKS pages in which every 8 bytes are n, so the number and the wholeness of a file can be read from it.
  */
 #include <k3sup.h>
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #define K3S "/usr/local/bin/k3s"
+#define IMAGE "/var/lib/rancher/k3s/agent/images/images.tar"
 #define PAGE 4096
 
 struct worker {
@@ -28,6 +30,7 @@ struct worker {
 	const char *root;
 	char file[512];
 	char temp[520];
+	char image[520]; /* the one to be put in place */
 	char *template;
 	size_t template_len;
 	int blocks;
@@ -48,17 +51,43 @@ static int put(const struct worker *w, int fd, uint64_t n)
 	return 0;
 }
 
-static int by_library(const struct worker *w, uint64_t n)
+static bool is_of_images(const struct worker *w)
+{
+	return strcmp(w->how, "stage") == 0 || strcmp(w->how, "commit") == 0 || strcmp(w->how, "cp-image") == 0;
+}
+
+/* K3SUP_STAGE_COMMIT: the version that was replaced goes at once. */
+static int start_stage(const struct worker *w, uint64_t n, k3sup_op **op)
+{
+	const char *const files[] = {w->image, NULL};
+	struct k3sup_stage_opts stage = {.struct_size = sizeof(stage), .files = files};
+	int fd = open(w->image, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), r = fd < 0 ? -errno : put(w, fd, n);
+
+	if (fd >= 0)
+		close(fd);
+	if (strcmp(w->how, "commit") == 0)
+		stage.flags = K3SUP_STAGE_COMMIT;
+	return r == 0 ? k3sup_stage(w->node, &stage, op) : r;
+}
+
+static int start_swap(const struct worker *w, uint64_t n, k3sup_op **op)
 {
 	int fd = memfd_create("payload", MFD_CLOEXEC), r = fd < 0 ? -errno : put(w, fd, n);
 	struct k3sup_swap_opts swap = {.struct_size = sizeof(swap), .flags = K3SUP_SWAP_PAYLOAD_FD, .payload_fd = fd};
 	struct k3sup_upgrade_opts upgrade = {
 		.struct_size = sizeof(upgrade), .flags = K3SUP_UPGRADE_PAYLOAD_FD, .payload_fd = fd, .restart = K3SUP_RESTART_NONE};
-	k3sup_op *op = NULL;
 
 	if (r == 0)
-		r = strcmp(w->how, "swap") == 0 ? k3sup_swap(w->node, &swap, &op) : k3sup_upgrade(w->node, &upgrade, &op);
+		r = strcmp(w->how, "swap") == 0 ? k3sup_swap(w->node, &swap, op) : k3sup_upgrade(w->node, &upgrade, op);
 	close(fd);
+	return r;
+}
+
+static int by_library(const struct worker *w, uint64_t n)
+{
+	k3sup_op *op = NULL;
+	int r = is_of_images(w) ? start_stage(w, n, &op) : start_swap(w, n, &op);
+
 	if (r == 0)
 		r = k3sup_op_wait(op, -1);
 	if (r != 1)
@@ -69,7 +98,7 @@ static int by_library(const struct worker *w, uint64_t n)
 
 static int by_hand(const struct worker *w, uint64_t n)
 {
-	int copy = strcmp(w->how, "cp") == 0;
+	int copy = strncmp(w->how, "cp", 2) == 0;
 	int fd = copy ? open(w->file, O_WRONLY | O_TRUNC | O_CLOEXEC) : open(w->temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
 	int r = fd < 0 ? -1 : put(w, fd, n);
 
@@ -146,13 +175,14 @@ int main(int argc, char **argv)
 	where.root = w.root = argv[2];
 	w.blocks = atoi(argv[4]);
 	state = strcmp(w.how, "state") == 0;
-	snprintf(w.file, sizeof(w.file), "%s" K3S, w.root);
+	snprintf(w.file, sizeof(w.file), "%s%s", w.root, is_of_images(&w) ? IMAGE : K3S);
+	snprintf(w.image, sizeof(w.image), "%s/images.tar", getenv("TMPDIR") ? getenv("TMPDIR") : "/run");
 	snprintf(w.temp, sizeof(w.temp), "%s.new", w.file);
 	if (!state && read_template(&w, argv[3]) < 0)
 		return 2;
 	if (atoi(argv[6]) == 0 && !state && fork() == 0)
 		neighbour(&w);
-	if (strcmp(w.how, "cp") != 0 && strcmp(w.how, "lazy") != 0) {
+	if (strncmp(w.how, "cp", 2) != 0 && strcmp(w.how, "lazy") != 0) {
 		r = k3sup_ctx_new(&inside, &ctx);
 		if (r == 0)
 			r = k3sup_node_new(ctx, &where, &w.node);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts the power of a machine while it replaces its k3s file, many times, and looks at the disk afterwards.
+"""Cuts the power of a machine while it replaces its k3s file, or an image, many times, and looks at the disk afterwards.
 
     powercut.py [--build-dir DIR] [--full] [--fs WORD] [--how WORD] [--cuts N] [--machines N] [-v]
 
@@ -8,9 +8,11 @@ The machine is user-mode Linux. Its root is this host's root (hostfs, read-only)
 (driver.c) swaps in payload 1, 2, 3, ... and says so for each one that the library promised to be durable. The cut is SIGKILL to the machine's whole process
 group at a random instant: what its kernel had not written is gone. Then the disk is mounted here, which replays its journal, and looked at:
 
-torn, missing   the k3s file is not one whole payload, or not there
+torn, missing   the k3s file, or the image, is not one whole payload, or not there
 lost            it is older than the last one acknowledged
-backup          there is no whole file of the version before it (or its own: the cut came between the link and the rename)
+backup          there is no whole file of the version before it (or its own: the cut came between the link and the rename); of images: of the first version,
+                where the run does not commit
+visible         something else lies in agent/images, where k3s would import it
 unreadable      k3sup_state() cannot say what the node is in
 stuck           one more run does not reach the goal, or leaves litter
 ended           the worker gave up before the power went: a verb failed without any fault. Its words are printed
@@ -52,9 +54,9 @@ LONGEST_RUN = 1.0
 BOOT = 90
 BOOTS = 3
 READY, ACK = b"READY", b"\nACK "
-BIN = "usr/local/bin"
-VERBS = ("swap", "upgrade")
-CONTROLS = {"cp": {"torn", "lost"}, "lazy": {"lost"}}
+BIN, IMAGES, KEPT = "usr/local/bin", "var/lib/rancher/k3s/agent/images", "var/lib/rancher/k3s/agent/.k3sup-images"
+VERBS, IMAGE_VERBS = ("swap", "upgrade"), ("stage", "commit")
+CONTROLS = {"cp": {"torn", "lost"}, "cp-image": {"torn", "lost"}, "lazy": {"lost"}}
 Cut = collections.namedtuple("Cut", "fs how verdict acks note")
 
 
@@ -133,13 +135,14 @@ def format_disk(fs, image, programs):
     subprocess.check_call(mkfs + [image], stdout=subprocess.DEVNULL)
     mnt = image + ".mnt"
     mount(fs, image, mnt)
-    os.makedirs(os.path.join(mnt, BIN))
     with open(os.path.join(programs, "template"), "rb") as f:
         first = payload(f.read(), 0)
-    path = os.path.join(mnt, BIN, "k3s")
-    with open(path, "wb") as f:
-        f.write(first)
-    os.chmod(path, 0o755)
+    for where, name in ((BIN, "k3s"), (IMAGES, "images.tar")):
+        os.makedirs(os.path.join(mnt, where))
+        path = os.path.join(mnt, where, name)
+        with open(path, "wb") as f:
+            f.write(first)
+        os.chmod(path, 0o755)
     subprocess.check_call(["umount", mnt])
     return ["made", ""]
 
@@ -167,6 +170,40 @@ def look_at(how, mnt, last, programs):
     return finish(how, mnt, n, template, programs)
 
 
+def numbers_in(where, template):
+    return {name: number_of(os.path.join(where, name), template) for name in os.listdir(where)} if os.path.isdir(where) else {}
+
+
+def look_at_images(how, mnt, last, programs):
+    with open(os.path.join(programs, "template"), "rb") as f:
+        template = f.read()
+    there = numbers_in(os.path.join(mnt, IMAGES), template)
+    path, kept = os.path.join(mnt, IMAGES, "images.tar"), os.path.join(mnt, KEPT, "images.tar.k3sup-backup")
+    n = there.pop("images.tar", -1)
+    if there:
+        return ["visible", str(there)]
+    if n is None or n < 0:
+        return ["torn", "%d bytes" % os.path.getsize(path)] if n is None else ["missing", ""]
+    if n < last:
+        return ["lost", "%d, acknowledged %d" % (n, last)]
+    if how in CONTROLS:
+        return ["ok", str(n)]
+    if os.path.exists(kept):
+        old, same = number_of(kept, template), os.path.samefile(path, kept)
+        if old not in ((n - 1, n) if how == "commit" else (0,)) or same != (old == n):
+            return ["backup", "%s beside %d" % (old, n)]
+    elif how == "stage" and n > 0:
+        return ["backup", "none beside %d" % n]
+    return finish(how, mnt, n, template, programs)
+
+
+def goal_of(how, goal, before):
+    """What one more run has to leave: where images and k3s files are, and what is kept."""
+    if how in VERBS:
+        return {BIN: {"k3s": goal, "k3s.k3sup-backup": before}}
+    return {IMAGES: {"images.tar": goal}, KEPT: {"images.tar.k3sup-backup": 0} if how == "stage" else {}}
+
+
 def finish(how, mnt, n, template, programs):
     driver = [os.path.join(programs, "driver")]
     p = subprocess.run(driver + ["state", mnt, "-", "0", "0", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -176,9 +213,10 @@ def finish(how, mnt, n, template, programs):
         return ["unreadable", said[-600:]]
     goal = n + 1000
     p = subprocess.run(driver + [how, mnt, os.path.join(programs, "template"), str(BLOCKS), str(goal), "1"], stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT)
-    there = {name: number_of(os.path.join(mnt, BIN, name), template) for name in os.listdir(os.path.join(mnt, BIN))}
-    if p.returncode != 0 or there != {"k3s": goal, "k3s.k3sup-backup": n}:
+                       stderr=subprocess.STDOUT, env=dict(os.environ, TMPDIR=os.path.dirname(mnt)))
+    wanted = goal_of(how, goal, n)
+    there = {where: numbers_in(os.path.join(mnt, where), template) for where in wanted}
+    if p.returncode != 0 or there != wanted:
         return ["stuck", "%s %s" % (there, p.stdout.decode(errors="replace")[-600:])]
     return ["ok", "%d, state %s" % (n, state.get("state"))]
 
@@ -193,7 +231,7 @@ def look(fs, image, how, last, programs):
         except OSError as e:
             return ["unmountable", str(e)]
         try:
-            return look_at(how, mnt, int(last), programs)
+            return (look_at_images if how in IMAGE_VERBS + ("cp-image",) else look_at)(how, mnt, int(last), programs)
         finally:
             subprocess.check_call(["umount", mnt])
 
@@ -271,9 +309,10 @@ def one_cut(fs, how, word, base, programs):
 
 
 def plan(full, cuts):
-    """[(fs, how, after which word)]: half of the cuts in each verb, half of those with something acknowledged; and the controls."""
+    """[(fs, how, after which word)]: half of the cuts in each verb, half of those with something acknowledged; as many of images, or a few; and the controls."""
     todo = [(fs, VERBS[i % 2], (READY, ACK)[i // 2 % 2]) for i in range(cuts or (300 if full else 20)) for fs in DISKS]
-    todo += [(fs, "cp", ACK) for fs in DISKS for _ in range(4)]
+    todo += [(fs, IMAGE_VERBS[i % 2], (READY, ACK)[i // 2 % 2]) for i in range(cuts or (300 if full else 4)) for fs in DISKS]
+    todo += [(fs, how, ACK) for fs in DISKS for how in ("cp", "cp-image") for _ in range(4)]
     if full:
         todo += [(fs, "lazy", ACK) for fs in DISKS for _ in range(20)]
     return todo
@@ -308,12 +347,12 @@ def judge(made):
         words = collections.Counter(c.verdict for c in cuts)
         acks = sum(c.acks for c in cuts)
         lines.append("%-6s %-8s %4d cuts, %5d acknowledged: %s" % (fs, how, len(cuts), acks, ", ".join("%d %s" % (n, w) for w, n in sorted(words.items()))))
-        if how in VERBS:
+        if how in VERBS + IMAGE_VERBS:
             wrong += ["%s %s: %s" % (fs, how, w) for w in words if w != "ok"]
             wrong += ["%s %s: nothing was ever acknowledged" % (fs, how)] if acks == 0 else []
             continue
         wrong += ["%s %s: %s" % (fs, how, w) for w in words if w not in CONTROLS[how] | {"ok"}]
-        if how == "cp" and not CONTROLS[how] & set(words):
+        if how != "lazy" and not CONTROLS[how] & set(words):
             wrong.append("%s %s: not caught, so the rest proves nothing" % (fs, how))
     lazy = {c.verdict for c in made if c.how == "lazy"}
     if lazy and "lost" not in lazy:
@@ -326,7 +365,7 @@ def main():
     p.add_argument("--build-dir", default=os.environ.get("K3SUP_BUILD_DIR") or os.path.join(TOP, "build", "dev"))
     p.add_argument("--full", action="store_true", default=bool(os.environ.get("K3SUP_TEST_FULL")), help="300 cuts each, and one more control")
     p.add_argument("--fs", choices=sorted(DISKS), help="only this one")
-    p.add_argument("--how", choices=VERBS + tuple(CONTROLS), help="only this one")
+    p.add_argument("--how", choices=VERBS + IMAGE_VERBS + tuple(CONTROLS), help="only this one")
     p.add_argument("--cuts", type=int, help="on each file system")
     p.add_argument("--machines", type=int, default=3, help="side by side")
     p.add_argument("-v", action="store_true", help="tell each cut")

@@ -31,6 +31,7 @@ SECTOR = 512
 LOG_MB = 512
 MAGIC = 0x6a736677736872
 FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
+VERBS = powercut.VERBS + powercut.IMAGE_VERBS
 Entry = collections.namedtuple("Entry", "sector data flags mark")
 
 
@@ -92,7 +93,7 @@ def replay(fs, how, swaps, every, base, programs, verbose):
             verdict, note = powercut.inside("look", fs, image, how, last, programs)
             states += 1
             verdicts[verdict] += 1
-            if verbose or (verdict != "ok" and how in powercut.VERBS):
+            if verbose or (verdict != "ok" and how in VERBS):
                 print(fs, how, "after write", i, "flags", entry.flags, "acknowledged", last, verdict, note, flush=True)
         if last != swaps:
             raise RuntimeError("%d swaps were acknowledged, not %d" % (last, swaps))
@@ -100,7 +101,7 @@ def replay(fs, how, swaps, every, base, programs, verbose):
 
 
 def judge(how, verdicts):
-    if how in powercut.VERBS:
+    if how in VERBS:
         return set(verdicts) == {"ok"}
     return bool(set(verdicts) & powercut.CONTROLS[how]) and not set(verdicts) - powercut.CONTROLS[how] - {"ok"}
 
@@ -110,7 +111,7 @@ def main():
     p.add_argument("--build-dir", default=os.environ.get("K3SUP_BUILD_DIR") or os.path.join(powercut.TOP, "build", "dev"))
     p.add_argument("--full", action="store_true", default=bool(os.environ.get("K3SUP_TEST_FULL")), help="each file system, each verb, three swaps")
     p.add_argument("--fs", choices=sorted(powercut.DISKS), help="only this one")
-    p.add_argument("--how", choices=powercut.VERBS + tuple(powercut.CONTROLS), help="only this one")
+    p.add_argument("--how", choices=VERBS + tuple(powercut.CONTROLS), help="only this one")
     p.add_argument("--swaps", type=int, help="how many, one after the other")
     p.add_argument("--every", type=int, metavar="N", help="look after every Nth write only, from a random one on (default 5, of verbs; with --full 1)")
     p.add_argument("-v", action="store_true", help="tell each write")
@@ -120,7 +121,7 @@ def main():
         print("replay.py: " + reason, file=sys.stderr)
         return 2
     status, began = 0, time.monotonic()
-    todo = [(fs, how) for fs in (sorted(powercut.DISKS) if a.full else ["ext4"]) for how in powercut.VERBS + tuple(powercut.CONTROLS)]
+    todo = [(fs, how) for fs in (sorted(powercut.DISKS) if a.full else ["ext4"]) for how in VERBS + tuple(powercut.CONTROLS)]
     todo = [(fs, how) for fs, how in todo if (a.full or how in ("swap", "lazy") or a.how) and a.how in (None, how)]
     if a.fs:
         todo = [(a.fs, how) for how in dict.fromkeys(how for _, how in todo)]
@@ -134,7 +135,7 @@ def main():
                 word, note = powercut.inside("format", fs, base, programs)
                 if word != "made":
                     raise RuntimeError("cannot make a disk with %s: %s" % (fs, note))
-            states, verdicts = replay(fs, how, a.swaps or (3 if a.full else 1), a.every or (5 if how in powercut.VERBS and not a.full else 1), base, programs, a.v)
+            states, verdicts = replay(fs, how, a.swaps or (3 if a.full else 1), a.every or (5 if how in VERBS and not a.full else 1), base, programs, a.v)
             right = judge(how, verdicts)
             print("%-6s %-8s %4d prefixes: %s%s" % (fs, how, states, ", ".join("%d %s" % (n, w) for w, n in sorted(verdicts.items())),
                                                     "" if right else "  THIS IS WRONG"), flush=True)

@@ -39,14 +39,15 @@ def test_what_a_replay_says_is_judged(how, words, right):
     assert replay.judge(how, collections.Counter(words)) == right
 
 
-CUTS = [("ext4", "swap", "ok"), ("ext4", "cp", "torn")]
+CUTS = [("ext4", "swap", "ok"), ("ext4", "cp", "torn"), ("ext4", "stage", "ok"), ("ext4", "cp-image", "lost")]
 
 
-@pytest.mark.parametrize("bad", ["torn", "missing", "lost", "backup", "unreadable", "stuck", "ended", "unmountable", "noboot", "unseen"])
-def test_one_bad_cut_is_enough(bad):
+@pytest.mark.parametrize("how", ["swap", "stage"])
+@pytest.mark.parametrize("bad", ["torn", "missing", "lost", "backup", "visible", "unreadable", "stuck", "ended", "unmountable", "noboot", "unseen"])
+def test_one_bad_cut_is_enough(bad, how):
     made = [powercut.Cut(fs, how, verdict, 9, "") for fs, how, verdict in CUTS]
     assert powercut.judge(made)[1] == []
-    assert powercut.judge(made + [powercut.Cut("ext4", "swap", bad, 9, "")])[1] == ["ext4 swap: " + bad]
+    assert powercut.judge(made + [powercut.Cut("ext4", how, bad, 9, "")])[1] == ["ext4 %s: %s" % (how, bad)]
 
 
 @pytest.mark.parametrize("bad", ["missing", "ended", "unmountable", "noboot", "unseen"])
@@ -55,6 +56,7 @@ def test_a_control_is_caught_for_its_own_mistake(bad):
     assert powercut.judge(made + [powercut.Cut("ext4", "cp", bad, 9, "")])[1] == ["ext4 cp: " + bad]
 
 
-def test_a_control_that_survives_is_wrong():
-    made = [powercut.Cut("ext4", "swap", "ok", 9, ""), powercut.Cut("ext4", "cp", "ok", 9, "")]
+@pytest.mark.parametrize("how", ["cp", "cp-image"])
+def test_a_control_that_survives_is_wrong(how):
+    made = [powercut.Cut("ext4", "swap", "ok", 9, ""), powercut.Cut("ext4", how, "ok", 9, "")]
     assert len(powercut.judge(made)[1]) == 1
