@@ -11,7 +11,8 @@
 
 static const char *restart = "auto", *probe = "auto", *health, *before_write, *before_stop;
 static const char *sha256, *sums, *signature, *key, *expect_version, *server_version;
-static int64_t stable_ms = 20000, wait_lock_ms, keep_backups = 1;
+static const char *stop_command, *start_command, *status_command;
+static int64_t stable_ms = 20000, wait_lock_ms, keep_backups = 1, guard_delay_ms = 30000;
 static struct cli_list images;
 static bool check, run_version, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
 
@@ -28,7 +29,13 @@ static const struct cli_option options[] = {
 	{"run-version", CLI_FLAG, &run_version, NULL, "also run a sealed copy of FILE with --version, confined; it must say what is written in it"},
 	{"images", CLI_LIST, &images, "FILE",
 		"put this image tarball into agent/images before the restart (repeatable); with --sums it has to be listed"},
-	{"restart", CLI_TEXT, &restart, "auto|service|signal|none", "by its service manager, by SIGTERM, or not at all (default auto)"},
+	{"restart", CLI_TEXT, &restart, "auto|service|signal|commands|none",
+		"by its service manager, by SIGTERM, by these commands, or not at all (default auto)"},
+	{"stop-command", CLI_TEXT, &stop_command, "CMD", "of --restart commands: stops k3s (for /bin/sh; with K3SUP_ROOT, K3SUP_PID)"},
+	{"start-command", CLI_TEXT, &start_command, "CMD", "and starts it: returns then, and does nothing if it runs"},
+	{"status-command", CLI_TEXT, &status_command, "CMD", "and ends with 0 if it runs, with 3 if it is stopped"},
+	{"guard-delay", CLI_SECONDS, &guard_delay_ms, "SECONDS",
+		"where k3s is stopped: it is started then, whatever has become of this program (default 30; 0: no guard)"},
 	{"stable", CLI_SECONDS, &stable_ms, "SECONDS", "how long the new k3s must have stayed to count as proven (default 20)"},
 	{"probe", CLI_TEXT, &probe, "auto|kubelet|supervisor|apiserver|none",
 		"how it is asked whether it is ready (default auto: what its role offers)"},
@@ -45,7 +52,7 @@ static const struct cli_option options[] = {
 };
 
 static const char *const restarts[] = {
-	[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none", [K3SUP_RESTART_SERVICE] = "service", NULL};
+	[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none", [K3SUP_RESTART_SERVICE] = "service", [K3SUP_RESTART_COMMANDS] = "commands", NULL};
 static const char *const probes[] = {
 	[K3SUP_PROBE_AUTO] = "auto", [K3SUP_PROBE_KUBELET] = "kubelet", [K3SUP_PROBE_SUPERVISOR] = "supervisor", [K3SUP_PROBE_APISERVER] = "apiserver", [K3SUP_PROBE_NONE] = "none", NULL};
 
@@ -80,6 +87,16 @@ static void check_images(struct cli *cli)
 				exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--images: two files of the name '%s'", name));
 		}
 	}
+}
+
+static void check_commands(struct cli *cli, bool wanted)
+{
+	const bool all = stop_command && *stop_command && start_command && *start_command && status_command && *status_command;
+
+	if (wanted && !all)
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--restart commands needs --stop-command, --start-command and --status-command"));
+	if (!wanted && (stop_command || start_command || status_command))
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--stop-command, --start-command and --status-command go with --restart commands"));
 }
 
 /* Of --check: what would be done. */
@@ -156,6 +173,8 @@ int main(int argc, char **argv)
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --signature sha256sum-amd64.txt.sig --key /etc/k3s.pem k3s.gz\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --images k3s-airgap-images-amd64.tar.zst k3s\n"
 			    "  k3sup-upgrade --before-stop 'kubectl drain \"$(hostname)\" --ignore-daemonsets' /opt/k3s\n"
+			    "  k3sup-upgrade --restart commands --stop-command 'sv down k3s' --start-command 'sv up k3s' --status-command "
+			    "'sv status k3s' /opt/k3s\n"
 			    "  k3sup-upgrade --rollback-now\n"
 			    "  k3sup-upgrade --k3s /usr/local/bin/k3s --restart none ./k3s\n",
 		.options = options,
@@ -184,6 +203,10 @@ int main(int argc, char **argv)
 	opts.expect_version = expect_version;
 	opts.server_version = server_version;
 	opts.health = health;
+	opts.guard_delay_ms = explicit_ms(guard_delay_ms);
+	opts.stop_command = stop_command;
+	opts.start_command = start_command;
+	opts.status_command = status_command;
 	opts.images = images.items;
 	opts.before_write = before_write;
 	opts.before_stop = before_stop;
@@ -195,7 +218,8 @@ int main(int argc, char **argv)
 	if (keep_backups < 1 || keep_backups > UINT32_MAX)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--keep-backups: at least 1");
 	if (word_of(restart, restarts, &opts.restart) < 0)
-		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, service, signal or none, not '%s'", restart);
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, service, signal, commands or none, not '%s'", restart);
+	check_commands(&cli, opts.restart == K3SUP_RESTART_COMMANDS);
 	if (word_of(probe, probes, &opts.probe) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
 	if (health && !*health)

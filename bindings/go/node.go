@@ -215,6 +215,14 @@ type ServiceOptions struct {
 	WaitLock   time.Duration // how long to wait for the node's lock; 0: not at all, below 0: as long as Timeout allows
 	Stable     time.Duration // start, restart: how long the new k3s must have stayed; 0: 20 s, below 0: being there once is enough
 	GuardDelay time.Duration // stop: when the start guard starts it again; 0: 30 s, below 0: there is none
+
+	Commands Commands // stand for the service, if they are given
+}
+
+// Commands stop, start and tell about k3s where no service manager that is known here owns it: all three, for /bin/sh. Status ends with 0 if
+// it runs and with 3 if it is stopped; Start does nothing if it runs.
+type Commands struct {
+	Stop, Start, Status string
 }
 
 // Service tells, stops, starts or restarts the service that runs k3s, until it is so ("/services").
@@ -222,7 +230,8 @@ func (n *Node) Service(o ServiceOptions) (*Op, error) {
 	var text texts
 	defer text.free()
 	opts := C.struct_k3sup_service_opts{struct_size: C.sizeof_struct_k3sup_service_opts, timeout_ms: ms(o.Timeout), wait_lock_ms: ms(o.WaitLock),
-		stable_ms: ms(o.Stable), guard_delay_ms: ms(o.GuardDelay), name: text.add(o.Name), action: C.uint32_t(o.Action)}
+		stable_ms: ms(o.Stable), guard_delay_ms: ms(o.GuardDelay), name: text.add(o.Name), action: C.uint32_t(o.Action),
+		stop_command: text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start), status_command: text.add(o.Commands.Status)}
 	return n.start("service", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_service(n.c, &opts, ret) })
 }
 
@@ -339,6 +348,8 @@ const (
 	RestartSignal  Restart = C.K3SUP_RESTART_SIGNAL
 	RestartNone    Restart = C.K3SUP_RESTART_NONE
 	RestartService Restart = C.K3SUP_RESTART_SERVICE
+
+	RestartCommands Restart = C.K3SUP_RESTART_COMMANDS
 )
 
 // UpgradeOptions say what is to run: the build in the file at a path, or in an open one, which may be closed as soon as Upgrade has
@@ -371,6 +382,9 @@ type UpgradeOptions struct {
 	BeforeWrite string // a command for /bin/sh that has to end with 0 before anything is written, or ""
 	BeforeStop  string // likewise when all is staged, before the swap and the restart, or ""
 	KeepBackups uint32 // how many builds that were installed before are kept; 0: 1; not with Rollback
+
+	Commands   Commands      // of RestartCommands
+	GuardDelay time.Duration // where k3s is stopped and started: when the start guard starts it; 0: 30 s, below 0: there is none
 }
 
 // Upgrade makes the running k3s be the payload's build.
@@ -383,7 +397,9 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		probe: C.uint32_t(o.Probe), health: text.add(o.Health),
 		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion), server_version: text.add(o.ServerVersion),
-		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop), keep_backups: C.uint32_t(o.KeepBackups)}
+		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop), keep_backups: C.uint32_t(o.KeepBackups),
+		guard_delay_ms: ms(o.GuardDelay),
+		stop_command: text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start), status_command: text.add(o.Commands.Status)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}

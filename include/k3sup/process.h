@@ -52,15 +52,19 @@ struct k3sup_wait_running_opts {
 
 struct k3sup_service_opts {
 	uint32_t struct_size;
-	uint32_t flags;         /* 0 */
-	int64_t timeout_ms;     /* CLOCK_BOOTTIME; 0: 900000, below 0: for ever */
-	int64_t wait_lock_ms;   /* how long to wait for the node's lock; 0: not at all, below 0: as long as timeout_ms allows */
-	int64_t stable_ms;      /* start, restart: how long the new k3s must have stayed; 0: 20000, below 0: being there once is enough */
-	int64_t guard_delay_ms; /* stop: when the start guard starts it again; 0: 30000, below 0: there is none */
+	uint32_t flags;       /* 0 */
+	int64_t timeout_ms;   /* CLOCK_BOOTTIME; 0: 900000, below 0: for ever */
+	int64_t wait_lock_ms; /* how long to wait for the node's lock; 0: not at all, below 0: as long as timeout_ms allows */
+	int64_t stable_ms;    /* start, restart: how long the new k3s must have stayed; 0: 20000, below 0: being there once is enough */
+	int64_t guard_delay_ms; /* stop (and a restart in two halves): when the start guard starts it again; 0: 30000, below 0: there is none */
 	const char *name;       /* "k3s.service"; NULL: whatever runs k3s, or else the one that is installed */
-	const char *reserved;   /* NULL */
-	uint32_t action;        /* K3SUP_SERVICE_* */
-	uint32_t reserved2;     /* 0 */
+	const char *reserved;       /* NULL */
+	uint32_t action;            /* K3SUP_SERVICE_* */
+	uint32_t reserved2;         /* 0 */
+	const char *stop_command;   /* NULL, or these three commands for /bin/sh stand for the service, and name is NULL */
+	const char *start_command;  /* has to return once k3s is started; it does nothing where k3s runs */
+	const char *status_command; /* ends with 0 if k3s runs, with 3 if it is stopped for good, else if that cannot be told */
+	const char *reserved3;      /* NULL */
 };
 
 K3SUP_BEGIN_DECLS
@@ -135,6 +139,13 @@ K3SUP_API int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_runni
  * armed, and a START or RESTART disarms it after its proof: who stops k3s owes it a start within that time. Refused: what could not be started again or would end us
  * (K3SUP_E_SERVICE_MASKED, K3SUP_E_SERVICE_TAKES_US, K3SUP_E_NO_SERVICE for a k3s that no manager owns), and where no guard can be armed (K3SUP_E_GUARD).
  * K3SUP_SERVICE_START, K3SUP_SERVICE_RESTART: one job, queued and not waited for, until k3s runs and has stayed for stable_ms. It must not be in our own cgroup (K3SUP_E_SERVICE).
+ *
+ * With commands of the caller's these are used instead of a service manager, for the one k3s that runs. They run as we do, outside the root, with PATH, K3SUP_ROOT and K3SUP_PID
+ * (of stop and status), up to 30 s for status and 180 s for the others; their last output and status are in the result. What they say is a hint: a stop is over when the process
+ * has ended, no k3s is seen, and status is 3; or, where status is neither 0 nor 3, none has been seen for 7 s. A start is proven by what runs. A restart is a stop and a start, in
+ * which k3s is started again whatever fails. Their guard is a timer of the node's systemd that runs the start command, outside of any container, with K3SUP_ROOT=/,
+ * unless status is 0; so it exists only where our root is the node's own. Anywhere else K3SUP_E_GUARD, unless guard_delay_ms is below 0. What a start command leaves running must not
+ * write to the command's own output, which nobody reads any more.
  *
  * Status: 1 when something was done, 0 when it was so already (stopped, or running). Point of no return: the job.
  * Errors: those above, K3SUP_E_BUSY, K3SUP_E_AMBIGUOUS (several services are installed, none runs), K3SUP_E_TIMEOUT, K3SUP_E_SERVICE, those of k3sup_identify() and

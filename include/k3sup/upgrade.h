@@ -17,10 +17,11 @@
 #define K3SUP_UPGRADE_RUN_VERSION 64u        /* run the payload with --version, too; see k3sup_swap(). Not with ROLLBACK */
 
 /* k3sup_upgrade_opts.restart */
-#define K3SUP_RESTART_AUTO 0u    /* its service manager, if it owns the k3s that runs; else SIGTERM, if something would start it again */
-#define K3SUP_RESTART_SIGNAL 1u  /* SIGTERM, and its supervisor starts it again */
-#define K3SUP_RESTART_NONE 2u    /* swap only; no k3s needs to run */
-#define K3SUP_RESTART_SERVICE 3u /* one restart job of its service manager (systemd) */
+#define K3SUP_RESTART_AUTO 0u     /* its service manager, if it owns the k3s that runs; else SIGTERM, if something would start it again */
+#define K3SUP_RESTART_SIGNAL 1u   /* SIGTERM, and its supervisor starts it again */
+#define K3SUP_RESTART_NONE 2u     /* swap only; no k3s needs to run */
+#define K3SUP_RESTART_SERVICE 3u  /* one restart job of its service manager (systemd) */
+#define K3SUP_RESTART_COMMANDS 4u /* a stop and a start, by the caller's own commands */
 
 struct k3sup_upgrade_opts {
 	uint32_t struct_size;
@@ -48,6 +49,11 @@ struct k3sup_upgrade_opts {
 	const char *before_stop;  /* likewise before the swap and before k3s is stopped */
 	uint32_t keep_backups; /* how many builds that were installed before are kept; 0: 1. Not with ROLLBACK, which keeps what there is */
 	uint32_t reserved6;    /* 0 */
+	int64_t guard_delay_ms; /* where k3s is stopped and started (COMMANDS): when the start guard starts it; 0: 30000, below 0: there is none */
+	const char *stop_command; /* of K3SUP_RESTART_COMMANDS, and NULL without: as in k3sup_service_opts */
+	const char *start_command;
+	const char *status_command;
+	const char *reserved7; /* NULL */
 };
 
 struct k3sup_state_opts {
@@ -115,11 +121,14 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * into the node's root, or in the namespaces of process 1; "channel" says which. What counts is the unit as it is loaded. Refused: where nothing would start k3s again
  * (K3SUP_E_NOT_SUPERVISED), a masked unit (K3SUP_E_SERVICE_MASKED), and one whose stop would end this program, too (K3SUP_E_SERVICE_TAKES_US). A restart is one job, queued with
  * --no-block; success is judged by the proof alone. Under OpenRC its supervise-daemon starts k3s again after the signal.
+ * With K3SUP_RESTART_COMMANDS k3s is stopped and started by commands of the caller's, see k3sup_service(): the start guard is armed before the stop and disarmed after the proof, the
+ * stop is proven, and k3s is started again whatever fails. Where no guard can be armed, that is refused before anything is touched (K3SUP_E_GUARD), unless guard_delay_ms is
+ * below 0. One k3s is restarted so; a server and an agent that both would have to restart are K3SUP_E_AMBIGUOUS.
  *
  * Points of no return: the rename (see k3sup_swap()), and the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
- * proof or the time is there. k3s is never left stopped by us: only its supervisor starts it, and it is told once.
+ * proof or the time is there. k3s is never left stopped by us: only its supervisor, or the start command, starts it, and it is told once.
  * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, hooks, service, services. Status: 1 changed, 0 already so.
- * Errors: those above, K3SUP_E_HOOK, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
+ * Errors: those above, K3SUP_E_HOOK, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, K3SUP_E_GUARD, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
  * Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE; for systemd from a container also CAP_SYS_CHROOT or CAP_SYS_ADMIN.
  * Since: 0.1
  */

@@ -54,7 +54,7 @@ static int run(k3sup_op *op, const struct k3sup__question *q, const struct k3sup
 int k3sup__ask(k3sup_op *op, k3sup_node *node, const struct k3sup__question *question, k3sup__json **ret)
 {
 	_cleanup_(k3sup__strv_clear) struct k3sup__strv env = {0};
-	int r = k3sup__strv_add(&env, strdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+	int r = k3sup__strv_add(&env, strdup(K3SUP__ASK_PATH));
 
 	*ret = NULL;
 	if (r >= 0)

@@ -8,6 +8,8 @@
 #include "base/strv.h"
 #include "node/node.h"
 
+#define K3SUP__ASK_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 struct k3sup__question {
 	const char *what; /* "the health command"; begins the sentence of a failure */
 	const char *command;

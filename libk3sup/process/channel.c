@@ -21,6 +21,11 @@ static bool is_root(const k3sup_node *node, int dirfd, const char *path)
 	return fstatat(dirfd, path, &st, 0) == 0 && st.st_dev == node->root.dev && st.st_ino == node->root.ino;
 }
 
+bool k3sup__channel_is_home(const k3sup_node *node)
+{
+	return is_root(node, AT_FDCWD, "/");
+}
+
 /*
  * Process 1 of our pid namespace is this node's if its root is. Entering makes sense only where it sees other mounts than we do.
  */
@@ -60,10 +65,10 @@ int k3sup__channel_open(k3sup_op *op, k3sup_node *node, enum k3sup__channel_kind
 	channel.host = &node->root;
 	switch (kind) {
 	case K3SUP__CHANNEL_DIRECT:
-		r = is_root(node, AT_FDCWD, "/");
+		r = k3sup__channel_is_home(node);
 		break;
 	case K3SUP__CHANNEL_CHROOT:
-		r = !is_root(node, AT_FDCWD, "/");
+		r = !k3sup__channel_is_home(node);
 		break;
 	case K3SUP__CHANNEL_NAMESPACE:
 		r = open_namespace(op, node, &channel);

@@ -25,6 +25,9 @@ struct k3sup__channel {
 
 const char *k3sup__channel_name(enum k3sup__channel_kind kind); /* "direct", "chroot", "mount-namespace" */
 
+/* Are the node's root and ours one? In a container with the host's root mounted they are not. */
+bool k3sup__channel_is_home(const k3sup_node *node);
+
 /* 1 if there is this channel here, 0 if not, -errno. No child is started. */
 int k3sup__channel_open(k3sup_op *op, k3sup_node *node, enum k3sup__channel_kind kind, struct k3sup__channel *ret) _must_check_;
 void k3sup__channel_clear(struct k3sup__channel *channel);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The start guard: while k3s is stopped by us, somebody else owes the node a start. A transient timer of systemd, named after the service, that starts it when its time is
- * over: it lives in process 1, whatever becomes of us, and a later run finds it by its name. For work functions.
+ * over: it lives in process 1, whatever becomes of us, and a later run finds it by its name. Of the caller's commands it runs the start command, if the status command
+ * does not say by then that k3s runs. For work functions.
  */
 #ifndef K3SUP_PROCESS_GUARD_H
 #define K3SUP_PROCESS_GUARD_H
 
 #include "process/service.h"
 
+/* Could there be one for this service? Asked before anything is changed. 0, or K3SUP_E_GUARD with a sentence. */
+int k3sup__guard_possible(k3sup_op *op, const struct k3sup__service *service) _must_check_;
 /* Before a stop. One that is armed already, by whomever, begins its time anew. K3SUP_E_GUARD if that cannot be done: then nothing may be stopped. */
 int k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms) _must_check_;
 /*

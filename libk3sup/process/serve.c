@@ -24,7 +24,9 @@ static int add_candidate(k3sup_op *op, struct k3sup__serving *s, const struct k3
 		return 0;
 	if (s->count >= K3SUP__MOST_SERVED)
 		return k3sup__fail(op, K3SUP_E_AMBIGUOUS, "more k3s run than a server and an agent");
-	r = k3sup__service_of(op, s->node.node, c, &service);
+	if (s->by && s->count > 0)
+		return k3sup__fail(op, K3SUP_E_AMBIGUOUS, "the commands are one k3s's, and a server and an agent run");
+	r = s->by ? k3sup__commands_own(op, s->node.node, s->by, c, &service) : k3sup__service_of(op, s->node.node, c, &service);
 	if (r < 0)
 		return r;
 	*one = (struct k3sup__served){.service = service, .process = k3sup_process_ref(c->process)};
@@ -67,6 +69,18 @@ static int add_named(k3sup_op *op, struct k3sup__serving *s, const char *name)
 	return 0;
 }
 
+static int add_commands(k3sup_op *op, struct k3sup__serving *s)
+{
+	struct k3sup__served *one = &s->list[s->count];
+	int r;
+
+	/* From a shell on the node itself, a k3s that a command starts is in the cgroup of that shell's session, and so are we; it does not end with us. */
+	*one = (struct k3sup__served){.service = K3SUP__SERVICE_NONE, .apart = !k3sup__channel_is_home(s->node.node)};
+	r = k3sup__commands_own(op, s->node.node, s->by, NULL, &one->service);
+	s->count += r >= 0;
+	return r;
+}
+
 /* None runs. The services whose files say that they would start one. */
 static int add_installed(k3sup_op *op, struct k3sup__serving *s)
 {
@@ -106,6 +120,8 @@ int k3sup__serving_find(k3sup_op *op, struct k3sup__serving *s)
 	r = k3sup__serving_scan(op, s);
 	if (r != 0)
 		return r < 0 ? r : 0;
+	if (s->by)
+		return add_commands(op, s);
 	r = s->name ? add_named(op, s, s->name) : add_installed(op, s);
 	if (r == K3SUP_E_NO_SERVICE && !k3sup__op_sentence(op))
 		return k3sup__fail(op, r, "there is no systemd here that could be asked about k3s");

@@ -5,6 +5,7 @@
 #ifndef K3SUP_PROCESS_SERVE_H
 #define K3SUP_PROCESS_SERVE_H
 
+#include "process/commands.h"
 #include "process/owner.h"
 
 #define K3SUP__MOST_SERVED 2 /* a server and an agent */
@@ -16,19 +17,26 @@ struct k3sup__served {
 	bool guarded;           /* we armed its guard */
 };
 
-enum k3sup__serving_phase { SERVING_LOOK, SERVING_ORDER, SERVING_STOPPED, SERVING_PROVE, SERVING_END };
+enum k3sup__serving_phase { SERVING_LOOK, SERVING_ORDER, SERVING_STOPPED, SERVING_START, SERVING_PROVE, SERVING_END };
 
 struct k3sup__serving {
 	struct k3sup__node_state node;
-	char *name; /* NULL: whatever runs or is installed */
+	char *name;                       /* NULL: whatever runs or is installed */
+	struct k3sup__commands commands;  /* empty: the service manager that there is */
+	const struct k3sup__commands *by; /* those, or NULL */
 	uint32_t action;
-	bool nested; /* within an operation that has the node's turn */
+	bool nested;   /* within an operation that has the node's turn */
+	bool unproven; /* a start is over once it was ordered */
 	int64_t deadline, lock_deadline, stable_ms, guard_delay_ms;
 
 	enum k3sup__serving_phase phase;
 	size_t count;
 	struct k3sup__served list[K3SUP__MOST_SERVED];
 	bool ordered, looked;
+	int64_t hold_at;      /* when the guard's time is to begin anew, while the stop takes its time */
+	int64_t stop_by;      /* so long a stop is waited for */
+	int64_t absent_since; /* of a stop: no k3s has been seen since; 0: one is there */
+	int failed;           /* of a restart in halves: why its stop did not come to a proven end */
 };
 
 /* Whose k3s run now? Adds their services; their number, or -errno. */
@@ -44,8 +52,10 @@ void k3sup__serving_clear(struct k3sup__serving *s); /* the list */
 
 struct k3sup__service_want {
 	const char *name;
-	uint32_t action; /* K3SUP_SERVICE_* */
-	bool nested;     /* the caller has the node's turn */
+	const struct k3sup__commands *commands; /* NULL, or the caller's; a copy is made */
+	uint32_t action;                        /* K3SUP_SERVICE_* */
+	bool nested;                            /* the caller has the node's turn */
+	bool unproven; /* of a restart: end once it is ordered; the caller proves, and disarms the guard after that */
 	int64_t deadline, lock_deadline, stable_ms, guard_delay_ms;
 };
 

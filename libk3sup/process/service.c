@@ -12,8 +12,16 @@
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 5}, {"restart", 20}, {"prove", 74}};
 
 #define LOOK_EVERY_MS 200
+#define ABSENT_MS 7000 /* where nobody says that it stays stopped: longer than a supervisor's pause, as k3s's installer writes it (5 s) */
+#define PATIENCE_MS 15000 /* with a command that said that it failed */
 
 /* ---- looking and deciding ---- */
+
+/* Is there a time, between a stop and a start, in which k3s is ours to start? */
+static bool in_halves(const struct k3sup__serving *s)
+{
+	return s->action == K3SUP_SERVICE_RESTART && s->count > 0 && s->list[0].service.manager && s->list[0].service.manager->halves;
+}
 
 static int admit(k3sup_op *op, k3sup_node *node, const struct k3sup__serving *s)
 {
@@ -27,6 +35,8 @@ static int admit(k3sup_op *op, k3sup_node *node, const struct k3sup__serving *s)
 			return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told: %s",
 				one->service.manager ? "OpenRC's supervise-daemon can only be signalled" : one->service.why);
 		r = k3sup__service_admit(op, node, &one->service, one->process, K3SUP__HOW_SERVICE, &how);
+		if (r >= 0 && s->guard_delay_ms > 0 && (s->action == K3SUP_SERVICE_STOP || in_halves(s)))
+			r = k3sup__guard_possible(op, &one->service);
 	}
 	return r;
 }
@@ -79,14 +89,15 @@ static int work_order(k3sup_op *op)
 	static const enum k3sup__order orders[] = {
 		[K3SUP_SERVICE_STOP] = K3SUP__ORDER_STOP, [K3SUP_SERVICE_START] = K3SUP__ORDER_START, [K3SUP_SERVICE_RESTART] = K3SUP__ORDER_RESTART};
 	struct k3sup__serving *s = k3sup__op_state(op);
-	int r = s->action == K3SUP_SERVICE_STOP ? arm(op, s) : 0;
+	const bool halves = in_halves(s);
+	int r = s->action == K3SUP_SERVICE_STOP || halves ? arm(op, s) : 0;
 
 	k3sup__op_begin(op, "restart", "telling %s", s->list[0].service.name);
 	if (r >= 0)
 		r = k3sup__op_checkpoint(op);
 	for (size_t i = 0; r >= 0 && i < s->count; i++) {
 		k3sup__op_no_return(op);
-		r = s->list[i].service.manager->order(op, &s->list[i].service, orders[s->action]);
+		r = s->list[i].service.manager->order(op, &s->list[i].service, halves ? K3SUP__ORDER_STOP : orders[s->action]);
 		s->ordered |= r >= 0;
 	}
 	if (r < 0 && !s->ordered)
@@ -94,23 +105,104 @@ static int work_order(k3sup_op *op)
 	return r;
 }
 
+/* ---- the second half of a restart ---- */
+
+/* The guard begins its time anew: a stop may take long. */
+static int work_start(k3sup_op *op)
+{
+	struct k3sup__serving *s = k3sup__op_state(op);
+	int r = 0;
+
+	if (s->failed) {
+		struct k3sup__serving now = {.node = s->node, .by = s->by};
+
+		r = k3sup__serving_scan(op, &now);
+		k3sup__serving_clear(&now);
+		if (r > 0) /* it still runs */
+			return 0;
+	}
+	/* Without its guard it is the more important to start it. */
+	if (arm(s->failed ? NULL : op, s) < 0)
+		k3sup__op_forgive(op);
+	for (size_t i = 0; i < s->count; i++)
+		r = s->list[i].service.manager->order(op, &s->list[i].service, K3SUP__ORDER_START);
+	return r;
+}
+
 /* ---- a stop: proven, not believed ---- */
 
-/* 1: no k3s of these services is seen any more, and their managers say the same. */
+/* Does any of them say that it runs? Only one of the caller's commands may not know. */
+static bool is_denied(const struct k3sup__serving *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		if (!s->by || s->list[i].service.state == K3SUP__SERVICE_RUNNING)
+			return true;
+	return false;
+}
+
+/* 1: no k3s of these services is seen any more, and their managers say the same, or do not know and none has been seen for a while. */
 static int work_gone(k3sup_op *op)
 {
 	struct k3sup__serving *s = k3sup__op_state(op);
-	struct k3sup__serving now = {.node = s->node, .name = s->name};
-	bool gone;
+	struct k3sup__serving now = {.node = s->node, .name = s->name, .by = s->by};
+	bool stopped;
 	int r;
 
 	r = k3sup__serving_look(op, s);
-	gone = r > 0;
+	stopped = r > 0;
 	if (r >= 0)
 		r = k3sup__serving_scan(op, &now);
-	gone = gone && r == 0;
 	k3sup__serving_clear(&now);
-	return r < 0 ? r : gone;
+	if (r != 0) {
+		s->absent_since = 0;
+		return r < 0 ? r : 0;
+	}
+	for (size_t i = 0; s->by && i < s->count; i++)
+		s->list[i].service.main_pid = 0;
+	if (s->absent_since == 0)
+		s->absent_since = k3sup__now_ms();
+	return stopped || (!is_denied(s) && k3sup__now_ms() >= s->absent_since + ABSENT_MS);
+}
+
+/* A command that said that it failed may have done its work; it is not waited for as long. */
+static int64_t stopped_by(const struct k3sup__serving *s)
+{
+	int64_t patience = k3sup__deadline(PATIENCE_MS);
+
+	for (size_t i = 0; i < s->count; i++)
+		if (s->by && k3sup__commands_said(&s->list[i].service, "stop") == 0 && patience < s->deadline)
+			return patience;
+	return s->deadline;
+}
+
+static int out_of_time(k3sup_op *op, const struct k3sup__serving *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		if (s->by && k3sup__commands_said(&s->list[i].service, "stop") == 0)
+			return k3sup__fail(op, K3SUP_E_SERVICE, "the stop command failed, and k3s was not seen to stop");
+	return k3sup__fail(op, K3SUP_E_TIMEOUT, "%s was told to stop and has not done so in time", s->list[0].service.name);
+}
+
+/* A stop may take longer than the guard's time, which counts from its end. */
+static int work_hold(k3sup_op *op)
+{
+	if (arm(op, k3sup__op_state(op)) < 0)
+		k3sup__op_forgive(op);
+	return 0;
+}
+
+static int watch_end(k3sup_op *op, const struct k3sup__served *one)
+{
+	struct k3sup__serving *s = k3sup__op_state(op);
+	const int64_t now = k3sup__now_ms();
+
+	if (!one->guarded)
+		return k3sup__op_watch(op, one->process, s->stop_by);
+	if (now >= s->hold_at) {
+		s->hold_at = now + s->guard_delay_ms / 2;
+		return k3sup__op_work(op, work_hold);
+	}
+	return k3sup__op_watch(op, one->process, s->hold_at < s->stop_by ? s->hold_at : s->stop_by);
 }
 
 static int wait_stopped(k3sup_op *op)
@@ -121,21 +213,37 @@ static int wait_stopped(k3sup_op *op)
 	if (k3sup__op_woke(op) == K3SUP__WOKE_WORK && s->looked) {
 		int r = k3sup__op_work_result(op);
 
-		if (r < 0)
-			return r;
-		if (r > 0)
-			return k3sup__serving_report(op, s), 1;
-		if (now >= s->deadline)
-			return k3sup__fail(op, K3SUP_E_TIMEOUT, "%s was told to stop and has not done so in time", s->list[0].service.name);
+		if (r != 0)
+			return r < 0 ? r : 1;
+		if (now >= s->stop_by)
+			return out_of_time(op, s);
 		s->looked = false;
-		return k3sup__op_sleep(op, now + LOOK_EVERY_MS < s->deadline ? now + LOOK_EVERY_MS : s->deadline);
+		return k3sup__op_sleep(op, now + LOOK_EVERY_MS < s->stop_by ? now + LOOK_EVERY_MS : s->stop_by);
 	}
 	for (size_t i = 0; i < s->count; i++)
-		if (s->list[i].process && !k3sup__process_ended(s->list[i].process) && now < s->deadline)
-			return k3sup__op_watch(op, s->list[i].process, s->deadline);
+		if (s->list[i].process && !k3sup__process_ended(s->list[i].process) && now < s->stop_by)
+			return watch_end(op, &s->list[i]);
 	k3sup__op_went_down(op, now);
 	s->looked = true;
 	return k3sup__op_work(op, work_gone);
+}
+
+static int stopped_step(k3sup_op *op)
+{
+	struct k3sup__serving *s = k3sup__op_state(op);
+	int r = wait_stopped(op);
+
+	if (r == K3SUP__WAIT || r == K3SUP__WORK)
+		return r;
+	k3sup__serving_report(op, s);
+	if (!in_halves(s))
+		return r;
+	/* Whatever became of the stop, it is owed a start. */
+	s->failed = r < 0 ? r : 0;
+	if (s->failed)
+		k3sup__op_seal_failure(op);
+	s->phase = SERVING_START;
+	return k3sup__op_work(op, work_start);
 }
 
 /* ---- a start: proven by what runs ---- */
@@ -148,8 +256,14 @@ static int call_proof(k3sup_op *op)
 	k3sup_op *child;
 	int r;
 
-	for (size_t i = 0; i < s->count && s->action == K3SUP_SERVICE_RESTART; i++)
-		want.previous[i] = s->list[i].process;
+	for (size_t i = 0; i < s->count; i++) {
+		int64_t patience = k3sup__deadline(PATIENCE_MS);
+
+		if (s->action == K3SUP_SERVICE_RESTART)
+			want.previous[i] = s->list[i].process;
+		if (s->by && k3sup__commands_said(&s->list[i].service, "start") == 0 && patience < want.come_by)
+			want.come_by = patience;
+	}
 	k3sup__op_begin(op, "prove", "waiting until k3s runs and stays");
 	r = k3sup__running_op(s->node.node, &want, &child);
 	return r < 0 ? r : k3sup__op_call(op, child);
@@ -158,7 +272,12 @@ static int call_proof(k3sup_op *op)
 static int work_end(k3sup_op *op)
 {
 	struct k3sup__serving *s = k3sup__op_state(op);
+	k3sup_process *process = NULL;
 	int r = k3sup__serving_apart(op, s, k3sup__op_child(op));
+
+	if (s->by && k3sup_op_process(k3sup__op_child(op), 0, &process) >= 0)
+		s->list[0].service.main_pid = k3sup__process_pid(process);
+	k3sup_process_unref(process);
 
 	for (size_t i = 0; r >= 0 && i < s->count; i++) {
 		r = k3sup__guard_disarm(op, &s->list[i].service);
@@ -176,6 +295,18 @@ static int proven(k3sup_op *op)
 
 	k3sup__running_report(op, child);
 	return r < 0 ? r : k3sup__op_work(op, work_end);
+}
+
+static int started(k3sup_op *op)
+{
+	struct k3sup__serving *s = k3sup__op_state(op);
+	int r = s->failed ? s->failed : k3sup__op_work_result(op);
+
+	k3sup__serving_report(op, s);
+	if (r < 0 || s->unproven)
+		return r < 0 ? r : 1;
+	s->phase = SERVING_PROVE;
+	return K3SUP__AGAIN;
 }
 
 /* ---- the machine ---- */
@@ -218,10 +349,16 @@ static int step(k3sup_op *op)
 			k3sup__serving_report(op, s);
 			return k3sup__op_work_result(op);
 		}
-		s->phase = s->action == K3SUP_SERVICE_STOP ? SERVING_STOPPED : SERVING_PROVE;
+		if (s->action == K3SUP_SERVICE_START && s->unproven)
+			return k3sup__serving_report(op, s), 1;
+		s->stop_by = stopped_by(s);
+		s->hold_at = k3sup__deadline(s->guard_delay_ms > 0 ? s->guard_delay_ms / 2 : 0);
+		s->phase = s->action == K3SUP_SERVICE_STOP || in_halves(s) ? SERVING_STOPPED : SERVING_PROVE;
 		return K3SUP__AGAIN;
 	case SERVING_STOPPED:
-		return wait_stopped(op);
+		return stopped_step(op);
+	case SERVING_START:
+		return started(op);
 	case SERVING_PROVE:
 		if (woke == K3SUP__WOKE_CHILD) {
 			s->phase = SERVING_END;
@@ -242,6 +379,7 @@ static void clear(k3sup_op *op)
 	if (!s->nested)
 		k3sup__node_give_turn(op, s->node.node);
 	k3sup__serving_clear(s);
+	k3sup__commands_clear(&s->commands);
 	free(s->name);
 }
 
@@ -254,21 +392,27 @@ static const struct k3sup__op_class class = {
 
 int k3sup__service_op(k3sup_node *node, const struct k3sup__service_want *want, k3sup_op **ret_op)
 {
+	_cleanup_(k3sup__commands_clear) struct k3sup__commands commands = {0};
 	_free_ char *name = want->name ? strdup(want->name) : NULL;
 	struct k3sup__serving *s;
 	k3sup_op *op;
-	int r;
+	int r = want->name && !name ? -ENOMEM : 0;
 
-	if (want->name && !name)
-		return -ENOMEM;
-	r = k3sup__node_op_new(node, &class, want->deadline, &op);
+	if (r >= 0 && want->commands)
+		r = k3sup__commands_take(want->commands->stop, want->commands->start, want->commands->status, &commands);
+	if (r >= 0)
+		r = k3sup__node_op_new(node, &class, want->deadline, &op);
 	if (r < 0)
 		return r;
 	s = k3sup__op_state(op);
 	s->name = name;
 	name = NULL;
+	s->commands = commands;
+	commands = (struct k3sup__commands){0};
+	s->by = s->commands.start ? &s->commands : NULL;
 	s->action = want->action;
 	s->nested = want->nested;
+	s->unproven = want->unproven;
 	s->deadline = want->deadline;
 	s->lock_deadline = want->lock_deadline;
 	s->stable_ms = want->stable_ms;
@@ -279,16 +423,22 @@ int k3sup__service_op(k3sup_node *node, const struct k3sup__service_want *want, 
 
 int k3sup_service(k3sup_node *node, const struct k3sup_service_opts *opts, k3sup_op **ret_op)
 {
+	_cleanup_(k3sup__commands_clear) struct k3sup__commands commands = {0};
 	struct k3sup_service_opts o;
 	int r = node && ret_op ? k3sup__opts(opts, &o, sizeof(o), 0) : -EINVAL;
 	struct k3sup__service_want want;
 
 	if (r < 0)
 		return r;
-	if (o.action > K3SUP_SERVICE_RESTART || o.reserved || o.reserved2 || (o.name && (!*o.name || o.name[0] == '-' || strchr(o.name, '/'))))
+	if (o.action > K3SUP_SERVICE_RESTART || o.reserved || o.reserved2 || o.reserved3 ||
+		(o.name && (!*o.name || o.name[0] == '-' || strchr(o.name, '/'))))
 		return -EINVAL;
+	r = k3sup__commands_take(o.stop_command, o.start_command, o.status_command, &commands);
+	if (r < 0 || (r > 0 && o.name))
+		return r < 0 ? r : -EINVAL;
 	want = (struct k3sup__service_want){
 		.name = o.name,
+		.commands = r > 0 ? &commands : NULL,
 		.action = o.action,
 		.deadline = k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000),
 		.lock_deadline = k3sup__deadline(o.wait_lock_ms),

@@ -19,12 +19,15 @@ enum k3sup__service_state {
 
 enum k3sup__order { K3SUP__ORDER_STOP, K3SUP__ORDER_START, K3SUP__ORDER_RESTART };
 
+struct k3sup__commands;
+
 struct k3sup__service {
 	const struct k3sup__service_manager *manager; /* NULL: none owns it; why says so */
-	struct k3sup__channel channel;                /* of systemd */
-	k3sup_node *node;                             /* borrowed */
-	char *name;                                   /* "k3s.service", "k3s" */
-	char *why;                                    /* without a manager: a sentence */
+	struct k3sup__channel channel;          /* of systemd; of the caller's commands to the systemd that guards them, if there is one */
+	const struct k3sup__commands *commands; /* of the caller; borrowed */
+	k3sup_node *node;                       /* borrowed */
+	char *name;                             /* "k3s.service", "k3s" */
+	char *why;                              /* without a manager: a sentence */
 	/* what the last look said */
 	enum k3sup__service_state state;
 	pid_t main_pid;     /* 0: none */
@@ -39,6 +42,7 @@ struct k3sup__service {
 
 struct k3sup__service_manager {
 	const char *name; /* in reports */
+	bool halves; /* has no restart of its own: that is a stop and a start; and its order is over when it returns, though nothing need have come of it */
 	/* What does it say about this service now? Fills in what the last look said. 0, or why it could not be asked. */
 	int (*look)(k3sup_op *op, struct k3sup__service *service);
 	/*
@@ -48,7 +52,7 @@ struct k3sup__service_manager {
 	int (*order)(k3sup_op *op, const struct k3sup__service *service, enum k3sup__order order);
 };
 
-extern const struct k3sup__service_manager k3sup__systemd, k3sup__openrc;
+extern const struct k3sup__service_manager k3sup__systemd, k3sup__openrc, k3sup__by_commands;
 
 void k3sup__service_clear(struct k3sup__service *service);
 const char *k3sup__service_state_name(enum k3sup__service_state state);

@@ -15,7 +15,8 @@ struct check_state {
 	struct k3sup__node_state node;
 	struct k3sup__source source;
 	struct k3sup__images images;
-	uint32_t flags, restart;
+	uint32_t flags;
+	struct k3sup__restart restart;
 };
 
 int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view)
@@ -126,7 +127,7 @@ static int check_restart(k3sup_op *op, const struct check_state *s, const struct
 {
 	struct k3sup__services services = {0};
 	k3sup__json *check = k3sup__json_object();
-	int r = k3sup__restart_admit(op, s->node.node, view, payload, s->restart, &services);
+	int r = k3sup__restart_admit(op, s->node.node, view, payload, &s->restart, &services);
 
 	if (services.count > 0) {
 		const char *name = services.list[0].service.name, *why = k3sup__op_sentence(op);
@@ -136,7 +137,9 @@ static int check_restart(k3sup_op *op, const struct check_state *s, const struct
 		k3sup__json_set(check, "text",
 			r < 0 ? k3sup__json_str(why ? why : k3sup_strerror(r))
 			      : k3sup__json_fmt("k3s would be restarted by %s",
-					services.list[0].how == K3SUP__HOW_SERVICE && name ? name : "a signal"));
+					services.list[0].service.commands                            ? "commands"
+						: services.list[0].how == K3SUP__HOW_SERVICE && name ? name
+												     : "a signal"));
 		if (r < 0)
 			k3sup__json_set_str(check, "error", k3sup_error_name(r));
 		k3sup__json_add(k3sup__json_member(k3sup__op_facts(op), "checks"), k3sup__json_ref(check));
@@ -161,7 +164,7 @@ static int work(k3sup_op *op)
 		r = look(op, s->node.node, &payload, &view, &whole);
 	if (r >= 0) {
 		r = check(op, s, &payload, &view);
-		if (r >= 0 && whole && s->restart != K3SUP_RESTART_NONE)
+		if (r >= 0 && whole && s->restart.by != K3SUP_RESTART_NONE)
 			r = check_restart(op, s, &payload, &view);
 		if (r < 0)
 			k3sup__op_seal_failure(op); /* the report must not take back the sentence */
@@ -184,6 +187,7 @@ static void clear(k3sup_op *op)
 
 	k3sup__source_clear(&s->source);
 	k3sup__images_clear(&s->images);
+	k3sup__restart_clear(&s->restart);
 }
 
 static const struct k3sup__op_class class = {
@@ -193,8 +197,8 @@ static const struct k3sup__op_class class = {
 	.clear = clear,
 };
 
-int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags, uint32_t restart,
-	int64_t deadline, k3sup_op **ret_op)
+int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags,
+	struct k3sup__restart *restart, int64_t deadline, k3sup_op **ret_op)
 {
 	struct check_state *s;
 	k3sup_op *op;
@@ -209,7 +213,8 @@ int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3su
 	s->source = *source;
 	s->images = *images;
 	s->flags = flags;
-	s->restart = restart;
+	s->restart = *restart;
+	*restart = (struct k3sup__restart){0};
 	*ret_op = op;
 	return 0;
 }

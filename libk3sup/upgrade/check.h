@@ -6,6 +6,7 @@
 #define K3SUP_UPGRADE_CHECK_H
 
 #include "swap/preflight.h"
+#include "upgrade/services.h"
 #include "upgrade/view.h"
 
 /* The look took a missing file as a finding. Here it is the end: the same question once more gives the sentence. 0 if there is one. */
@@ -14,8 +15,8 @@ int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *v
 struct k3sup__plan k3sup__upgrade_plan(
 	const struct k3sup__view *view, const struct k3sup__payload *payload, const struct k3sup__images *images, uint32_t flags);
 
-/* The operation behind K3SUP_UPGRADE_CHECK. Consumes the source and the images, on failure too. */
-int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags, uint32_t restart,
-	int64_t deadline, k3sup_op **ret_op) _must_check_;
+/* The operation behind K3SUP_UPGRADE_CHECK. Consumes the source and the images, on failure too, and restart unless it fails. */
+int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags,
+	struct k3sup__restart *restart, int64_t deadline, k3sup_op **ret_op) _must_check_;
 
 #endif

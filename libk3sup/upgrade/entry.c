@@ -2,6 +2,7 @@
 #include "upgrade/entry.h"
 
 #include "base/journal.h"
+#include "base/process.h"
 #include "node/warn.h"
 
 #include <sys/random.h>
@@ -42,7 +43,25 @@ static bool is_about(const k3sup__json *entry, const struct k3sup__build *build)
 	return !hash && k3sup__streq(version ? version : "", build->version);
 }
 
-void k3sup__entry_take_over(k3sup_op *op, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
+static bool was_stopped(k3sup_node *node, const struct k3sup__view *view, const char *id)
+{
+	char boot_id[37];
+
+	if (k3sup__boot_id(node->proc_fd, boot_id) < 0)
+		return false;
+	for (size_t i = 0; i < k3sup__json_len(view->records); i++) {
+		const k3sup__json *record = k3sup__json_element(view->records, i);
+		const char *op = k3sup__json_text(record, "op"), *event = k3sup__json_text(record, "event");
+		const char *boot = k3sup__json_text(record, "boot_id");
+
+		if (op && event && boot && k3sup__streq(op, id) && k3sup__streq(event, "stop") && k3sup__streq(boot, boot_id))
+			return true;
+	}
+	return false;
+}
+
+void k3sup__entry_take_over(
+	k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
 {
 	const char *id = view->open_entry ? k3sup__json_text(view->open_entry, "op") : NULL;
 	int64_t prove = 1;
@@ -50,6 +69,7 @@ void k3sup__entry_take_over(k3sup_op *op, const struct k3sup__view *view, const 
 	entry->older = id != NULL;
 	if (!id)
 		return;
+	entry->stopped = was_stopped(node, view, id);
 	if (strlen(id) >= sizeof(entry->id) || !is_about(view->open_entry, &payload->build)) {
 		k3sup__warn(op, "an earlier upgrade to another payload was never finished; the present arguments decide");
 		return;
@@ -98,6 +118,11 @@ int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *
 	memcpy(entry->id, id, sizeof(id));
 	entry->prove = prove;
 	return 0;
+}
+
+int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, const struct k3sup__entry *entry)
+{
+	return append(op, node, record_of(entry->id, "stop"));
 }
 
 static int close_one(k3sup_op *op, k3sup_node *node, const char *id, const char *reason)

@@ -12,14 +12,18 @@ struct k3sup__entry {
 	char id[17];  /* "": none is open */
 	bool resumed; /* an earlier run opened it */
 	bool prove;   /* it is over when the running k3s was proven; else when the file is in place */
+	bool stopped; /* an earlier run since the last boot was about to stop k3s, and its entry, about whatever payload, is still open */
 	bool older;   /* earlier runs left something open */
 };
 
 /* What an earlier run left open: taken over if it is about this payload, else reported as a warning. Writes nothing. */
-void k3sup__entry_take_over(k3sup_op *op, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry);
+void k3sup__entry_take_over(
+	k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry);
 /* Opens one unless one is open. prove: see above. Under the lock, as is closing. */
 int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, bool prove,
 	struct k3sup__entry *entry) _must_check_;
+/* k3s is about to be stopped by us: whoever finds it stopped, and the entry open, owes it a start. */
+int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, const struct k3sup__entry *entry) _must_check_;
 /* Closes it, if one is open. status: how the upgrade ended. Its success also closes all that earlier runs left open. */
 int k3sup__entry_close(k3sup_op *op, k3sup_node *node, int status, struct k3sup__entry *entry) _must_check_;
 

@@ -48,7 +48,7 @@ int k3sup__upgrade_end_images(k3sup_op *op, struct k3sup__upgrade *s)
 
 	if (s->status < 0 && !s->swapped.renamed && !s->signalled)
 		k3sup__images_undo(op, &s->images);
-	if (s->status >= 0 && s->restart != K3SUP_RESTART_NONE && s->data_dir)
+	if (s->status >= 0 && s->restart.by != K3SUP_RESTART_NONE && s->data_dir)
 		r = k3sup__images_commit(op, s->node.node, s->data_dir);
 	s->cleaned |= r > 0;
 	k3sup__images_report(op, &s->images);

@@ -5,7 +5,9 @@
 #include "upgrade/upgrade.h"
 
 #include "node/warn.h"
+#include "process/guard.h"
 #include "process/running.h"
+#include "process/serve.h"
 #include "process/signal.h"
 
 /* A start may fail once because somebody else unpacks just then, and some more times because a datastore is away for a moment. */
@@ -23,13 +25,13 @@ static bool must_restart(const struct k3sup__view *view, const struct k3sup__pay
 
 int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s)
 {
-	return k3sup__entry_open(op, s->node.node, &s->view, &s->payload, s->restart != K3SUP_RESTART_NONE, &s->entry);
+	return k3sup__entry_open(op, s->node.node, &s->view, &s->payload, s->restart.by != K3SUP_RESTART_NONE, &s->entry);
 }
 
 /* ---- restarting ---- */
 
 int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
-	uint32_t restart, struct k3sup__services *ret)
+	const struct k3sup__restart *restart, struct k3sup__services *ret)
 {
 	const struct k3sup__sighting *sighting = &view->sighting;
 	int r = 0;
@@ -72,8 +74,14 @@ int k3sup__restart_look(k3sup_op *op)
 		return k3sup__sighting_judge(op, &v.sighting);
 	if (v.sighting.count > s->count)
 		s->count = v.sighting.count;
-	r = k3sup__restart_admit(op, s->node.node, &s->view, &s->payload, s->restart, &s->services);
-	return r >= 0 && s->services.count > 0 ? k3sup__upgrade_open_entry(op, s) : r;
+	r = k3sup__restart_admit(op, s->node.node, &s->view, &s->payload, &s->restart, &s->services);
+	if (r >= 0 && s->starts && v.sighting.count == 0)
+		r = k3sup__services_add_stopped(op, s->node.node, &s->restart, &s->services);
+	if (r >= 0 && s->services.count > 0)
+		r = k3sup__upgrade_open_entry(op, s);
+	if (r >= 0 && s->services.count > 0 && s->restart.by == K3SUP_RESTART_COMMANDS)
+		r = k3sup__entry_note_stop(op, s->node.node, &s->entry);
+	return r;
 }
 
 int k3sup__restart_order(k3sup_op *op)
@@ -97,7 +105,7 @@ int k3sup__restart_order(k3sup_op *op)
 				k3sup__warn(op, "the container ends with k3s; when it is made anew, %s is the image's again unless it is on a volume",
 					s->view.installed.path);
 		}
-		r = k3sup__services_restart(op, s->node.node, owned, s->restart);
+		r = k3sup__services_restart(op, s->node.node, owned, s->restart.by);
 		if (r < 0)
 			break;
 		s->signalled |= r > 0;
@@ -122,6 +130,78 @@ int k3sup__restart_wait(k3sup_op *op)
 		k3sup__op_went_down(op, k3sup__now_ms());
 	}
 	return 0;
+}
+
+/* ---- restarting by the caller's commands ---- */
+
+int k3sup__restart_call(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	k3sup_process *old = s->services.list[0].process;
+	const struct k3sup__service_want want = {
+		.commands = &s->restart.commands,
+		.action = old ? K3SUP_SERVICE_RESTART : K3SUP_SERVICE_START,
+		.nested = true,
+		.unproven = true,
+		.deadline = k3sup__op_deadline(op),
+		.lock_deadline = k3sup__now_ms(),
+		.guard_delay_ms = s->restart.guard_delay_ms,
+	};
+	k3sup_op *child;
+	int r;
+
+	if (old)
+		k3sup__op_begin(op, "restart", "having k3s (process %d) stopped and started by the caller's commands",
+			(int)k3sup__process_pid(old));
+	else
+		k3sup__op_begin(op, "restart", "having k3s started by the caller's command, as an earlier run has stopped it");
+	r = k3sup__op_checkpoint(op);
+	if (r >= 0)
+		r = k3sup__service_op(s->node.node, &want, &child);
+	if (r < 0)
+		return r;
+	k3sup__op_no_return(op);
+	return k3sup__op_call(op, child);
+}
+
+/* What the commands said is told of the service, in the end. */
+static void take_facts(k3sup_op *op, k3sup_op *child)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	const k3sup__json *one = k3sup__json_element(k3sup__json_member(k3sup__op_facts(child), "services"), 0);
+	struct k3sup__service *service = &s->services.list[0].service;
+	const k3sup__json *warnings = k3sup__json_member(k3sup__op_facts(child), "warnings");
+
+	for (size_t i = 0; i < k3sup__json_len(warnings); i++)
+		k3sup__warn(op, "%s", k3sup__json_as_str(k3sup__json_element(warnings, i)));
+	if (!one)
+		return;
+	k3sup__json_unref(service->facts);
+	service->facts = k3sup__json_copy(one);
+	s->signalled = k3sup__json_member(one, "stop") || k3sup__json_member(one, "start");
+}
+
+int k3sup__restart_called(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	int r = k3sup__op_adopt(op, k3sup__op_child(op));
+
+	take_facts(op, k3sup__op_child(op));
+	if (r < 0)
+		return r;
+	s->called = true;
+	s->old[0] = k3sup_process_ref(s->services.list[0].process);
+	s->start_failed = k3sup__commands_said(&s->services.list[0].service, "start") == 0;
+	return 0;
+}
+
+int k3sup__restart_disarm(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	struct k3sup__service *service = &s->services.list[0].service;
+
+	k3sup__json_del(service->facts, "guard");
+	return k3sup__guard_disarm(op, service);
 }
 
 /* ---- proving ---- */
@@ -154,7 +234,7 @@ int k3sup__prove_call(k3sup_op *op)
 
 	memcpy(want.asset_hash, s->payload.build.asset_hash, sizeof(want.asset_hash));
 	memcpy(want.previous, s->old, sizeof(want.previous));
-	if (s->start_awaited) {
+	if (s->start_awaited || s->start_failed) {
 		int64_t pause = k3sup__deadline(SUPERVISORS_PAUSE_MS);
 
 		if (want.come_by > pause)

@@ -4,19 +4,34 @@
 #include <signal.h>
 
 #include "node/warn.h"
+#include "process/guard.h"
 #include "process/signal.h"
 
-int k3sup__services_add(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, uint32_t restart, struct k3sup__services *list)
+static int own(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const struct k3sup__restart *restart,
+	struct k3sup__service *ret)
+{
+	int r;
+
+	if (restart->by != K3SUP_RESTART_COMMANDS)
+		return k3sup__service_of(op, node, candidate, ret);
+	r = k3sup__commands_own(op, node, &restart->commands, candidate, ret);
+	if (r < 0)
+		*ret = K3SUP__SERVICE_NONE;
+	return r;
+}
+
+int k3sup__services_add(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const struct k3sup__restart *restart,
+	struct k3sup__services *list)
 {
 	static const enum k3sup__how hows[] = {
-		[K3SUP_RESTART_AUTO] = K3SUP__HOW_AUTO, [K3SUP_RESTART_SIGNAL] = K3SUP__HOW_SIGNAL, [K3SUP_RESTART_SERVICE] = K3SUP__HOW_SERVICE};
+		[K3SUP_RESTART_AUTO] = K3SUP__HOW_AUTO, [K3SUP_RESTART_SIGNAL] = K3SUP__HOW_SIGNAL, [K3SUP_RESTART_SERVICE] = K3SUP__HOW_SERVICE, [K3SUP_RESTART_COMMANDS] = K3SUP__HOW_SERVICE};
 	struct k3sup__owned *owned = &list->list[list->count];
 	int64_t changed = 0;
 	int r;
 
 	if (list->count >= K3SUP__MOST_SERVICES)
 		return K3SUP_E_INTERNAL;
-	r = k3sup__service_of(op, node, candidate, &owned->service);
+	r = own(op, node, candidate, restart, &owned->service);
 	if (r < 0)
 		return r;
 	owned->process = k3sup_process_ref(candidate->process);
@@ -29,7 +44,25 @@ int k3sup__services_add(k3sup_op *op, k3sup_node *node, const struct k3sup__cand
 	if (k3sup__json_as_i64(k3sup__json_member(owned->service.facts, "changed_on_disk"), &changed) && changed)
 		k3sup__warn(op, "%s was changed on disk; systemd goes on with what it has loaded until `systemctl daemon-reload`",
 			owned->service.name);
-	return k3sup__service_admit(op, node, &owned->service, owned->process, hows[restart], &owned->how);
+	r = k3sup__service_admit(op, node, &owned->service, owned->process, hows[restart->by], &owned->how);
+	if (r < 0 || restart->by != K3SUP_RESTART_COMMANDS)
+		return r;
+	if (list->count > 1)
+		return k3sup__fail(op, K3SUP_E_AMBIGUOUS, "the commands are one k3s's, and a server and an agent would have to restart");
+	return restart->guard_delay_ms > 0 ? k3sup__guard_possible(op, &owned->service) : 0;
+}
+
+int k3sup__services_add_stopped(k3sup_op *op, k3sup_node *node, const struct k3sup__restart *restart, struct k3sup__services *list)
+{
+	struct k3sup__owned *owned = &list->list[0];
+	int r = k3sup__commands_own(op, node, &restart->commands, NULL, &owned->service);
+
+	if (r < 0)
+		return r;
+	owned->how = K3SUP__HOW_SERVICE;
+	owned->apart = !k3sup__channel_is_home(node); /* see serve.c */
+	list->count = 1;
+	return 0;
 }
 
 void k3sup__services_clear(struct k3sup__services *list)
@@ -50,7 +83,7 @@ void k3sup__services_report(k3sup_op *op, const struct k3sup__services *list)
 	for (size_t i = 0; i < list->count; i++) {
 		k3sup__json *one = k3sup__service_json(&list->list[i].service);
 
-		k3sup__json_set_str(one, "restarted_by", hows[list->list[i].how]);
+		k3sup__json_set_str(one, "restarted_by", list->list[i].service.commands ? "commands" : hows[list->list[i].how]);
 		k3sup__json_add(all, one);
 	}
 	k3sup__json_set(facts, "service", list->count == 1 ? k3sup__json_ref(k3sup__json_element(all, 0)) : k3sup__json_null());

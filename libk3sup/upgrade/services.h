@@ -7,6 +7,7 @@
 
 #include <k3sup/upgrade.h>
 
+#include "process/commands.h"
 #include "process/owner.h"
 
 #define K3SUP__MOST_SERVICES 2 /* a server and an agent */
@@ -24,11 +25,24 @@ struct k3sup__services {
 	struct k3sup__owned list[K3SUP__MOST_SERVICES];
 };
 
+/* How the caller wants it restarted. */
+struct k3sup__restart {
+	uint32_t by;                     /* K3SUP_RESTART_* */
+	struct k3sup__commands commands; /* of K3SUP_RESTART_COMMANDS */
+	int64_t guard_delay_ms;          /* below 0: no guard */
+};
+static inline void k3sup__restart_clear(struct k3sup__restart *restart)
+{
+	k3sup__commands_clear(&restart->commands);
+}
+
 /*
- * Who owns this k3s, and may it be restarted that way? restart: K3SUP_RESTART_*, not NONE. Added to the list also if it may not. 0 or why not. For work functions.
+ * Who owns this k3s, and may it be restarted that way? Not with K3SUP_RESTART_NONE. Added to the list also if it may not. 0 or why not. For work functions.
  */
-int k3sup__services_add(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, uint32_t restart, struct k3sup__services *list)
-	_must_check_;
+int k3sup__services_add(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const struct k3sup__restart *restart,
+	struct k3sup__services *list) _must_check_;
+/* The service that the caller's commands stand for, though no k3s runs. */
+int k3sup__services_add_stopped(k3sup_op *op, k3sup_node *node, const struct k3sup__restart *restart, struct k3sup__services *list) _must_check_;
 void k3sup__services_clear(struct k3sup__services *list);
 /* "service" (null unless it is one) and "services" of the facts. */
 void k3sup__services_report(k3sup_op *op, const struct k3sup__services *list);

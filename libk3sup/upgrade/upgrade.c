@@ -23,7 +23,7 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 		return r;
 	s->swap = v->same == 0 || v->leftovers > 0 || s->images.count > 0 || (s->payload.is_backup && v->images_kept);
 	s->payload_file = v->installed.st;
-	if (s->restart == K3SUP_RESTART_NONE)
+	if (s->restart.by == K3SUP_RESTART_NONE)
 		return 0;
 	s->count = v->sighting.count;
 	/* The build to get away from may be in its supervisor's pause, between two starts. */
@@ -34,7 +34,7 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 	}
 	if (v->running_error < 0)
 		return k3sup__sighting_judge(op, &v->sighting);
-	r = k3sup__restart_admit(op, s->node.node, v, &s->payload, s->restart, &s->services);
+	r = k3sup__restart_admit(op, s->node.node, v, &s->payload, &s->restart, &s->services);
 	s->restarts = s->services.count > 0;
 	return r;
 }
@@ -80,7 +80,12 @@ static int work_look(k3sup_op *op)
 	if (r >= 0)
 		r = admit(op, s);
 	if (r >= 0)
-		k3sup__entry_take_over(op, &s->view, &s->payload, &s->entry);
+		k3sup__entry_take_over(op, node, &s->view, &s->payload, &s->entry);
+	/* Nobody else would start it. */
+	if (r >= 0 && s->start_awaited && s->entry.stopped && s->restart.by == K3SUP_RESTART_COMMANDS) {
+		s->starts = true;
+		s->start_awaited = false;
+	}
 	return r;
 }
 
@@ -162,7 +167,7 @@ static bool is_over(const struct k3sup__upgrade *s)
 {
 	if (s->status < 0)
 		return !s->swapped.renamed && !s->signalled && !s->entry.resumed && !k3sup__images_changed(&s->images);
-	return s->restart != K3SUP_RESTART_NONE || !s->entry.prove;
+	return s->restart.by != K3SUP_RESTART_NONE || !s->entry.prove;
 }
 
 static int work_report(k3sup_op *op)
@@ -257,9 +262,9 @@ static int after_work(k3sup_op *op)
 	for (size_t i = 0; i < ELEMENTSOF(files); i++)
 		if (files[i].phase > s->phase && files[i].is_due(s))
 			return go(op, files[i].phase, files[i].work);
-	if (s->restart == K3SUP_RESTART_NONE)
+	if (s->restart.by == K3SUP_RESTART_NONE)
 		return conclude(op, 0);
-	return s->swap || s->restarts ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
+	return s->swap || s->restarts || s->starts ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
 }
 
 static int after_look(k3sup_op *op)
@@ -272,9 +277,21 @@ static int after_look(k3sup_op *op)
 
 static int after_look_again(k3sup_op *op)
 {
+	struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r = k3sup__op_work_result(op);
 
-	return r < 0 ? conclude(op, r) : go(op, PHASE_ORDER, k3sup__restart_order);
+	if (r < 0 || s->restart.by != K3SUP_RESTART_COMMANDS || s->services.count == 0)
+		return r < 0 ? conclude(op, r) : go(op, PHASE_ORDER, k3sup__restart_order);
+	s->phase = PHASE_COMMANDS;
+	r = k3sup__restart_call(op);
+	return r < 0 ? conclude(op, r) : r;
+}
+
+static int after_commands(k3sup_op *op)
+{
+	int r = k3sup__restart_called(op);
+
+	return r < 0 ? conclude(op, r) : go(op, PHASE_EXIT, NULL);
 }
 
 static int exit_step(k3sup_op *op)
@@ -288,10 +305,14 @@ static int exit_step(k3sup_op *op)
 
 static int prove_step(k3sup_op *op)
 {
+	struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r;
 
-	if (k3sup__op_woke(op) == K3SUP__WOKE_CHILD && k3sup__op_child(op))
-		return conclude(op, k3sup__prove_result(op));
+	if (s->proving) {
+		r = k3sup__prove_result(op);
+		return r < 0 || !s->called ? conclude(op, r) : go(op, PHASE_DISARM, k3sup__restart_disarm);
+	}
+	s->proving = true;
 	r = k3sup__prove_call(op);
 	return r < 0 ? conclude(op, r) : r;
 }
@@ -321,10 +342,14 @@ static int step(k3sup_op *op)
 		return after_look_again(op);
 	case PHASE_ORDER:
 		return k3sup__op_work_result(op) < 0 ? conclude(op, k3sup__op_work_result(op)) : go(op, PHASE_EXIT, NULL);
+	case PHASE_COMMANDS:
+		return after_commands(op);
 	case PHASE_EXIT:
 		return exit_step(op);
 	case PHASE_PROVE:
 		return prove_step(op);
+	case PHASE_DISARM:
+		return conclude(op, k3sup__op_work_result(op) < 0 ? k3sup__op_work_result(op) : 0);
 	case PHASE_REPORT:
 		return k3sup__op_work_result(op) < 0 ? k3sup__op_work_result(op) : s->status;
 	}
@@ -348,6 +373,7 @@ static void clear(k3sup_op *op)
 	k3sup__hooks_clear(&s->hooks);
 	k3sup__images_clear(&s->images);
 	free(s->data_dir);
+	k3sup__restart_clear(&s->restart);
 }
 
 static const struct k3sup__op_class class = {
@@ -381,10 +407,22 @@ static int take(const struct k3sup_upgrade_opts *o, struct k3sup__source *source
 	return r;
 }
 
+static int take_restart(const struct k3sup_upgrade_opts *o, struct k3sup__restart *ret)
+{
+	int r = k3sup__commands_take(o->stop_command, o->start_command, o->status_command, &ret->commands);
+
+	if (r < 0 || o->restart > K3SUP_RESTART_COMMANDS || (r > 0) != (o->restart == K3SUP_RESTART_COMMANDS))
+		return r < 0 ? r : -EINVAL;
+	ret->by = o->restart;
+	ret->guard_delay_ms = o->guard_delay_ms ? o->guard_delay_ms : 30000;
+	return 0;
+}
+
 int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup_op **ret_op)
 {
 	struct k3sup_upgrade_opts o;
 	struct k3sup__images images;
+	_cleanup_(k3sup__restart_clear) struct k3sup__restart restart = {0};
 	struct k3sup__source source;
 	struct k3sup__hooks hooks = {0};
 	struct k3sup__upgrade *s;
@@ -392,12 +430,14 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	k3sup_op *op;
 	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
 
-	if (r >= 0 && (o.restart > K3SUP_RESTART_SERVICE || o.reserved || o.reserved3 || o.reserved4 || o.reserved5 || o.reserved6))
+	if (r >= 0 && (o.reserved || o.reserved3 || o.reserved4 || o.reserved5 || o.reserved6 || o.reserved7))
 		r = -EINVAL;
 	if (r >= 0)
 		r = k3sup__readiness_check(o.probe, o.health);
 	if (r >= 0)
 		r = k3sup__hooks_take(&o, &hooks);
+	if (r >= 0)
+		r = take_restart(&o, &restart);
 	if (r >= 0)
 		r = take(&o, &source, &images);
 	if (r < 0) {
@@ -408,7 +448,7 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	source.check_archive = true; /* a restart takes longer than a hash */
 	if (o.flags & K3SUP_UPGRADE_CHECK) {
 		k3sup__hooks_clear(&hooks);
-		return k3sup__check_new(node, &source, &images, o.flags, o.restart, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
+		return k3sup__check_new(node, &source, &images, o.flags, &restart, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
 	}
 	health = o.health ? strdup(o.health) : NULL;
 	r = o.health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);
@@ -429,7 +469,8 @@ int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup
 	s->view.installed = K3SUP__PLACE_NONE;
 	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);
 	s->stable_ms = o.stable_ms < 0 ? 0 : o.stable_ms ? o.stable_ms : 20000;
-	s->restart = o.restart;
+	s->restart = restart;
+	restart = (struct k3sup__restart){0};
 	s->flags = o.flags;
 	s->keep_backups = o.keep_backups;
 	*ret_op = op;

@@ -17,8 +17,10 @@ enum k3sup__phase {
 	PHASE_SWAP,
 	PHASE_AGAIN, /* look again, right before */
 	PHASE_ORDER,
+	PHASE_COMMANDS, /* a stop and a start, by the caller's commands */
 	PHASE_EXIT,
 	PHASE_PROVE,
+	PHASE_DISARM, /* the start guard of that */
 	PHASE_REPORT,
 };
 
@@ -26,7 +28,8 @@ struct k3sup__upgrade {
 	struct k3sup__node_state node;
 	struct k3sup__source source;
 	int64_t lock_deadline, stable_ms;
-	uint32_t restart, flags, probe, keep_backups;
+	struct k3sup__restart restart;
+	uint32_t flags, probe, keep_backups;
 	char *health;
 	struct k3sup__hooks hooks;
 
@@ -45,6 +48,10 @@ struct k3sup__upgrade {
 	bool restarts;                   /* some k3s runs another build than the payload's */
 	bool cleaned;                    /* what cut runs had left is gone, or versions that were kept */
 	bool signalled;
+	bool proving;          /* the proof has been called */
+	bool starts;           /* an earlier run has stopped k3s, and nobody started it */
+	bool called;           /* the caller's commands have done their part */
+	bool start_failed;     /* their start command said so */
 	size_t count;          /* so many k3s are to come back */
 	k3sup_process *old[2]; /* the ones that were told to restart */
 	int status;            /* how it ends */
@@ -61,13 +68,18 @@ int k3sup__upgrade_stage_images(k3sup_op *op, struct k3sup__upgrade *s) _must_ch
 int k3sup__upgrade_restore_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 int k3sup__upgrade_end_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 
-/* Who of those in the view must restart, and may they? Fills in the services, of what is refused too. restart: not NONE. For work functions. */
+/* Who of those in the view must restart, and may they? Fills in the services, of what is refused too. Not with K3SUP_RESTART_NONE. For work functions. */
 int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
-	uint32_t restart, struct k3sup__services *ret) _must_check_;
+	const struct k3sup__restart *restart, struct k3sup__services *ret) _must_check_;
 /* Work function: who runs now, right before the restart. */
 int k3sup__restart_look(k3sup_op *op);
 /* Work function: has those that must restart restarted. From the first signal or job on the operation is past its point of no return. */
 int k3sup__restart_order(k3sup_op *op);
+/* The caller's commands, as a child operation: k3s is stopped, that is proven, and started. From here on the operation is past its point of no return. */
+int k3sup__restart_call(k3sup_op *op) _must_check_;
+int k3sup__restart_called(k3sup_op *op) _must_check_;
+/* Work function: the guard that this has left. */
+int k3sup__restart_disarm(k3sup_op *op);
 /* 0 when all of them have ended, else what the engine is to wait for. */
 int k3sup__restart_wait(k3sup_op *op) _must_check_;
 /* Waits, as a child operation, until the wanted build runs and stays. */

@@ -83,7 +83,11 @@ AT(k3sup_service_opts, name, 40, 40);
 AT(k3sup_service_opts, reserved, 48, 44);
 AT(k3sup_service_opts, action, 56, 48);
 AT(k3sup_service_opts, reserved2, 60, 52);
-END(k3sup_service_opts, reserved2, 64, 56);
+AT(k3sup_service_opts, stop_command, 64, 56);
+AT(k3sup_service_opts, start_command, 72, 60);
+AT(k3sup_service_opts, status_command, 80, 64);
+AT(k3sup_service_opts, reserved3, 88, 68);
+END(k3sup_service_opts, reserved3, 96, 72);
 
 AT(k3sup_wait_running_opts, struct_size, 0, 0);
 AT(k3sup_wait_running_opts, flags, 4, 4);
@@ -161,7 +165,12 @@ AT(k3sup_upgrade_opts, before_write, 144, 96);
 AT(k3sup_upgrade_opts, before_stop, 152, 100);
 AT(k3sup_upgrade_opts, keep_backups, 160, 104);
 AT(k3sup_upgrade_opts, reserved6, 164, 108);
-END(k3sup_upgrade_opts, reserved6, 168, 112);
+AT(k3sup_upgrade_opts, guard_delay_ms, 168, 112);
+AT(k3sup_upgrade_opts, stop_command, 176, 120);
+AT(k3sup_upgrade_opts, start_command, 184, 124);
+AT(k3sup_upgrade_opts, status_command, 192, 128);
+AT(k3sup_upgrade_opts, reserved7, 200, 132);
+END(k3sup_upgrade_opts, reserved7, 208, 136);
 
 AT(k3sup_state_opts, struct_size, 0, 0);
 AT(k3sup_state_opts, flags, 4, 4);

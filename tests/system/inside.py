@@ -8,7 +8,7 @@ import sys
 import k3sup
 
 root, action = sys.argv[1:3]
-more = {key: value if key == "name" else None if value == "none" else float(value) for key, value in (a.split("=", 1) for a in sys.argv[3:])}
+more = {key: value if key == "name" or key.endswith("_command") else None if value == "none" else float(value) for key, value in (a.split("=", 1) for a in sys.argv[3:])}
 with k3sup.Context(inline=True) as context, context.node(root=root) as node:
     for one in ("stop", "start") if action == "cycle" else (action,):
         op = node.service(k3sup.ServiceAction[one.upper()], **dict(more, stable=0.1) if action == "cycle" else more)

@@ -157,3 +157,70 @@ def test_killed_anywhere_between_stop_and_start(machine, old, strace):
         time.sleep(0.2)
         assert machine.service("start", "stable=0.1")["ok"], why
         assert guard(machine) == "inactive", why
+
+
+START = ("pidof k3s-server >/dev/null || exec systemd-run -q --collect --unit=k3s-by-hand-$$ -p KillMode=process /usr/local/bin/k3s server")
+COMMANDS = ["stop_command=kill $K3SUP_PID", "start_command=" + START, "status_command=pidof k3s-server >/dev/null || exit 3"]
+BY_HAND = "k3sup-guard-commands-*"
+
+
+def by_hand(machine, binary):
+    """k3s runs as nobody's service that is known here by name."""
+    machine.install(binary)
+    machine.run("sh", "-c", START)
+    return until(machine.running, 60, "k3s")[0]
+
+
+def commands_guards(machine):
+    return machine.systemctl("list-units", "--no-legend", "--plain", BY_HAND + ".timer", check=False)
+
+
+def test_commands_and_their_guard(machine, old):
+    """By the caller's commands: a stop is proven and guarded by a timer that runs the start command; a start disarms it; a restart is both."""
+    before = by_hand(machine, old)
+
+    told = machine.service("stop", *COMMANDS)
+    assert told["ok"] and told["service"]["manager"] == "commands" and told["service"]["stop"]["ok"], told
+    assert not machine.running() and told["service"]["guard"]["name"] in commands_guards(machine), told
+    told = machine.service("start", "stable=0.3", *COMMANDS)
+    assert told["ok"] and told["changed"] and machine.running()[0]["pid"] != before["pid"] and not commands_guards(machine), told
+    told = machine.service("restart", "stable=0.3", *COMMANDS)
+    assert told["ok"] and told["changed"] and told["service"]["stop"]["ok"] and told["service"]["start"]["ok"] and not commands_guards(machine), told
+
+    told = machine.service("stop", "guard_delay=1", *COMMANDS)
+    assert told["ok"], told
+    now = until(machine.running, 60, "the guard to run the start command")[0]
+    until(lambda: not commands_guards(machine), 60, "the guard to be gone")
+    assert machine.running()[0]["pid"] == now["pid"] and "guard" not in now["cgroup"]
+
+
+def test_a_guard_of_commands_asks_first(machine, old):
+    """k3s runs when the guard's time is over: the start command, which would start a second one, is not run."""
+    by_hand(machine, old)
+    start = "start_command=touch /var/started; " + START
+
+    assert machine.service("stop", "guard_delay=3", COMMANDS[0], start, COMMANDS[2])["ok"]
+    machine.run("rm", "-f", "/var/started")
+    machine.run("sh", "-c", START)
+    until(lambda: not commands_guards(machine), 60, "the guard's time to be over")
+    until(machine.running, 60, "k3s")
+    assert not machine.exists("/var/started") and len(machine.running()) == 1
+
+
+def test_upgrade_by_commands(machine, old, new):
+    """k3sup-upgrade --restart commands: guarded, proven; killed between stop and start, the guard starts it; from a container it is refused, as nobody could run them there."""
+    before = by_hand(machine, old)
+    payload = machine.payload(new)
+    args = ["--restart", "commands"] + [w for c in COMMANDS for w in ("--" + c.split("=", 1)[0].replace("_", "-"), c.split("=", 1)[1])]
+
+    refused = machine.upgrade(*args, payload, view="pod")
+    assert (refused.exit, refused.error) == (3, "K3SUP_E_GUARD") and machine.running()[0]["pid"] == before["pid"], refused
+
+    cut = ["kill $K3SUP_PID; while kill -0 $K3SUP_PID 2>/dev/null; do sleep 0.05; done; pkill -9 -x k3sup-upgrade" if w == COMMANDS[0].split("=", 1)[1] else w for w in args]
+    p = machine.begin("k3sup-upgrade", "--json", "--probe", "none", "--stable", "0.3", "--guard-delay", "2", *cut, payload)
+    said = p.communicate(timeout=120)
+    assert p.returncode != 0, said
+    machine.assert_runs(new, but=before)
+
+    answer = machine.upgrade(*args, payload)
+    assert answer.exit == 0 and answer["resumed"] is True and not commands_guards(machine), answer

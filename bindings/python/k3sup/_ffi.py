@@ -68,9 +68,13 @@ class WaitRunningOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("stable_ms", c_int64), ("previous", ptr), ("asset_hash", c_char_p), *_READINESS)
 
 
+# How it is stopped and started, where no service manager does that.
+_COMMANDS: List[Tuple[str, Any]] = [("stop_command", c_char_p), ("start_command", c_char_p), ("status_command", c_char_p)]
+
+
 class ServiceOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("guard_delay_ms", c_int64),
-                       ("name", c_char_p), ("reserved", c_char_p), ("action", c_uint32), ("reserved2", c_uint32))
+                       ("name", c_char_p), ("reserved", c_char_p), ("action", c_uint32), ("reserved2", c_uint32), *_COMMANDS, ("reserved3", c_char_p))
 
 
 # How the payload is authenticated.
@@ -101,7 +105,8 @@ class UpgradeOpts(Sized):
                        ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32), *_TERMS, ("server_version", c_char_p),
                        ("health", c_char_p), ("reserved3", c_char_p), ("probe", c_uint32), ("reserved4", c_uint32),
                        ("images", POINTER(c_char_p)), ("reserved5", c_char_p), ("before_write", c_char_p), ("before_stop", c_char_p),
-                       ("keep_backups", c_uint32), ("reserved6", c_uint32))
+                       ("keep_backups", c_uint32), ("reserved6", c_uint32), ("guard_delay_ms", c_int64), *_COMMANDS,
+                       ("reserved7", c_char_p))
 
 
 class StateOpts(Sized):

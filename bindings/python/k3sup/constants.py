@@ -108,6 +108,7 @@ class Restart(enum.IntEnum):
     SIGNAL = 1
     NONE = 2
     SERVICE = 3
+    COMMANDS = 4
 
 
 # Flags of the option structs; methods take them as keyword arguments.

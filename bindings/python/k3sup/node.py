@@ -115,14 +115,17 @@ class Node(Handle):
             return self._start(lib.k3sup_wait_running, opts)
 
     def service(self, action: ServiceAction = ServiceAction.STATUS, *, name: Optional[str] = None, timeout: Optional[float] = 900.0,
-                wait_lock: Optional[float] = 0.0, stable: float = 20.0, guard_delay: Optional[float] = 30.0) -> Op:
+                wait_lock: Optional[float] = 0.0, stable: float = 20.0, guard_delay: Optional[float] = 30.0,
+                stop_command: Optional[str] = None, start_command: Optional[str] = None, status_command: Optional[str] = None) -> Op:
         """The service that runs k3s: what it is, its stop, start or restart, each until it is so ("/services").
 
         A stop arms a start guard, which starts k3s again after `guard_delay` seconds (None: there is none) unless a start has disarmed it.
+        The three commands stand for the service where no manager that is known here owns k3s.
         """
         return self._start(lib.k3sup_service, _ffi.ServiceOpts(
             timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable),
-            guard_delay_ms=ms(guard_delay), name=encode_opt(name), action=action))
+            guard_delay_ms=ms(guard_delay), name=encode_opt(name), action=action,
+            **_commands(stop_command, start_command, status_command)))
 
     def swap(self, payload: Payload, *, wait_lock: Optional[float] = 0.0, allow_downgrade: bool = False, allow_skip_minor: bool = False,
              allow_package_owned: bool = False, sha256: Optional[str] = None, sums: Optional[Path] = None,
@@ -173,13 +176,17 @@ class Node(Handle):
                 signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None,
                 server_version: Optional[str] = None, run_version: bool = False,
                 probe: Probe = Probe.AUTO, health: Optional[str] = None, images: Union[Path, Sequence[Path]] = (),
-                before_write: Optional[str] = None, before_stop: Optional[str] = None, keep_backups: int = 1) -> Op:
+                before_write: Optional[str] = None, before_stop: Optional[str] = None, keep_backups: int = 1,
+                guard_delay: Optional[float] = 30.0, stop_command: Optional[str] = None, start_command: Optional[str] = None,
+                status_command: Optional[str] = None) -> Op:
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds and is ready. `timeout` bounds everything.
 
         `check`: only decide whether that would be refused ("/checks"), without a lock and without changing anything. What the payload
         has to be: as in swap(). `probe` and `health`: as in wait_running(). `images`: files for agent/images, put in place before the
         restart, as by stage(); with `sums` each has to be listed. `before_write` and `before_stop`: commands for /bin/sh that have to end
         with 0 before anything is written, and, when all is staged, before the swap and the restart. `keep_backups`: as in swap().
+        The commands go with Restart.COMMANDS, and mean the same as in service();
+        `guard_delay`: when the start guard starts a k3s that was stopped so (None: there is none).
         """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
@@ -189,18 +196,26 @@ class Node(Handle):
             stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), images=encode_list(images),
             before_write=encode_opt(before_write), before_stop=encode_opt(before_stop),
             **_terms(sha256, sums, signature, key, expect_version), server_version=encode_opt(server_version),
-            keep_backups=_count(keep_backups)))
+            keep_backups=_count(keep_backups),
+            guard_delay_ms=ms(guard_delay), **_commands(stop_command, start_command, status_command)))
 
     def rollback(self, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
                  restart: Restart = Restart.AUTO, probe: Probe = Probe.AUTO, health: Optional[str] = None, check: bool = False,
                  allow_package_owned: bool = False, sha256: Optional[str] = None, expect_version: Optional[str] = None,
-                 before_write: Optional[str] = None, before_stop: Optional[str] = None) -> Op:
+                 before_write: Optional[str] = None, before_stop: Optional[str] = None,
+                 guard_delay: Optional[float] = 30.0, stop_command: Optional[str] = None, start_command: Optional[str] = None,
+                 status_command: Optional[str] = None) -> Op:
         """As upgrade(), back to the backup: the installed file is that again, and it runs. What the backup has to be: as in swap_rollback()."""
         flags = UPGRADE_ROLLBACK | _allowed(False, False, allow_package_owned) | (UPGRADE_CHECK if check else 0)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable), restart=restart,
             probe=probe, health=encode_opt(health), sha256=encode_opt(sha256), expect_version=encode_opt(expect_version),
-            before_write=encode_opt(before_write), before_stop=encode_opt(before_stop)))
+            before_write=encode_opt(before_write), before_stop=encode_opt(before_stop),
+            guard_delay_ms=ms(guard_delay), **_commands(stop_command, start_command, status_command)))
+
+
+def _commands(stop: Optional[str], start: Optional[str], status: Optional[str]) -> Dict[str, Optional[bytes]]:
+    return {"stop_command": encode_opt(stop), "start_command": encode_opt(start), "status_command": encode_opt(status)}
 
 
 def _terms(sha256: Optional[str], sums: Optional[Path], signature: Optional[Path], key: Optional[Path],

@@ -30,7 +30,7 @@ static struct k3sup__entry take_over(struct scratch *s, k3sup_node *node, const 
 	struct k3sup__entry entry = {0};
 
 	view.open_entry = k3sup__journal_open_entry(view.records);
-	k3sup__entry_take_over(s->op, &view, payload, &entry);
+	k3sup__entry_take_over(s->op, node, &view, payload, &entry);
 	k3sup__json_unref(view.records);
 	return entry;
 }
@@ -180,6 +180,30 @@ static void a_journal_that_cannot_be_written_is_an_error(void **state)
 	k3sup_node_unref(node);
 }
 
+/* Of this boot, and as long as the entry is open, whatever the payload is by now. */
+static void a_stop_of_ours_is_remembered(void **state)
+{
+	struct scratch *s = *state;
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup__entry entry = {0}, later = {0};
+	struct k3sup__view view = {0};
+
+	open_entry(s, node, &one, true, &entry);
+	assert_false(take_over(s, node, &one).stopped);
+	assert_int_equal(k3sup__entry_note_stop(s->op, node, &entry), 0);
+	assert_true(take_over(s, node, &one).stopped && take_over(s, node, &one).resumed);
+	assert_true(take_over(s, node, &two).stopped && !take_over(s, node, &two).resumed);
+	view.records = read_records(s, node);
+	view.open_entry = k3sup__journal_open_entry(view.records);
+	k3sup__json_set_str(k3sup__json_element(view.records, 1), "boot_id", "5d5b2f7e-0000-4000-8000-000000000000");
+	k3sup__entry_take_over(s->op, node, &view, &one, &later);
+	assert_true(later.resumed && !later.stopped);
+	k3sup__json_unref(view.records);
+	assert_int_equal(k3sup__entry_close(s->op, node, 0, &entry), 0);
+	assert_false(take_over(s, node, &one).stopped);
+	k3sup_node_unref(node);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +211,7 @@ int main(void)
 		scratch_test(it_is_opened_once_and_closed_once),
 		scratch_test(the_same_payload_goes_on),
 		scratch_test(another_payload_is_told_and_its_success_closes_all),
+		scratch_test(a_stop_of_ours_is_remembered),
 		scratch_test(a_journal_that_cannot_be_written_is_an_error),
 	};
 
