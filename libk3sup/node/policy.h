@@ -20,6 +20,9 @@
  *   floor                                          the payload's version once there is a floor; a floor that cannot be read is refused
  *
  * What the caller allows is allowed also where it is unknown.
+ *
+ * Dates of builds are not compared, as the k3s-upgrade image does since k3s-io/k3s#7537: the date is inside the packed program only, and nothing is unpacked or executed to
+ * decide. What is left of it without one: no older version, and no older packaging of a version, follows a newer one.
  */
 void k3sup__policy_judge(const struct k3sup_policy_opts *opts, struct k3sup__checks *checks);
 

@@ -13,8 +13,10 @@ import test_bad_input
 import test_cut_runs
 import test_field
 import test_identity
+import test_images
 import test_proof
 import test_refused
+import test_rollback
 import test_victims
 from node import PROGRAM_DIR, Maker
 
@@ -33,6 +35,11 @@ SPOILT = {
     "leaves litter": '"$REAL" "$@"; r=$?; : >/usr/local/bin/.k3s.k3sup-tmp-0; exit $r\n',
     "touches": 'r=0; "$REAL" "$@" || r=$?; touch /etc/rancher/k3s/config.yaml; exit $r\n',
     "loses attributes": '"$REAL" "$@"; r=$?; setfattr -x user.site /usr/local/bin/k3s 2>/dev/null || chmod 0700 /usr/local/bin/k3s; exit $r\n',
+    "replaces the version": '"$REAL" "$@"; r=$?; for f in /usr/local/bin/k3s-*; do cat /usr/local/bin/k3s >/mnt/out/new; cat /mnt/out/new >$f; done; exit $r\n',
+    "replaces the first in PATH": '"$REAL" "$@"; r=$?; for f; do :; done; cat "$f" >/usr/local/bin/k3s; exit $r\n',
+    "copies in place": 'for f; do :; done; n=$(($(stat -c %s "$f") / 2))\nuntil (head -c $n "$f" >/usr/local/bin/k3s) 2>/dev/null; do sleep 0.01; done\nsleep 0.3\n'
+                       'until (tail -c +$((n + 1)) "$f" >>/usr/local/bin/k3s) 2>/dev/null; do sleep 0.01; done\n'
+                       'echo \'{"schema":1,"tool":"k3sup-upgrade","exit":0,"ok":true,"changed":true,"state":"current","flags":[],"steps":[],"downtime_ms":1}\'\n',
     "restarts again": '"$REAL" "$@" >/mnt/out/real; r=$?; kill $(sed \'s/.*"running":{"pid":\\([0-9]*\\).*/\\1/\' /mnt/out/real)\n'
                       'sleep 1; cat /mnt/out/real; exit $r\n',
     "ends bystanders": '"$REAL" "$@"; r=$?; for p in /proc/[0-9]*; do case $(readlink $p/exe) in /tmp/evil/*|/usr/local/bin/zfs-driver) kill -9 ${p#/proc/};; '
@@ -115,6 +122,13 @@ CONTROLS = [
     (test_refused.test_B05_B18_the_mount_does_not_allow_it, {"flag": 1, "name": "K3SUP_E_TARGET_READONLY", "check": "read-only"}, "plain", "exit 1"),
     (test_refused.test_B05_B18_the_mount_does_not_allow_it, {"flag": 8, "name": "K3SUP_E_TARGET_NOEXEC", "check": "noexec"}, "plain", "exit 0"),
     (test_refused.test_B10_an_older_patch, {}, "touches", "something on disk changed"),
+    (test_refused.test_B15_versions_are_compared_as_numbers, {}, "plain", "exit 0|exit 1"),
+    (test_refused.test_G05_the_copy_that_runs, {"path": "/opt/bin/k3s", "layout": "host"}, "replaces the first in PATH",
+     "stale copy was touched|state ambiguous"),
+    (test_identity.test_G05_the_copy_that_the_unit_starts, {}, "replaces the first in PATH", "stale copy was touched"),
+    (test_bad_input.test_B18_target_is_immutable, {"what": "file"}, "plain", "exit 1"),
+    (test_rollback.test_B03_a_versioned_layout, {"layout": "host"}, "replaces the version", "old version was touched"),
+    (test_cut_runs.test_B19_whoever_executes_it_meanwhile, {}, "copies in place", "Error"),
 ]
 
 
@@ -131,7 +145,7 @@ def play(request, make, scenario, arguments):
 
 def every_scenario():
     """All of them, each with its first arguments."""
-    for module in (test_field, test_proof, test_bad_input, test_victims, test_cut_runs, test_refused):
+    for module in (test_field, test_proof, test_bad_input, test_victims, test_cut_runs, test_refused, test_rollback, test_images, test_identity):
         for name, function in vars(module).items():
             if name.startswith("test_") and "make" in inspect.signature(function).parameters:
                 arguments = {}

@@ -144,7 +144,10 @@ def test_a_server_is_before_nobody(make, old, new):
 def test_B15_versions_are_compared_as_numbers(make, standin, other):
     """A comparison that was broken three times: of texts, of a version with itself, of two that were both empty.
 
-    k3sup-upgrade v1.30.10 over v1.30.6: 0; back: 3. A torn file says nothing: what is newer than the floor goes over it, what is older does not.
+    The comparison that was broken is of build dates. Those are inside the packed program only, so the order of versions has to do: it is total
+    (tests/unit/node/test-version.c tries all pairs), and the newer minor that was built earlier, as 1.26.0 over 1.25.10, is a newer version.
+
+    k3sup-upgrade v1.30.10 over v1.30.6: 0; back: 3. v1.31.0 over v1.30.10: 0 (--check). A torn file says nothing: what is newer than the floor goes over it, what is older does not.
     """
     ten = standin("v1.30.10+k3s1")
     node = a_node(make, other)
@@ -152,6 +155,8 @@ def test_B15_versions_are_compared_as_numbers(make, standin, other):
     older = put(node, other, "/opt/payload/older")
     answer = node.upgrade(older)
     assert (answer.exit, answer.error) == (3, "K3SUP_E_POLICY_DOWNGRADE"), answer
+    answer = node.upgrade("--check", node.payload(standin("v1.31.0+k3s1"), "/opt/payload/minor"))
+    assert answer.exit == 0 and decisions(answer)["downgrade"] == "pass", answer
     node.sb.write(K3S, b"torn" * 1000, 0o755)
     answer = node.upgrade(older)
     assert (answer.exit, answer.error) == (3, "K3SUP_E_POLICY_FLOOR"), answer
