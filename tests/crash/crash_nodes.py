@@ -35,7 +35,7 @@ class Node:
         self.root = os.path.join(work, "root")
         self.bin = os.path.join(self.root, "usr/local/bin")
         self.payload = os.path.join(work, "payload")
-        self.images = {"old": image("v1.30.4+k3s1", 2300001), "new": image("v1.31.0+k3s1", 2400003), "older": image("v1.29.1+k3s1", 100)}
+        self.images = {"old": image("v1.30.4+k3s1", 600001), "new": image("v1.31.0+k3s1", 700003), "older": image("v1.29.1+k3s1", 100)}
         self.known = {data: name for name, data in self.images.items()}
         self.write(self.payload, "new", False)
         program = os.path.join(job_bin(work, case), case.program)

@@ -103,7 +103,7 @@ def strike(node, trace, call, n, fault):
     more = "+" if fault.endswith("+") else ""
     for _ in range(TRIES):
         node.reset()
-        end = node.run("strace", "-f", "-o", trace, "-y", "-e", "trace=" + call, "-e", "inject=%s:%s:when=%d%s" % (call, what, n, more))
+        end = node.run("strace", "--seccomp-bpf", "-f", "-o", trace, "-y", "-e", "trace=" + call, "-e", "inject=%s:%s:when=%d%s" % (call, what, n, more))
         count, struck = 0, None
         with open(trace, errors="replace") as f:
             for made in filter(None, map(CALL.match, f)):
