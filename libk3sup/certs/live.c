@@ -12,6 +12,7 @@
 
 #define TRIGGER_DIR "server/tls/"
 #define TRIGGER "dynamic-cert-regenerate"
+#define STAGED "leaf" /* what temps are named after, of whatever leaf: so one look at a directory finds them all */
 
 bool k3sup__live_wants(const struct k3sup__live *live, const char *service)
 {
@@ -339,15 +340,41 @@ int k3sup__live_remove(struct k3sup__live *live, const struct k3sup__tls_files *
 
 /* ---- putting in place ---- */
 
+/* Of a directory: temps of leafs, which may be keys, and of the trigger. */
+static int tidy_dir(struct k3sup__live *live, const char *dir)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	int r = find_dir(live, dir, &place), more = 0;
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	r = k3sup__stage_leftovers(live->op, place.fd, STAGED, true);
+	if (r >= 0 && k3sup__streq(dir, TRIGGER_DIR))
+		more = k3sup__stage_leftovers(live->op, place.fd, TRIGGER, true);
+	return more < 0 ? more : r < 0 ? r : r + more;
+}
+
+int k3sup__live_tidy(struct k3sup__live *live)
+{
+	int removed = 0;
+
+	for (const char *const *dir = k3sup__cert_dirs; *dir != NULL; dir++) {
+		int r = tidy_dir(live, *dir);
+
+		if (r < 0)
+			return r;
+		removed += r;
+	}
+	return removed;
+}
+
 static int put_staged(struct k3sup__live *live, int dirfd, const struct k3sup__tls_file *file)
 {
 	struct k3sup__stage stage = K3SUP__STAGE_NONE;
 	bool renamed = false;
 	const char *name = strrchr(file->path, '/') + 1;
-	int r = k3sup__stage_leftovers(live->op, dirfd, name, true); /* of a run that was cut */
+	int r = k3sup__stage_begin_as(live->op, dirfd, name, STAGED, &stage);
 
-	if (r >= 0)
-		r = k3sup__stage_begin(live->op, dirfd, name, &stage);
 	if (r >= 0)
 		r = k3sup__write_full(stage.fd, file->text, file->len);
 	if (r >= 0 && fchown(stage.fd, file->uid, file->gid) < 0)
@@ -376,11 +403,8 @@ int k3sup__live_set_trigger(struct k3sup__live *live, bool set)
 	int r = live->where->server ? find_dir(live, TRIGGER_DIR TRIGGER, &dir) : -ENOENT;
 	bool there = r >= 0 && faccessat(dir.fd, TRIGGER, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	r = k3sup__stage_leftovers(live->op, dir.fd, TRIGGER, true); /* of a run that was cut */
 	if (r < 0 || there == set)
-		return r < 0 ? r : 0;
+		return r < 0 && r != -ENOENT ? r : 0;
 	if (set)
 		r = k3sup__durable_write(live->op, dir.fd, TRIGGER, "", 0, 0600);
 	else

@@ -38,6 +38,9 @@ int k3sup__live_prune(struct k3sup__live *live, int backups, size_t keep, int64_
 /* Takes these away (all live files if paths is NULL), keys first. Each has to be what was read: K3SUP_E_TARGET_CHANGED. The number of removed files. */
 int k3sup__live_remove(struct k3sup__live *live, const struct k3sup__tls_files *only) _must_check_;
 
+/* Removes what runs that were cut have left beside the live files: how many temps. */
+int k3sup__live_tidy(struct k3sup__live *live) _must_check_;
+
 /* Puts one file in place, durably, with its mode and owner. */
 int k3sup__live_put(struct k3sup__live *live, const struct k3sup__tls_file *file) _must_check_;
 

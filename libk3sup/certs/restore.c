@@ -132,13 +132,13 @@ static int put_back(struct k3sup__live *live, int backups, const struct k3sup__t
 	k3sup__json *facts = k3sup__op_facts(live->op), *restored = k3sup__json_array();
 	bool chosen[K3SUP__CERT_MOST] = {false}, made = false, any = false;
 	_free_ char *kept = NULL;
-	int r = 0, triggered;
+	int r = k3sup__live_tidy(live), tidied = r, triggered;
 
 	k3sup__json_set(facts, "restored", restored);
 	choose(live, kepts, chosen);
 	for (size_t i = 0; i < kepts->count; i++)
 		any |= chosen[i];
-	if (any)
+	if (r >= 0 && any)
 		r = k3sup__live_keep(live, backups, &kept, &made); /* what is live now can be wanted again, too */
 	if (r >= 0 && kept != NULL)
 		k3sup__json_set_str(facts, "kept", kept);
@@ -147,7 +147,8 @@ static int put_back(struct k3sup__live *live, int backups, const struct k3sup__t
 	if (r >= 0)
 		r = put_chosen(live, kepts, chosen, restored);
 	triggered = r < 0 ? r : k3sup__live_set_trigger(live, false);
-	return triggered < 0 ? triggered : any || triggered > 0;
+	r = triggered < 0 ? triggered : k3sup__tls_backups_prune(live->op, backups, SIZE_MAX, 0, NULL); /* only what cut runs have left */
+	return r < 0 ? r : any || triggered > 0 || tidied > 0;
 }
 
 static int restore_from(struct k3sup__live *live, int backups, const char *name)

@@ -40,9 +40,11 @@ static int keep_and_remove(struct k3sup__live *live, const struct retire_state *
 	_free_ char *name = NULL;
 	bool made = false;
 	int64_t since = s->keep_days > 0 ? (int64_t)time(NULL) - s->keep_days * (int64_t)DAY : 0;
-	int removed = 0, triggered = 0, pruned = 0, r;
+	int removed = 0, triggered = 0, pruned = 0, tidied, r;
 
-	r = k3sup__tls_backups_open(live->op, &live->node->root, live->node->state_dir, true, live->node->trust_flags, &backups);
+	r = tidied = k3sup__live_tidy(live);
+	if (r >= 0)
+		r = k3sup__tls_backups_open(live->op, &live->node->root, live->node->state_dir, true, live->node->trust_flags, &backups);
 	if (r >= 0)
 		r = k3sup__live_keep(live, backups, &name, &made);
 	if (r >= 0 && name != NULL)
@@ -55,7 +57,7 @@ static int keep_and_remove(struct k3sup__live *live, const struct retire_state *
 		r = pruned = k3sup__live_prune(live, backups, s->keep, since, name);
 	k3sup__json_set(facts, "retired", paths_of(&live->files));
 	k3sup__json_set_int(facts, "pruned", pruned > 0 ? pruned : 0);
-	return r < 0 ? r : made || removed > 0 || triggered > 0 || pruned > 0;
+	return r < 0 ? r : made || removed > 0 || triggered > 0 || pruned > 0 || tidied > 0;
 }
 
 static int retire(k3sup_op *op, k3sup_node *node, const struct retire_state *s)

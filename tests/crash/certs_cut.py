@@ -56,12 +56,16 @@ def make_leafs(data):
     os.unlink(os.path.join(data, "csr"))
 
 
-def read(root, name):
+def read_file(path):
     try:
-        with open(os.path.join(root, DATA, name), "rb") as f:
+        with open(path, "rb") as f:
             return f.read()
     except FileNotFoundError:
         return None
+
+
+def read(root, name):
+    return read_file(os.path.join(root, DATA, name))
 
 
 def leafs(root):
@@ -194,7 +198,7 @@ class Campaign:
         if len(found) != len(self.sets):
             wrong.append("%d backups" % len(found))
         litter = [os.path.join(w, n) for w, d, names in os.walk(os.path.join(self.root, "var/lib")) for n in names + d
-                  if n.startswith(".tls-") and self.verb == "retire" or "k3sup-tmp" in n]
+                  if n.startswith(".tls-") or "k3sup-tmp" in n]
         return wrong + ["litter: %s" % n for n in litter]
 
     def ended(self, done, call):

@@ -272,6 +272,19 @@ static void what_others_have_written_stays(void **state)
 	assert_int_equal(faccessat(f->t->s->fd, "server/tls/client-admin.key", F_OK, 0), 0);
 }
 
+static void what_a_cut_run_has_left_is_removed(void **state)
+{
+	struct fixture *f = *state;
+
+	put_text(f->t, "server/tls/etcd/.leaf.k3sup-tmp-12345678", 0600, "half a key");
+	put_text(f->t, "server/tls/.dynamic-cert-regenerate.k3sup-tmp-12345678", 0600, "");
+	put_text(f->t, "agent/.mine.k3sup-tmp-12345678", 0600, "");
+	assert_int_equal(k3sup__live_tidy(&f->live), 2);
+	assert_int_equal(faccessat(f->t->s->fd, "server/tls/etcd/.leaf.k3sup-tmp-12345678", F_OK, 0), -1);
+	assert_int_equal(faccessat(f->t->s->fd, "agent/.mine.k3sup-tmp-12345678", F_OK, 0), 0);
+	assert_int_equal(k3sup__live_tidy(&f->live), 0);
+}
+
 static void the_trigger_is_set_and_taken_back(void **state)
 {
 	struct fixture *f = *state;
@@ -298,6 +311,7 @@ int main(void)
 		live_test(a_backup_that_was_touched_is_not_believed),
 		live_test(what_must_not_be_retired),
 		live_test(what_others_have_written_stays),
+		live_test(what_a_cut_run_has_left_is_removed),
 		live_test(the_trigger_is_set_and_taken_back),
 	};
 
