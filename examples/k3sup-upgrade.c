@@ -14,7 +14,7 @@ static const char *sha256, *sums, *signature, *key, *expect_version, *server_ver
 static const char *stop_command, *start_command, *status_command;
 static int64_t stable_ms = 20000, wait_lock_ms, keep_backups = 1, guard_delay_ms = 30000;
 static struct cli_list images;
-static bool check, run_version, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
+static bool check, run_version, no_unpack_ahead, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
 
 static const struct cli_option options[] = {
 	{"check", CLI_FLAG, &check, NULL, "decide only: say all that an upgrade would be refused for; change nothing"},
@@ -42,6 +42,8 @@ static const struct cli_option options[] = {
 	{"health", CLI_TEXT, &health, "CMD", "and a command that must end with 0 (for /bin/sh; asked again each second until it does)"},
 	{"before-write", CLI_TEXT, &before_write, "CMD",
 		"run this (for /bin/sh) when all is decided, before anything is written; if it does not end with 0: exit 3"},
+	{"no-unpack-ahead", CLI_FLAG, &no_unpack_ahead, NULL,
+		"let the new k3s unpack itself at its start; else FILE is executed for that while the old one runs"},
 	{"before-stop", CLI_TEXT, &before_stop,
 		"CMD", "likewise when all is staged, before the swap and the restart (drain, quorum, snapshot); both are run again by a second run"},
 	{"allow-downgrade", CLI_FLAG, &allow_downgrade, NULL, "an older build, pre-release or packaging; lowers the floor, too"},
@@ -151,8 +153,8 @@ static void print_checks(k3sup_doc *doc)
 
 static uint32_t flags(void)
 {
-	return (check ? K3SUP_UPGRADE_CHECK : 0) | (rollback_now ? K3SUP_UPGRADE_ROLLBACK : 0) |
-		(run_version ? K3SUP_UPGRADE_RUN_VERSION : 0) | (allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) |
+	return (check ? K3SUP_UPGRADE_CHECK : 0) | (rollback_now ? K3SUP_UPGRADE_ROLLBACK : 0) | (run_version ? K3SUP_UPGRADE_RUN_VERSION : 0) |
+		(no_unpack_ahead ? K3SUP_UPGRADE_NO_UNPACK_AHEAD : 0) | (allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) |
 		(allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) | (allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
 }
 

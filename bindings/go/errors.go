@@ -87,6 +87,8 @@ const (
 	ErrAuthority          Code = C.K3SUP_E_AUTHORITY
 	ErrBackup             Code = C.K3SUP_E_BACKUP
 	ErrClock              Code = C.K3SUP_E_CLOCK
+	ErrUnpack             Code = C.K3SUP_E_UNPACK
+	ErrTorn               Code = C.K3SUP_E_TORN
 	ErrHook               Code = C.K3SUP_E_HOOK
 )
 

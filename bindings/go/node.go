@@ -312,6 +312,34 @@ func (n *Node) Stage(o StageOptions) (*Op, error) {
 	return n.start("stage", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_stage(n.c, &opts, ret) })
 }
 
+// UnpackOptions say which k3s unpacks itself; without Payload and PayloadFile the installed one.
+type UnpackOptions struct {
+	Payload     string
+	PayloadFile *os.File
+	Timeout     time.Duration // bounds everything; 0: 900 s, below 0: none
+	WaitLock    time.Duration // how long to wait for the node's lock; 0: not at all, below 0: as long as Timeout allows
+
+	SHA256        string // of the payload (unpacked, if it is a gzip file), or ""
+	Sums          string // a list as k3s publishes them (sha256sum-amd64.txt), or ""
+	Signature     string // of the list, or without one of the payload, or ""
+	Key           string // the public key for it (PEM), or ""
+	ExpectVersion string // or ""
+}
+
+// Unpack has a k3s unpack itself into the data-dir, as it would at its start ("/unpacked"). It is executed, chrooted into the node's root.
+func (n *Node) Unpack(o UnpackOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	defer runtime.KeepAlive(o.PayloadFile)
+	opts := C.struct_k3sup_unpack_opts{struct_size: C.sizeof_struct_k3sup_unpack_opts, timeout_ms: ms(o.Timeout), wait_lock_ms: ms(o.WaitLock),
+		payload: text.add(o.Payload), sha256: text.add(o.SHA256), sums: text.add(o.Sums), signature: text.add(o.Signature),
+		key: text.add(o.Key), expect_version: text.add(o.ExpectVersion)}
+	if o.PayloadFile != nil {
+		opts.flags, opts.payload_fd = C.K3SUP_UNPACK_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
+	}
+	return n.start("unpack", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_unpack(n.c, &opts, ret) })
+}
+
 // SwapRollbackOptions say what the backup must be.
 type SwapRollbackOptions struct {
 	WaitLock          time.Duration // how long to wait for the node's lock; 0: not at all, below 0: for ever
@@ -385,6 +413,8 @@ type UpgradeOptions struct {
 
 	Commands   Commands      // of RestartCommands
 	GuardDelay time.Duration // where k3s is stopped and started: when the start guard starts it; 0: 30 s, below 0: there is none
+
+	NoUnpackAhead bool // let the new k3s unpack itself at its start, while it is down
 }
 
 // Upgrade makes the running k3s be the payload's build.
@@ -399,12 +429,15 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion), server_version: text.add(o.ServerVersion),
 		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop), keep_backups: C.uint32_t(o.KeepBackups),
 		guard_delay_ms: ms(o.GuardDelay),
-		stop_command: text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start), status_command: text.add(o.Commands.Status)}
+		stop_command:   text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start), status_command: text.add(o.Commands.Status)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}
 	if o.RunVersion {
 		opts.flags |= C.K3SUP_UPGRADE_RUN_VERSION
+	}
+	if o.NoUnpackAhead {
+		opts.flags |= C.K3SUP_UPGRADE_NO_UNPACK_AHEAD
 	}
 	if o.Check {
 		opts.flags |= C.K3SUP_UPGRADE_CHECK

@@ -218,6 +218,26 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("%d %+v", op.Status(), again)
 	}
 	stageSome(t, n, h.root)
+	unpackSome(t, n, h)
+}
+
+// Unpack looks, has torn files unpacked anew, and refuses what is used.
+func unpackSome(t *testing.T, n *Node, h *host) {
+	t.Helper()
+	op, err := n.Unpack(UnpackOptions{})
+	if wait(t, op, err); op.Status() != 0 {
+		t.Error(op.Status())
+	}
+	file, err := os.Open(h.old)
+	must(t, err)
+	op, err = n.Unpack(UnpackOptions{PayloadFile: file, SHA256: digest(t, h.old)})
+	file.Close()
+	if wait(t, op, err); op.Status() != 0 {
+		t.Error(op.Status())
+	}
+	if _, err := n.Unpack(UnpackOptions{SHA256: "abc"}); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
 }
 
 // Stage puts a file in place, keeps what it replaces, and puts that back.

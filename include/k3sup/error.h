@@ -96,6 +96,10 @@
 #define K3SUP_E_BACKUP (-10142)    /* there is no such backup, or it is not whole, or from before a change of authorities */
 #define K3SUP_E_CLOCK (-10143)     /* the clock shows a time that cannot be */
 
+/* about what k3s unpacks of itself */
+#define K3SUP_E_UNPACK (-10160) /* the payload cannot unpack itself here, or not to what its own list says */
+#define K3SUP_E_TORN (-10161)   /* what is unpacked already is torn, and cannot be put aside: it is used, or somebody else's */
+
 /* about an upgrade */
 #define K3SUP_E_HOOK (-10170) /* a command of the caller refused */
 

@@ -63,6 +63,26 @@ struct k3sup_swap_backups_opts {
 	uint32_t reserved;    /* 0 */
 };
 
+/* k3sup_unpack_opts.flags */
+#define K3SUP_UNPACK_PAYLOAD_FD 1u /* payload_fd counts, payload is ignored */
+
+struct k3sup_unpack_opts {
+	uint32_t struct_size;
+	uint32_t flags;       /* K3SUP_UNPACK_* */
+	int64_t timeout_ms;   /* bounds everything; CLOCK_BOOTTIME; 0: 900000, below 0: none */
+	int64_t wait_lock_ms; /* how long to wait for the node's lock; 0: not at all, below 0: as long as timeout_ms allows */
+	const char *payload;  /* the new k3s file, a path of the caller; NULL: the one that is installed */
+	const char *reserved; /* NULL */
+	int32_t payload_fd;   /* an open regular file, read from its offset 0; stays the caller's */
+	uint32_t reserved2;   /* 0 */
+	const char *sha256;   /* these five as in k3sup_swap_opts: what the payload has to be */
+	const char *sums;
+	const char *signature;
+	const char *key;
+	const char *expect_version;
+	const char *reserved3; /* NULL */
+};
+
 K3SUP_BEGIN_DECLS
 
 /**
@@ -129,6 +149,29 @@ K3SUP_API int k3sup_swap(k3sup_node *node, const struct k3sup_swap_opts *opts, k
  * Capabilities: those of k3sup_swap(), CAP_SYS_PTRACE to see where the running k3s works. Threads: as all verbs. Since: 0.1
  */
 K3SUP_API int k3sup_stage(k3sup_node *node, const struct k3sup_stage_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_unpack() - have a k3s unpack itself into the node's data-dir, as it would do at its start, so that the start need not, and cannot fail there.
+ * @opts: NULL for the defaults: the installed k3s.
+ *
+ * Already so: data/<H> of the payload is there (in the data-dir, or in the default one, where k3s looks, too), all of it is what its own lists (.sha256sums, .links) say, and it is
+ * on disk (syncfs). k3s never asks that: what is there counts for it, so one that a power cut has torn ends every start with SIGSEGV.
+ * The payload unpacks itself: it is executed as root, chrooted into the node's root, with a clean environment, limits and a deadline, as `k3s kubectl version --client`, which does
+ * nothing else. What is executed is a sealed copy in memory of the bytes that were verified (of the installed file: that file). The result is checked, gets the SELinux labels
+ * of the running build's files, and is put on disk. k3s moves data/current and data/previous, and the links in data/cni: under the k3s that runs, so this is the last thing before
+ * its stop.
+ * A torn data/<H> is put aside (data/<H>.k3sup-torn, under k3s's own lock, data/.lock), removed when the new one is there, and is back if that fails; a warning, and the result, say so. It
+ * is left alone if a process runs from it, or has a mount of it: K3SUP_E_TORN.
+ *
+ * A payload that others could write is refused, unless sha256, sums or a signature bind its bytes. One that has no archive, or whose version is not known, is skipped.
+ * If cut (kill, failure, power): k3s removes its own data/<H>-tmp when it unpacks again; one more run reaches the goal. Point of no return: none.
+ * Result: unpacked (action "unpack", "none" or "skip" with reason; path, checked, files, bytes, torn, current, relabelled), wanted, data_dir, authenticated, changed, warnings.
+ * Status: 1 changed, 0 already so, or skipped.
+ * Errors: K3SUP_E_UNPACK (evidence: said, exit_status or signal), K3SUP_E_TORN, K3SUP_E_DATA_DIR_SPACE, K3SUP_E_TARGET_* (of the installed file), those of k3sup_swap() about the
+ * payload, K3SUP_E_UNTRUSTED, K3SUP_E_AMBIGUOUS, K3SUP_E_BUSY, K3SUP_E_CANCELLED, K3SUP_E_CALLBACK, K3SUP_E_TIMEOUT, -EIO, -EROFS ...
+ * Capabilities: CAP_SYS_CHROOT where the node's root is not ours, CAP_SYS_PTRACE, CAP_DAC_OVERRIDE; for labels CAP_MAC_ADMIN. Threads: as all verbs. Since: 0.1
+ */
+K3SUP_API int k3sup_unpack(k3sup_node *node, const struct k3sup_unpack_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 
 /**
  * k3sup_swap_rollback() - make the installed k3s file be the backup again. Nothing is restarted.

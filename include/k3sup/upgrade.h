@@ -15,6 +15,7 @@
 #define K3SUP_UPGRADE_CHECK 16u              /* decide only: takes no lock, changes nothing */
 #define K3SUP_UPGRADE_ROLLBACK 32u           /* go back to the backup: that is the payload, and none is given */
 #define K3SUP_UPGRADE_RUN_VERSION 64u        /* run the payload with --version, too; see k3sup_swap(). Not with ROLLBACK */
+#define K3SUP_UPGRADE_NO_UNPACK_AHEAD 128u   /* let the new k3s unpack itself at its start, while it is down */
 
 /* k3sup_upgrade_opts.restart */
 #define K3SUP_RESTART_AUTO 0u     /* its service manager, if it owns the k3s that runs; else SIGTERM, if something would start it again */
@@ -90,7 +91,7 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
 /**
  * k3sup_upgrade() - make the running k3s be the payload's build.
  *
- * lock -> look -> (before_write) -> images -> stage -> (before_stop) -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
+ * lock -> look -> (before_write) -> images -> stage -> (before_stop) -> unpack -> swap -> restart -> prove. Each step is skipped where its goal holds: an installed file that is the payload already but was never
  * started is a pending restart and is restarted; a k3s that runs the payload's build already is left alone (same pid).
  * With the file in place and no k3s running, one is waited for up to 15 s (a supervisor's pause between two starts), then K3SUP_E_NO_K3S.
  * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change, and in the end it is asked whether it is ready, as in
@@ -117,6 +118,10 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * root), K3SUP_ROLE, K3SUP_PID (of the running k3s); what is not known is empty. They may take as long as timeout_ms allows, an hour where it does not bound; then, and when the
  * operation is cancelled, they are killed. One that refuses (does not end with 0) is K3SUP_E_HOOK, with evidence /hook; what was staged is removed. hooks in the result has them
  * all: name, ok, exit_code or signal, output (its first 4096 bytes), took_ms.
+ * Before k3s is stopped, and before the swap, the payload unpacks itself into the data-dir as with k3sup_unpack(): the start has less to do, and a node on which it could not unpack
+ * (no room, a torn data/<H> that is used) is refused while the old k3s runs: K3SUP_E_UNPACK, K3SUP_E_TORN, K3SUP_E_DATA_DIR_SPACE. What is executed is the staged file. Not done with
+ * K3SUP_UPGRADE_NO_UNPACK_AHEAD and K3SUP_RESTART_NONE, nor (the result's unpacked says why) for a payload that others could write and nothing binds, where the running k3s sees another
+ * root than the node's, and where the payload cannot be executed for a reason of ours.
  * How k3s will be restarted, and whether that would start it again, is decided before the swap. systemd is asked through the node's own systemctl, by a child: directly, chrooted
  * into the node's root, or in the namespaces of process 1; "channel" says which. What counts is the unit as it is loaded. Refused: where nothing would start k3s again
  * (K3SUP_E_NOT_SUPERVISED), a masked unit (K3SUP_E_SERVICE_MASKED), and one whose stop would end this program, too (K3SUP_E_SERVICE_TAKES_US). A restart is one job, queued with
@@ -127,7 +132,7 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  *
  * Points of no return: the rename (see k3sup_swap()), and the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor, or the start command, starts it, and it is told once.
- * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, hooks, service, services. Status: 1 changed, 0 already so.
+ * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, hooks, unpacked, service, services. Status: 1 changed, 0 already so.
  * Errors: those above, K3SUP_E_HOOK, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, K3SUP_E_GUARD, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
  * Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE; for systemd from a container also CAP_SYS_CHROOT or CAP_SYS_ADMIN.
  * Since: 0.1

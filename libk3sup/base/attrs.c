@@ -167,3 +167,20 @@ int k3sup__attrs_copy(k3sup_op *op, int from, int to, const char *path)
 	}
 	return 0;
 }
+
+int k3sup__attrs_copy_label(int from, int to)
+{
+	static const char label[] = "security.selinux";
+	struct value old, new = {0};
+	int r = get_value(from, label, &old);
+
+	if (r == 0)
+		r = get_value(to, label, &new);
+	if (r == 0 && old.data && !(new.data &&new.len == old.len &&memcmp(new.data, old.data, old.len) == 0)) {
+		r = fsetxattr(to, label, old.data, old.len, 0) < 0 ? -errno : 1;
+		r = is_idle_label(label, r) ? 0 : r;
+	}
+	free(old.data);
+	free(new.data);
+	return r;
+}

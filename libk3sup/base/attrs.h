@@ -13,5 +13,10 @@
  * security.ima and security.evm, which vouch for the old content. path: for the sentence that names what could not be kept.
  */
 int k3sup__attrs_copy(k3sup_op *op, int from, int to, const char *path) _must_check_;
+/*
+ * Only the SELinux label: `to` gets that of `from` (any files or directories, not O_PATH). 1 if it had another one, 0 if there is nothing to do, also where the label means
+ * nothing: `from` has none, or the loaded policy or the mount knows none. -errno.
+ */
+int k3sup__attrs_copy_label(int from, int to) _must_check_;
 
 #endif

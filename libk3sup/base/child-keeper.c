@@ -106,7 +106,7 @@ static int close_listed(int first)
 static int arrange_fds(const struct keeper_fds *fds, const struct k3sup__child_spec *spec)
 {
 	const int wanted[N_SLOTS] = {fds->null, fds->output, fds->output, fds->socket, spec->root_fd,
-		spec->enter_fd > 0 ? spec->enter_fd : -1, spec->confined ? *spec->confined : -1};
+		spec->enter_fd > 0 ? spec->enter_fd : -1, spec->image ? *spec->image : -1};
 	int moved[N_SLOTS];
 
 	/* First out of the way of the places themselves: the host may have closed its standard descriptors, so any number can be among these. */
@@ -173,16 +173,27 @@ static int enter_root(const struct k3sup__child_spec *spec)
 	return 0;
 }
 
-static int limit(void)
+static const struct limit {
+	int what;
+	rlim_t wide, narrow;
+} limits[] = {
+	{RLIMIT_CPU, 900, 30}, /* seconds; unpacking costs some on a fast machine, and a minute on a slow board */
+	{RLIMIT_CORE, 0, 0},
+	{RLIMIT_FSIZE, (rlim_t)2 << 30, 0},
+	{RLIMIT_NOFILE, 1024, 64},
+	{RLIMIT_MEMLOCK, 65536, 0},
+};
+
+static int limit(bool narrow)
 {
-	static const struct {
-		int what;
-		rlim_t most;
-	} limits[] = {{RLIMIT_CPU, 30}, {RLIMIT_CORE, 0}, {RLIMIT_FSIZE, 0}, {RLIMIT_NOFILE, 64}, {RLIMIT_MEMLOCK, 0}};
-
 	for (size_t i = 0; i < ELEMENTSOF(limits); i++) {
-		const struct rlimit both = {limits[i].most, limits[i].most};
+		const rlim_t most = narrow ? limits[i].narrow : limits[i].wide;
+		struct rlimit both;
 
+		if (getrlimit(limits[i].what, &both) < 0)
+			return -errno;
+		both.rlim_max = both.rlim_max < most ? both.rlim_max : most; /* raising it is for CAP_SYS_RESOURCE */
+		both.rlim_cur = both.rlim_max;
 		if (setrlimit(limits[i].what, &both) < 0)
 			return -errno;
 	}
@@ -195,7 +206,7 @@ static int confine(void)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, 0, 0, 0) < 0)
 		return -errno;
 	(void)unshare(CLONE_NEWNET); /* kernels and containers without it are no reason not to ask */
-	return limit();
+	return 0;
 }
 
 /* Becomes the program. */
@@ -214,6 +225,8 @@ static _Noreturn void program(const struct k3sup__child_spec *spec, pid_t keeper
 	r = enter_root(spec);
 	if (r == 0 && spec->confined)
 		r = confine();
+	if (r == 0 && spec->image)
+		r = limit(spec->confined);
 	if (r < 0)
 		give_up(SLOT_SOCKET, -r);
 	close(SLOT_ROOT);
@@ -221,7 +234,7 @@ static _Noreturn void program(const struct k3sup__child_spec *spec, pid_t keeper
 	if (fcntl(SLOT_SOCKET, F_SETFD, FD_CLOEXEC) == 0) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
-		if (!spec->confined)
+		if (!spec->image)
 			execve(spec->argv[0], (char *const *)(uintptr_t)spec->argv, env);
 		else if (fcntl(SLOT_IMAGE, F_SETFD, FD_CLOEXEC) == 0)
 			syscall(SYS_execveat, SLOT_IMAGE, "", spec->argv, env, AT_EMPTY_PATH);
@@ -275,7 +288,7 @@ static _Noreturn void keeper(const struct k3sup__child_spec *spec, const struct 
 		close(SLOT_ROOT);
 	if (spec->enter_fd > 0)
 		close(SLOT_ENTER);
-	if (spec->confined)
+	if (spec->image)
 		close(SLOT_IMAGE);
 	wait_for(pid, pidfd);
 	while (waitid(P_PID, (id_t)pid, &info, WEXITED | __WALL) < 0 && errno == EINTR)

@@ -18,10 +18,12 @@ struct k3sup__child_spec {
 	int64_t deadline;  /* CLOCK_BOOTTIME; then SIGKILL to its process group */
 	size_t max_output; /* bytes kept of stdout and stderr together; more is read and dropped */
 	/*
-	 * NULL: no. Else a descriptor, which is executed instead of the file named by argv[0]; by a program that gets no capabilities (also as root), no network where that can
-	 * be had, cannot write files, and has limits of time and descriptors. With it goes a root_fd that is empty.
+	 * NULL, or a descriptor, which is executed instead of the file named by argv[0]: what was verified, whatever has that name by now. It cannot dump core, and has a limit of
+	 * processor time and of descriptors.
 	 */
-	const int *confined;
+	const int *image;
+	/* With image, and a root_fd that is empty: it gets no capabilities (also as root), no network where that can be had, cannot write files, and has narrow limits. */
+	bool confined;
 };
 
 struct k3sup__child_result {

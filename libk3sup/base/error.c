@@ -86,6 +86,8 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_AUTHORITY, "an authority is missing, damaged or over: no start could issue new certificates"),
 	CODE(K3SUP_E_BACKUP, "there is no such backup, or it is not whole, or from before a change of authorities"),
 	CODE(K3SUP_E_CLOCK, "the clock shows a time that cannot be"),
+	CODE(K3SUP_E_UNPACK, "the payload cannot unpack itself here"),
+	CODE(K3SUP_E_TORN, "what is unpacked already is torn, and cannot be put aside"),
 	CODE(K3SUP_E_HOOK, "a command of the caller refused"),
 };
 

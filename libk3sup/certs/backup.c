@@ -9,8 +9,8 @@
 #include "base/durable.h"
 #include "base/lock.h"
 #include "base/strv.h"
+#include "base/tree.h"
 #include "base/utc.h"
-#include "certs/trees.h"
 
 #define CERTS "certs"
 #define MANIFEST "manifest.json"

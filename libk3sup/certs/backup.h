@@ -11,6 +11,8 @@
 #include "base/x509.h"
 #include "certs/inventory.h"
 
+#define K3SUP__CERT_FILE_MOST (4 * 1024 * 1024)
+
 #define K3SUP__CERT_MOST (2 * 64) /* files of leafs and keys on a node */
 
 /* A file that is to be kept, or was: with its bytes, which may be secret. */

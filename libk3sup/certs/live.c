@@ -7,8 +7,8 @@
 
 #include "base/durable.h"
 #include "base/strv.h"
+#include "base/tree.h"
 #include "certs/audit.h"
-#include "certs/trees.h"
 
 #define TRIGGER_DIR "server/tls/"
 #define TRIGGER "dynamic-cert-regenerate"

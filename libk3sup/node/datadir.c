@@ -5,7 +5,6 @@
 #include "node/version.h"
 #include "node/warn.h"
 
-#define DEFAULT_DATA_DIR "/var/lib/rancher/k3s"
 #define ENVIRONMENT "K3S_DATA_DIR"
 
 struct looking {
@@ -112,7 +111,7 @@ static int add_written(struct looking *l, const char *source, const char *path, 
 }
 
 /* urfave/cli reads the variable since k3s #10589. */
-static bool reads_environment(const char *text)
+bool k3sup__data_dir_reads_env(const char *text)
 {
 	static const uint32_t since[][2] = {{27, 16}, {28, 12}, {29, 7}, {30, 3}};
 	struct k3sup__version version;
@@ -175,7 +174,7 @@ static int add_environment(struct looking *l, const struct k3sup__unit *unit)
 
 	if (value == NULL || value[0] == '\0')
 		return 0;
-	if (!reads_environment(l->version)) {
+	if (!k3sup__data_dir_reads_env(l->version)) {
 		k3sup__warn(l->op, "%s sets " ENVIRONMENT ", which k3s %s does not read", unit->name, l->version);
 		return 0;
 	}
@@ -262,7 +261,7 @@ static int look(struct looking *l, const struct k3sup__candidate *candidate, con
 	if (r == 0)
 		r = add_units(l, candidate, units);
 	if (r == 0 && l->found->path == NULL)
-		r = add(l, "default", DEFAULT_DATA_DIR, NULL);
+		r = add(l, "default", K3SUP__DEFAULT_DATA_DIR, NULL);
 	if (r == 0)
 		r = suspect(l);
 	return r == 0 && k3sup__json_broken(l->found->sources) ? -ENOMEM : r;

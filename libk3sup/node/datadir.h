@@ -8,6 +8,8 @@
 #include "node/identify.h"
 #include "node/unit.h"
 
+#define K3SUP__DEFAULT_DATA_DIR "/var/lib/rancher/k3s"
+
 struct k3sup__data_dir {
 	char *path; /* inside the root */
 	/* "option", "process" (a server's working directory, or where its program is), "unit" (its command line), "config", "environment" (K3S_DATA_DIR), "default" */
@@ -26,6 +28,8 @@ struct k3sup__data_dir {
 int k3sup__data_dir_look(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const struct k3sup__units *units,
 	const char *version, struct k3sup__data_dir *ret) _must_check_;
 void k3sup__data_dir_clear(struct k3sup__data_dir *data_dir);
+/* Does this version of k3s read K3S_DATA_DIR? One that is not known is taken for a newer one. */
+bool k3sup__data_dir_reads_env(const char *version);
 /* {path, source, sources} */
 k3sup__json *k3sup__data_dir_json(const struct k3sup__data_dir *data_dir);
 

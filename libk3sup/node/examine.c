@@ -5,11 +5,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "node/datadir.h"
 #include "node/known.h"
 #include "node/procscan.h"
 #include "node/unitof.h"
-
-#define DEFAULT_DATA_DIR "/var/lib/rancher/k3s"
 
 void k3sup__candidate_clear(struct k3sup__candidate *c)
 {
@@ -219,7 +218,7 @@ static int fill_candidate(const struct k3sup__vantage *view, struct k3sup__look 
 /* The wrapper may unpack below the default directory although k3s works elsewhere, so that one says nothing. */
 static void take_exe_data_dir(struct k3sup__look *look, struct k3sup__program *program)
 {
-	if (look->found.data_dir == NULL && program->data_dir != NULL && !k3sup__streq(program->data_dir, DEFAULT_DATA_DIR)) {
+	if (look->found.data_dir == NULL && program->data_dir != NULL && !k3sup__streq(program->data_dir, K3SUP__DEFAULT_DATA_DIR)) {
 		look->found.data_dir = program->data_dir;
 		program->data_dir = NULL;
 	}

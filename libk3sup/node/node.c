@@ -272,6 +272,16 @@ bool k3sup__node_has_lock(k3sup_node *node)
 	return has;
 }
 
+bool k3sup__node_serves_another(k3sup_node *node, const k3sup_op *op)
+{
+	bool does;
+
+	(void)pthread_mutex_lock(&node->mutex);
+	does = node->turn != NULL && node->turn != op;
+	(void)pthread_mutex_unlock(&node->mutex);
+	return does;
+}
+
 /* statx(2) tells it from Linux 5.8 on only. */
 int k3sup__node_mount_of(const k3sup_node *node, int fd, long *ret)
 {

@@ -50,6 +50,8 @@ void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node);
 int k3sup__node_await_turn(k3sup_op *op, int64_t deadline) _must_check_;
 /* Does this handle hold the lock now, for whatever operation? */
 bool k3sup__node_has_lock(k3sup_node *node);
+/* Is another operation of this handle changing the node now? */
+bool k3sup__node_serves_another(k3sup_node *node, const k3sup_op *op);
 
 /* The number of the mount that a descriptor of ours was opened on. 0 or -errno. */
 int k3sup__node_mount_of(const k3sup_node *node, int fd, long *ret) _must_check_;

@@ -49,7 +49,7 @@ static int copy(k3sup_op *op, int fd, int to, const char *shown, const struct k3
 	return r;
 }
 
-static int make_image(k3sup_op *op, int fd, const char *shown, const struct k3sup__build *build, int *ret_fd)
+int k3sup__sealed_copy(k3sup_op *op, int fd, const char *shown, const struct k3sup__build *build, int *ret_fd)
 {
 	_close_ int image = memfd_create("k3s", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
 	int r;
@@ -132,9 +132,10 @@ int k3sup__said_ask(k3sup_op *op, int fd, const char *shown, struct k3sup__build
 	_close_ int empty = open("/proc/self/fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC), image = -1;
 	struct k3sup__child_result said = {0};
 	struct k3sup__child_spec spec = {.argv = argv, .root_fd = empty, .deadline = k3sup__deadline(TIME_MS), .max_output = MAX_OUTPUT};
-	int r = empty < 0 ? -errno : make_image(op, fd, shown, build, &image);
+	int r = empty < 0 ? -errno : k3sup__sealed_copy(op, fd, shown, build, &image);
 
-	spec.confined = &image;
+	spec.image = &image;
+	spec.confined = true;
 	if (r == 0)
 		r = k3sup__child_run(op, &spec, &said);
 	if (r < 0)

@@ -17,4 +17,10 @@
  */
 int k3sup__said_ask(k3sup_op *op, int fd, const char *shown, struct k3sup__build *build) _must_check_;
 
+/*
+ * The sealed copy, for others who run what was verified: executable wherever the file lies, and nobody can write it. build: with its SHA-256, which the copy has to have. 0,
+ * K3SUP_E_PAYLOAD_CHANGED, -errno.
+ */
+int k3sup__sealed_copy(k3sup_op *op, int fd, const char *shown, const struct k3sup__build *build, int *ret_fd) _must_check_;
+
 #endif

@@ -197,6 +197,7 @@ int k3sup__payload_load(k3sup_op *op, k3sup_node *node, const struct k3sup__sour
 		r = k3sup__payload_look(op, node, &source->terms, &p);
 	if (r >= 0)
 		r = ask_version(op, &p);
+	p.untrusted = !trusted && !k3sup__terms_bind(&source->terms);
 	p.check_archive = source->check_archive && !k3sup__terms_bind(&source->terms);
 	if (r < 0) {
 		k3sup__payload_clear(&p);

@@ -5,7 +5,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "node/datadir.h"
 #include "swap/preflight.h"
+#include "swap/unpack.h"
 
 /* The metadata of one file fits in 64 KiB anywhere. */
 #define METADATA 65536u
@@ -159,12 +161,19 @@ void k3sup__room_check_images(const k3sup_node *node, const struct k3sup__images
 
 /* ---- what the new k3s unpacks ---- */
 
+/* A torn one is put aside, and unpacked anew beside it. What is in its files is looked at by those who unpack. */
 static bool is_unpacked(const k3sup_node *node, const struct k3sup__plan *plan)
 {
-	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
-	_free_ char *path = k3sup__fmt("%s/data/%s", plan->data_dir, plan->payload->build.asset_hash);
+	const char *const dirs[] = {plan->data_dir, K3SUP__DEFAULT_DATA_DIR};
+	bool is = false;
 
-	return path && k3sup__root_find(NULL, &node->root, path, 0, &place) == 0 && place.fd >= 0 && S_ISDIR(place.st.st_mode);
+	for (size_t i = 0; !is && i < ELEMENTSOF(dirs); i++) {
+		_cleanup_(k3sup__unpacked_clear) struct k3sup__unpacked u = K3SUP__UNPACKED_EMPTY;
+
+		is = k3sup__unpacked_look(NULL, node, dirs[i], &plan->payload->build, true, &u) == 0 &&
+			(u.form == K3SUP__UNPACKED_WHOLE || u.form == K3SUP__UNPACKED_UNKNOWN);
+	}
+	return is;
 }
 
 static void check_data_dir(

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "node/identify.h"
+#include "swap/observed.h"
 #include "swap/preflight.h"
 
 #include <k3sup/ctx.h>
@@ -12,33 +12,6 @@ struct stage_state {
 };
 
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 9}, {"images", 90}};
-
-/* What runs knows best where it keeps things. That none, or not one, runs says nothing about images; that two work in different places does. */
-static int find_data_dir(k3sup_op *op, k3sup_node *node, char **ret, const char **ret_source)
-{
-	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
-	_cleanup_(k3sup__sighting_clear) struct k3sup__sighting sighting = {0};
-	const struct k3sup__candidate *known = NULL;
-	int r = k3sup__installed_find(op, node, NULL, &installed);
-
-	if (r < 0) {
-		k3sup__place_clear(&installed);
-		k3sup__op_forgive(op);
-	}
-	r = k3sup__identify_scan(op, node, &installed, &sighting);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < sighting.count; i++) {
-		const struct k3sup__candidate *c = &sighting.candidates[i];
-
-		if (!known && c->data_dir)
-			known = c;
-		if (!node->data_dir && c->data_dir && !k3sup__streq(c->data_dir, known->data_dir))
-			return k3sup__fail(op, K3SUP_E_AMBIGUOUS, "k3s runs in %s and in %s; name the data-dir that is meant",
-				known->data_dir, c->data_dir);
-	}
-	return k3sup__data_dir_find(op, node, known, ret, ret_source);
-}
 
 static int put(k3sup_op *op, k3sup_node *node, const char *data_dir, struct k3sup__images *images)
 {
@@ -83,7 +56,7 @@ static int work(k3sup_op *op)
 	if (r < 0)
 		return r;
 	k3sup__op_begin(op, "identify", "looking for the data-dir");
-	r = find_data_dir(op, node, &data_dir, &source);
+	r = k3sup__observe_data_dir(op, node, &data_dir, &source, NULL);
 	if (r >= 0 && s->images.count > 0)
 		r = put(op, node, data_dir, &s->images);
 	if (r >= 0 && s->flags != 0)

@@ -37,6 +37,7 @@ struct k3sup__payload {
 	struct k3sup__proof *proof;     /* what the bytes have to be; NULL before it was loaded */
 	const char *server_version;     /* which it must not exceed on an agent; NULL: nobody said; borrowed */
 	bool run_version;               /* it is to be run with --version */
+	bool untrusted;                 /* others can write it, and nothing binds its bytes */
 	bool check_archive;             /* its archive has still to be checked by its digest, in the bytes that are installed */
 	struct {
 		struct stat st; /* of the installed file, st_ino 0: it was not compared */

@@ -7,10 +7,10 @@
 
 #define FLAGS \
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
-		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_RUN_VERSION)
+		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_RUN_VERSION | K3SUP_UPGRADE_NO_UNPACK_AHEAD)
 
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 3}, {"before-write", 2}, {"images", 20}, {"stage", 17}, {"verify", 13},
-	{"before-stop", 2}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
+	{"before-stop", 2}, {"unpack", 20}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
 
 /* ---- deciding: nothing is written before this is over ---- */
 
@@ -156,7 +156,8 @@ static int work_before_stop(k3sup_op *op)
 
 static bool has_changed(const struct k3sup__upgrade *s)
 {
-	return s->swapped.renamed || s->cleaned || s->signalled || k3sup__images_changed(&s->images);
+	/* What was unpacked for nothing changes nothing: it is there for the next try. */
+	return s->swapped.renamed || s->cleaned || (s->unpacked && s->status >= 0) || s->signalled || k3sup__images_changed(&s->images);
 }
 
 /*
@@ -240,6 +241,12 @@ static bool stops(const struct k3sup__upgrade *s)
 	return s->hooks.before_stop && (s->staged || s->restarts);
 }
 
+static bool unpacks(const struct k3sup__upgrade *s)
+{
+	return s->restart.by != K3SUP_RESTART_NONE && !(s->flags & K3SUP_UPGRADE_NO_UNPACK_AHEAD) &&
+		(s->staged || s->restarts || s->start_awaited || s->starts);
+}
+
 /* Up to the swap, in this order; each only where it has something to do. */
 static const struct {
 	enum k3sup__phase phase;
@@ -249,6 +256,7 @@ static const struct {
 	{PHASE_BEFORE_WRITE, writes, work_before_write},
 	{PHASE_STAGE, swaps, work_stage},
 	{PHASE_BEFORE_STOP, stops, work_before_stop},
+	{PHASE_UNPACK, unpacks, k3sup__upgrade_unpack},
 	{PHASE_SWAP, swaps, work_swap},
 };
 
@@ -336,6 +344,7 @@ static int step(k3sup_op *op)
 	case PHASE_BEFORE_WRITE:
 	case PHASE_STAGE:
 	case PHASE_BEFORE_STOP:
+	case PHASE_UNPACK:
 	case PHASE_SWAP:
 		return after_work(op);
 	case PHASE_AGAIN:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The upgrade from the inside: its state, the part that restarts and proves (restart.c), and the images (images.c).
+ * The upgrade from the inside: its state, the part that restarts and proves (restart.c), the images (images.c), and unpacking ahead (unpack.c).
  */
 #ifndef K3SUP_UPGRADE_UPGRADE_H
 #define K3SUP_UPGRADE_UPGRADE_H
@@ -14,6 +14,7 @@ enum k3sup__phase {
 	PHASE_BEFORE_WRITE, /* the caller's command, likewise below */
 	PHASE_STAGE,
 	PHASE_BEFORE_STOP,
+	PHASE_UNPACK, /* the last thing before the swap: it moves links that the running k3s looks at */
 	PHASE_SWAP,
 	PHASE_AGAIN, /* look again, right before */
 	PHASE_ORDER,
@@ -47,6 +48,7 @@ struct k3sup__upgrade {
 	bool start_awaited;              /* k3s did not run, though its file is the payload: its supervisor may be in its pause */
 	bool restarts;                   /* some k3s runs another build than the payload's */
 	bool cleaned;                    /* what cut runs had left is gone, or versions that were kept */
+	bool unpacked;                   /* by this run */
 	bool signalled;
 	bool proving;          /* the proof has been called */
 	bool starts;           /* an earlier run has stopped k3s, and nobody started it */
@@ -67,6 +69,9 @@ int k3sup__upgrade_stage_images(k3sup_op *op, struct k3sup__upgrade *s) _must_ch
 /* Who goes back wants the images, too, that an upgrade replaced and that was never proven; before k3s starts, since it imports them then. */
 int k3sup__upgrade_restore_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 int k3sup__upgrade_end_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+
+/* Work function (unpack.c): the new build's data/<H> is there, whole and on disk; or why not is reported, where that is no reason to refuse. */
+int k3sup__upgrade_unpack(k3sup_op *op);
 
 /* Who of those in the view must restart, and may they? Fills in the services, of what is refused too. Not with K3SUP_RESTART_NONE. For work functions. */
 int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,

@@ -104,6 +104,7 @@ static int look_at_lock(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
 {
 	int r;
 
+	v->at_work = k3sup__node_serves_another(node, op);
 	if (k3sup__node_has_lock(node)) /* it is us */
 		return 0;
 	r = k3sup__lock_holder(op, &node->root, node->trust_flags, &v->holder);
@@ -140,7 +141,7 @@ static int look_at_leftovers(k3sup_op *op, k3sup_node *node, struct k3sup__view 
 	v->leftovers = k3sup__swap_leftovers(op, node, &v->installed, false);
 	r = v->leftovers < 0 ? v->leftovers : look_at_lock(op, node, v);
 	/* A run that was at work at the first look and is over now has cleaned up. */
-	if (r >= 0 && v->leftovers > 0 && !v->holder)
+	if (r >= 0 && v->leftovers > 0 && !v->holder && !v->at_work)
 		v->leftovers = k3sup__swap_leftovers(op, node, &v->installed, false);
 	return v->leftovers < 0 ? v->leftovers : r;
 }
@@ -229,7 +230,7 @@ const char *k3sup__view_state(const struct k3sup__view *v)
 		return "ambiguous";
 	if (v->installed.fd < 0 && v->sighting.count == 0)
 		return "absent";
-	if (v->leftovers > 0 && !v->holder) /* with a holder they are at work, not left over */
+	if (v->leftovers > 0 && !v->holder && !v->at_work) /* with a holder they are at work, not left over */
 		return "interrupted";
 	if (v->sighting.count == 0)
 		return "not-running";

@@ -33,6 +33,7 @@ struct k3sup__view {
 	k3sup__json *open_entry; /* in records, or NULL */
 	unsigned damaged;        /* lines of the journal that could not be read */
 	k3sup__json *holder;     /* who holds the lock, or NULL */
+	bool at_work;            /* another operation of this handle does */
 };
 
 /* payload: NULL if there is none to compare with. 0 whatever was found; negative only where nothing could be said. Changes nothing. */

@@ -67,6 +67,7 @@ VERB(service, node)
 VERB(wait_running, node)
 VERB(swap, node)
 VERB(stage, node)
+VERB(unpack, node)
 VERB(swap_rollback, node)
 VERB(swap_backups, node)
 VERB(upgrade, node)
@@ -93,6 +94,7 @@ static const struct kind {
 	{"k3sup_wait_running_opts", sizeof(struct k3sup_wait_running_opts), call_wait_running},
 	{"k3sup_swap_opts", sizeof(struct k3sup_swap_opts), call_swap},
 	{"k3sup_stage_opts", sizeof(struct k3sup_stage_opts), call_stage},
+	{"k3sup_unpack_opts", sizeof(struct k3sup_unpack_opts), call_unpack},
 	{"k3sup_swap_rollback_opts", sizeof(struct k3sup_swap_rollback_opts), call_swap_rollback},
 	{"k3sup_swap_backups_opts", sizeof(struct k3sup_swap_backups_opts), call_swap_backups},
 	{"k3sup_upgrade_opts", sizeof(struct k3sup_upgrade_opts), call_upgrade},

@@ -25,7 +25,7 @@ LAYOUTS = {"host": "", "tree": "/srv/node", "chroot": "/srv/node", "pod": ""}
 POD = r"""set -e
 mount -t tmpfs pod /tmp
 cd /tmp
-mkdir host usr proc mnt mnt/programs mnt/library opt opt/payload out old
+mkdir host usr proc dev mnt mnt/programs mnt/library opt opt/payload out old
 mount --rbind / host
 mount --bind /usr usr
 for d in bin sbin lib lib32 lib64; do
@@ -35,6 +35,7 @@ mount --bind /mnt/programs mnt/programs
 mount --bind /mnt/library mnt/library
 mount --bind /opt/payload opt/payload
 mount -t proc proc proc
+mount --rbind /dev dev
 pivot_root . old
 umount -l /old
 cd /

@@ -100,6 +100,11 @@ class StageOpts(Sized):
                        ("signature", c_char_p), ("key", c_char_p), ("reserved", c_char_p))
 
 
+class UnpackOpts(Sized):
+    _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("payload", c_char_p), ("reserved", c_char_p),
+                       ("payload_fd", c_int32), ("reserved2", c_uint32), *_TERMS, ("reserved3", c_char_p))
+
+
 class UpgradeOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("payload", c_char_p),
                        ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32), *_TERMS, ("server_version", c_char_p),
@@ -151,6 +156,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "k3sup_service_opts": ServiceOpts,
     "k3sup_swap_opts": SwapOpts,
     "k3sup_stage_opts": StageOpts,
+    "k3sup_unpack_opts": UnpackOpts,
     "k3sup_swap_rollback_opts": SwapRollbackOpts,
     "k3sup_swap_backups_opts": SwapBackupsOpts,
     "k3sup_upgrade_opts": UpgradeOpts,
@@ -201,6 +207,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_service": (c_int, [ptr, POINTER(ServiceOpts), POINTER(ptr)], check),
     "k3sup_swap": (c_int, [ptr, POINTER(SwapOpts), POINTER(ptr)], check),
     "k3sup_stage": (c_int, [ptr, POINTER(StageOpts), POINTER(ptr)], check),
+    "k3sup_unpack": (c_int, [ptr, POINTER(UnpackOpts), POINTER(ptr)], check),
     "k3sup_swap_rollback": (c_int, [ptr, POINTER(SwapRollbackOpts), POINTER(ptr)], check),
     "k3sup_swap_backups": (c_int, [ptr, POINTER(SwapBackupsOpts), POINTER(ptr)], check),
     "k3sup_upgrade": (c_int, [ptr, POINTER(UpgradeOpts), POINTER(ptr)], check),

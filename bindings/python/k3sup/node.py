@@ -6,8 +6,8 @@ from . import _ffi
 from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
 from .constants import (CERTS_CHECK_AT, CERTS_CHECK_WIRE, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
-                        SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, SWAP_RUN_VERSION, UPGRADE_ALLOW_DOWNGRADE,
-                        UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_PAYLOAD_FD,
+                        SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, SWAP_RUN_VERSION, UNPACK_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE,
+                        UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_NO_UNPACK_AHEAD, UPGRADE_PAYLOAD_FD,
                         UPGRADE_ROLLBACK, UPGRADE_RUN_VERSION, Probe, Restart, ServiceAction)
 from .op import Op
 from .process import Process
@@ -158,6 +158,19 @@ class Node(Handle):
             files=encode_list(files), sha256=encode_opt(sha256), sums=encode_opt(sums), signature=encode_opt(signature),
             key=encode_opt(key)))
 
+    def unpack(self, payload: Optional[Payload] = None, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0,
+               sha256: Optional[str] = None, sums: Optional[Path] = None, signature: Optional[Path] = None, key: Optional[Path] = None,
+               expect_version: Optional[str] = None) -> Op:
+        """Have the payload (None: the installed k3s) unpack itself into the data-dir, whole and on disk, as it would at its start ("/unpacked").
+
+        What is there already is compared with its own lists; a torn one that nobody uses is put aside and unpacked anew. What the payload has
+        to be: as in swap(). It is executed, chrooted into the node's root.
+        """
+        path, fd, flags = payload_of(payload, UNPACK_PAYLOAD_FD) if payload is not None else (None, -1, 0)
+        return self._start(lib.k3sup_unpack, _ffi.UnpackOpts(
+            flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
+            **_terms(sha256, sums, signature, key, expect_version)))
+
     def swap_rollback(self, *, wait_lock: Optional[float] = 0.0, allow_package_owned: bool = False, sha256: Optional[str] = None,
                       expect_version: Optional[str] = None) -> Op:
         """Make the installed k3s file be the backup again, which must be what was recorded when it was kept, or `sha256`."""
@@ -178,7 +191,7 @@ class Node(Handle):
                 probe: Probe = Probe.AUTO, health: Optional[str] = None, images: Union[Path, Sequence[Path]] = (),
                 before_write: Optional[str] = None, before_stop: Optional[str] = None, keep_backups: int = 1,
                 guard_delay: Optional[float] = 30.0, stop_command: Optional[str] = None, start_command: Optional[str] = None,
-                status_command: Optional[str] = None) -> Op:
+                status_command: Optional[str] = None, unpack_ahead: bool = True) -> Op:
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds and is ready. `timeout` bounds everything.
 
         `check`: only decide whether that would be refused ("/checks"), without a lock and without changing anything. What the payload
@@ -187,10 +200,11 @@ class Node(Handle):
         with 0 before anything is written, and, when all is staged, before the swap and the restart. `keep_backups`: as in swap().
         The commands go with Restart.COMMANDS, and mean the same as in service();
         `guard_delay`: when the start guard starts a k3s that was stopped so (None: there is none).
+        `unpack_ahead`: the payload unpacks itself into the data-dir while the old k3s runs, as by unpack().
         """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
-        flags |= UPGRADE_RUN_VERSION if run_version else 0
+        flags |= (UPGRADE_RUN_VERSION if run_version else 0) | (0 if unpack_ahead else UPGRADE_NO_UNPACK_AHEAD)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
             stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), images=encode_list(images),
@@ -204,9 +218,10 @@ class Node(Handle):
                  allow_package_owned: bool = False, sha256: Optional[str] = None, expect_version: Optional[str] = None,
                  before_write: Optional[str] = None, before_stop: Optional[str] = None,
                  guard_delay: Optional[float] = 30.0, stop_command: Optional[str] = None, start_command: Optional[str] = None,
-                 status_command: Optional[str] = None) -> Op:
+                 status_command: Optional[str] = None, unpack_ahead: bool = True) -> Op:
         """As upgrade(), back to the backup: the installed file is that again, and it runs. What the backup has to be: as in swap_rollback()."""
         flags = UPGRADE_ROLLBACK | _allowed(False, False, allow_package_owned) | (UPGRADE_CHECK if check else 0)
+        flags |= 0 if unpack_ahead else UPGRADE_NO_UNPACK_AHEAD
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable), restart=restart,
             probe=probe, health=encode_opt(health), sha256=encode_opt(sha256), expect_version=encode_opt(expect_version),

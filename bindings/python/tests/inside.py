@@ -89,6 +89,7 @@ def upgrade(host, old, new):
         assert told[0].downtime is None and told[-1].downtime >= 0.25
         assert {s["name"] for s in result["/steps"]} >= {"stage", "swap", "restart", "prove"}
 
+        assert result["/unpacked/action"] == "skip", "its k3s is not chrooted there"
         again = node.upgrade(new, stable=1.5, timeout=60)
         same = again.wait()
         assert again.status == 0 and same["/changed"] is False and same["/running/pid"] == result["/running/pid"] and host.starts == 2
@@ -105,6 +106,10 @@ def upgrade(host, old, new):
         assert node.stage([image]).wait()["/images/0/kept"] is True
         assert node.stage(restore=True).wait()["/images/0/action"] == "restore"
         assert node.stage([image]).wait()["/images/0/action"] == "replace"
+        unpacked = node.unpack()
+        assert unpacked.wait()["/unpacked/action"] == "none" and unpacked.status == 0
+        with open(old, "rb") as f:
+            assert node.unpack(f, sha256=sha256(old)).wait()["/unpacked/checked"] is True
         print("changed, then already so")
 
 

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "../frame.h"
+#include "base/digest.h"
 #include "sandbox.h"
 
 #define HASH1 FRAME_HASH1
@@ -156,6 +157,40 @@ static inline void fake_install(const char *root, const char *path, const char *
 	install_program("fake", root, path, tail, links);
 }
 
+static inline void fake_put_list(const char *dir, const char *name, const char *text)
+{
+	_free_ char *path = k3sup__fmt("%s/%s", dir, name);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(k3sup__write_full(fd, text, strlen(text)), 0);
+	close(fd);
+}
+
+/* The lists that k3s's archive comes with: of the digests of all files, and of all links. */
+static inline void fake_list(const char *root, const char *bin, const char *const *links)
+{
+	_free_ char *dir = k3sup__fmt("%s%s", root, bin), *path = k3sup__fmt("%s/k3s", dir), *text = NULL, *sums = NULL, *list = strdup("");
+	struct k3sup__digest *digest;
+	char sha256[K3SUP__SHA256_HEX];
+	size_t len;
+
+	assert_int_equal(k3sup__read_file(AT_FDCWD, path, 64 << 20, &text, &len), 0);
+	assert_int_equal(k3sup__digest_new(&digest), 0);
+	assert_int_equal(k3sup__digest_update(digest, text, len), 0);
+	assert_int_equal(k3sup__digest_finish(digest, sha256), 0);
+	k3sup__digest_free(digest);
+	sums = k3sup__fmt("%s  k3s\n", sha256);
+	fake_put_list(dir, ".sha256sums", sums);
+	for (; *links != NULL; links++) {
+		char *longer = k3sup__fmt("%s%s k3s\n", list, *links);
+
+		free(list);
+		list = longer;
+	}
+	fake_put_list(dir, ".links", list);
+}
+
 /* data/<H>/bin as releases since 2022 have it. */
 static inline void fake_install_data(const char *root, const char *bin)
 {
@@ -163,6 +198,7 @@ static inline void fake_install_data(const char *root, const char *bin)
 	_free_ char *path = k3sup__fmt("%s/k3s", bin), *server = k3sup__fmt("%s" DATA_DIR "/server", root);
 
 	fake_install(root, path, "", links);
+	fake_list(root, bin, links);
 	make_dirs(server);
 }
 

@@ -169,7 +169,13 @@ static void room_is_counted_for_file_and_data_dir(void **state)
 	assert_sentence(s, "bytes free");
 	assert_string_equal(decision(s, "data-dir-space"), "refuse");
 	/* What is unpacked already needs no room, and an image's k3s unpacks nothing. */
-	make_dirs(s, "/var/lib/rancher/k3s/data/" HASH);
+	make_dirs(s, "/var/lib/rancher/k3s/data/" HASH "/bin");
+	assert_int_equal(ask(s, &huge, false), -ENOSPC);
+	assert_string_equal(decision(s, "data-dir-space"), "refuse"); /* a torn one has to be unpacked anew */
+	put_file(s->fd, "var/lib/rancher/k3s/data/" HASH "/bin/k3s", "k3s", 0755);
+	put_file(s->fd, "var/lib/rancher/k3s/data/" HASH "/bin/.sha256sums", HASH "  k3s\n", 0644);
+	put_file(s->fd, "var/lib/rancher/k3s/data/" HASH "/bin/.links", "kubectl k3s\n", 0644);
+	assert_int_equal(symlinkat("k3s", s->fd, "var/lib/rancher/k3s/data/" HASH "/bin/kubectl"), 0);
 	assert_int_equal(ask(s, &huge, false), -ENOSPC);
 	assert_string_equal(decision(s, "data-dir-space"), "pass");
 	huge.inner = true;

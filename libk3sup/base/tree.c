@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "certs/trees.h"
+#include "base/tree.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -90,7 +90,7 @@ int k3sup__tree_sync(k3sup_op *op, int fd)
 
 	if (r >= 0)
 		r = k3sup__sync_fd(fd);
-	return r < 0 ? k3sup__fail(op, r, "the backup cannot be put on disk: %s", k3sup_strerror(r)) : 0;
+	return r < 0 ? k3sup__fail(op, r, "a tree of files cannot be put on disk: %s", k3sup_strerror(r)) : 0;
 }
 
 static int remove_entry(int dirfd, const char *name, unsigned depth)

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Small trees of secret files of ours: written, put on disk, removed. Nobody else writes there, and no link is followed.
+ * Small trees of files: of secret ones of ours, written and put on disk; of any, removed. Nobody else writes there, and no link is followed.
  */
-#ifndef K3SUP_CERTS_TREES_H
-#define K3SUP_CERTS_TREES_H
+#ifndef K3SUP_BASE_TREE_H
+#define K3SUP_BASE_TREE_H
 
 #include "base/op.h"
-
-#define K3SUP__CERT_FILE_MOST (4 * 1024 * 1024)
 
 /* A new file below fd, 0600 whatever the umask, with its directories 0700; on disk as soon as its directories are. */
 int k3sup__tree_write(k3sup_op *op, int fd, const char *path, const void *content, size_t len) _must_check_;
