@@ -262,6 +262,21 @@ int k3sup__node_await_turn(k3sup_op *op, int64_t deadline)
 	return k3sup__op_sleep(op, next < deadline ? next : deadline);
 }
 
+int k3sup__node_turn_step(k3sup_op *op, int64_t deadline, const struct k3sup__step *plan, size_t steps, int (*work)(k3sup_op *op))
+{
+	int r;
+
+	if (k3sup__op_woke(op) == K3SUP__WOKE_WORK) {
+		r = k3sup__node_await_turn(op, deadline);
+		return r ? r : k3sup__op_work_result(op);
+	}
+	if (k3sup__op_woke(op) == K3SUP__WOKE_START && plan) {
+		k3sup__op_plan(op, plan, steps);
+		k3sup__op_begin(op, "lock", "taking the node's lock");
+	}
+	return k3sup__op_work(op, work);
+}
+
 bool k3sup__node_has_lock(k3sup_node *node)
 {
 	bool has;

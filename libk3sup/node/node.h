@@ -48,6 +48,8 @@ int k3sup__node_take_turn(k3sup_op *op, k3sup_node *node) _must_check_;
 void k3sup__node_give_turn(k3sup_op *op, k3sup_node *node);
 /* For the step that is told how that work function ended: K3SUP__WAIT if it was K3SUP_E_BUSY, and there is time to try again; else 0. */
 int k3sup__node_await_turn(k3sup_op *op, int64_t deadline) _must_check_;
+/* The step of a verb that is one work function, which takes the turn. plan: NULL: none is told. */
+int k3sup__node_turn_step(k3sup_op *op, int64_t deadline, const struct k3sup__step *plan, size_t steps, int (*work)(k3sup_op *op)) _must_check_;
 /* Does this handle hold the lock now, for whatever operation? */
 bool k3sup__node_has_lock(k3sup_node *node);
 /* Is another operation of this handle changing the node now? */

@@ -76,13 +76,9 @@ static int work(k3sup_op *op)
 
 static int step(k3sup_op *op)
 {
-	struct backups_state *s = k3sup__op_state(op);
-	int r;
+	const struct backups_state *s = k3sup__op_state(op);
 
-	if (k3sup__op_woke(op) != K3SUP__WOKE_WORK)
-		return k3sup__op_work(op, work);
-	r = k3sup__node_await_turn(op, s->lock_deadline);
-	return r ? r : k3sup__op_work_result(op);
+	return k3sup__node_turn_step(op, s->lock_deadline, NULL, 0, work);
 }
 
 static void clear(k3sup_op *op)

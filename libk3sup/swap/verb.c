@@ -106,18 +106,9 @@ static int work(k3sup_op *op)
 
 static int step(k3sup_op *op)
 {
-	struct swap_state *s = k3sup__op_state(op);
-	int r;
+	const struct swap_state *s = k3sup__op_state(op);
 
-	if (k3sup__op_woke(op) == K3SUP__WOKE_WORK) {
-		r = k3sup__node_await_turn(op, s->lock_deadline);
-		return r ? r : k3sup__op_work_result(op);
-	}
-	if (k3sup__op_woke(op) == K3SUP__WOKE_START) {
-		k3sup__op_plan(op, plan, ELEMENTSOF(plan));
-		k3sup__op_begin(op, "lock", "taking the node's lock");
-	}
-	return k3sup__op_work(op, work);
+	return k3sup__node_turn_step(op, s->lock_deadline, plan, ELEMENTSOF(plan), work);
 }
 
 static void clear(k3sup_op *op)
