@@ -15,13 +15,14 @@ enum cli_exit {
 	CLI_OK = 0,
 	CLI_FAILED = 1, /* unexpected */
 	CLI_USAGE = 2,
-	CLI_REFUSED = 3,   /* before anything was touched */
-	CLI_NO_K3S = 4,    /* no k3s, or no single k3s of this node, can be named */
-	CLI_BUSY = 5,      /* another run holds the lock */
-	CLI_DOWN = 6,      /* the new k3s does not run and nothing runs */
-	CLI_STOPPED = 8,   /* cancelled or out of time; can be run again */
-	CLI_PENDING = 9,   /* the answer is "not as expected" */
-	CLI_UNPROVEN = 11, /* k3s runs but is not proven */
+	CLI_REFUSED = 3,     /* before anything was touched */
+	CLI_NO_K3S = 4,      /* no k3s, or no single k3s of this node, can be named */
+	CLI_BUSY = 5,        /* another run holds the lock */
+	CLI_DOWN = 6,        /* the new k3s does not run and nothing runs */
+	CLI_ROLLED_BACK = 7, /* the new k3s failed, the old one was put back and runs */
+	CLI_STOPPED = 8,     /* cancelled or out of time; can be run again */
+	CLI_PENDING = 9,     /* the answer is "not as expected" */
+	CLI_UNPROVEN = 11,   /* k3s runs but is not proven */
 };
 
 enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_SECONDS, CLI_NUMBER, CLI_LIST };

@@ -9,15 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *restart = "auto", *probe = "auto", *health, *before_write, *before_stop;
+static const char *restart = "auto", *probe = "auto", *health, *before_write, *before_stop, *rollback = "auto";
 static const char *sha256, *sums, *signature, *key, *expect_version, *server_version;
 static const char *stop_command, *start_command, *status_command;
 static int64_t stable_ms = 20000, wait_lock_ms, keep_backups = 1, guard_delay_ms = 30000;
 static struct cli_list images;
-static bool check, run_version, no_unpack_ahead, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
+static bool check, dry_run, retry_failed, run_version, no_unpack_ahead, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
 
 static const struct cli_option options[] = {
 	{"check", CLI_FLAG, &check, NULL, "decide only: say all that an upgrade would be refused for; change nothing"},
+	{"dry-run", CLI_FLAG, &dry_run, NULL, "the same, and say each step; exit 9 if something would be changed"},
 	{"rollback-now", CLI_FLAG, &rollback_now, NULL, "no FILE: go back to the backup, which must be what it was when it was kept (or have --sha256)"},
 	{"sha256", CLI_TEXT, &sha256, "HEX", "the SHA-256 that FILE must have (of what comes out of it, if it is a gzip file)"},
 	{"sums", CLI_TEXT, &sums, "FILE", "a list as k3s publishes them (sha256sum-amd64.txt); it has to name k3s for this architecture once"},
@@ -46,6 +47,9 @@ static const struct cli_option options[] = {
 		"let the new k3s unpack itself at its start; else FILE is executed for that while the old one runs"},
 	{"before-stop", CLI_TEXT, &before_stop,
 		"CMD", "likewise when all is staged, before the swap and the restart (drain, quorum, snapshot); both are run again by a second run"},
+	{"rollback", CLI_TEXT, &rollback, "auto|always|never",
+		"put the build before back if the new one ends again and again (exit 7): where that is safe, always, never (default auto)"},
+	{"retry-failed", CLI_FLAG, &retry_failed, NULL, "also a FILE that has failed on this node before"},
 	{"allow-downgrade", CLI_FLAG, &allow_downgrade, NULL, "an older build, pre-release or packaging; lowers the floor, too"},
 	{"allow-skip-minor", CLI_FLAG, &allow_skip_minor, NULL, "skip minor versions"},
 	{"allow-package-owned", CLI_FLAG, &allow_package_owned, NULL, "replace a file that belongs to a package"},
@@ -57,6 +61,8 @@ static const char *const restarts[] = {
 	[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none", [K3SUP_RESTART_SERVICE] = "service", [K3SUP_RESTART_COMMANDS] = "commands", NULL};
 static const char *const probes[] = {
 	[K3SUP_PROBE_AUTO] = "auto", [K3SUP_PROBE_KUBELET] = "kubelet", [K3SUP_PROBE_SUPERVISOR] = "supervisor", [K3SUP_PROBE_APISERVER] = "apiserver", [K3SUP_PROBE_NONE] = "none", NULL};
+
+static const char *const rollbacks[] = {[K3SUP_ROLLBACK_AUTO] = "auto", [K3SUP_ROLLBACK_ALWAYS] = "always", [K3SUP_ROLLBACK_NEVER] = "never", NULL};
 
 static int word_of(const char *word, const char *const *words, uint32_t *ret)
 {
@@ -151,9 +157,25 @@ static void print_checks(k3sup_doc *doc)
 	}
 }
 
+static void print_plan(k3sup_doc *doc)
+{
+	for (int64_t i = 0; i < k3sup_doc_len(doc, "/plan"); i++) {
+		k3sup_doc *one = NULL;
+		char path[32];
+
+		snprintf(path, sizeof(path), "/plan/%lld", (long long)i);
+		if (k3sup_doc_get(doc, path, &one) == 0)
+			printf("%-8s %-20s %s\n", "would", cli_text(one, "/step", "?"), cli_text(one, "/text", "?"));
+		k3sup_doc_unref(one);
+	}
+	if (k3sup_doc_len(doc, "/plan") == 0)
+		puts("nothing would be done: the goal holds");
+}
+
 static uint32_t flags(void)
 {
-	return (check ? K3SUP_UPGRADE_CHECK : 0) | (rollback_now ? K3SUP_UPGRADE_ROLLBACK : 0) | (run_version ? K3SUP_UPGRADE_RUN_VERSION : 0) |
+	return (check ? K3SUP_UPGRADE_CHECK : 0) | (dry_run ? K3SUP_UPGRADE_DRY_RUN : 0) | (retry_failed ? K3SUP_UPGRADE_RETRY_FAILED : 0) |
+		(rollback_now ? K3SUP_UPGRADE_ROLLBACK : 0) | (run_version ? K3SUP_UPGRADE_RUN_VERSION : 0) |
 		(no_unpack_ahead ? K3SUP_UPGRADE_NO_UNPACK_AHEAD : 0) | (allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) |
 		(allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) | (allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
 }
@@ -170,6 +192,7 @@ int main(int argc, char **argv)
 			 "cuts it, one more run reaches the goal.",
 		.examples = "  k3sup-upgrade /opt/k3s\n"
 			    "  k3sup-upgrade --check /opt/k3s\n"
+			    "  k3sup-upgrade --dry-run /opt/k3s\n"
 			    "  k3sup-upgrade --root /host --wait-lock 60 --json /opt/k3s\n"
 			    "  k3sup-upgrade --sums /opt/sha256sum-amd64.txt --expect-version v1.31.2+k3s1 /opt/k3s\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --signature sha256sum-amd64.txt.sig --key /etc/k3s.pem k3s.gz\n"
@@ -224,6 +247,8 @@ int main(int argc, char **argv)
 	check_commands(&cli, opts.restart == K3SUP_RESTART_COMMANDS);
 	if (word_of(probe, probes, &opts.probe) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
+	if (word_of(rollback, rollbacks, &opts.rollback) < 0)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--rollback is auto, always or never, not '%s'", rollback);
 	if (health && !*health)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
 	if ((before_write && !*before_write) || (before_stop && !*before_stop))
@@ -242,13 +267,14 @@ int main(int argc, char **argv)
 		r = cli_wait(&cli, op, cli.timeout_ms + 30000); /* it ends by its own deadline; more is a hanging file system */
 	if (!op)
 		return cli_fail(&cli, cli_exit_of(r, NULL), r, "%s", k3sup_strerror(r));
-	if (check && !cli.json) {
+	if ((check || dry_run) && !cli.json) {
 		print_images(k3sup_op_result(op));
 		print_checks(k3sup_op_result(op));
+		print_plan(k3sup_op_result(op));
 	} else if (r >= 0 && !cli.json) {
 		print(k3sup_op_result(op));
 	}
-	r = cli_finish(&cli, cli_exit_of(r, k3sup_op_result(op)), op);
+	r = cli_finish(&cli, dry_run && r > 0 ? CLI_PENDING : cli_exit_of(r, k3sup_op_result(op)), op);
 	k3sup_op_unref(op);
 	k3sup_node_unref(node);
 	k3sup_ctx_unref(cli.ctx);

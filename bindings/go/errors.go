@@ -90,6 +90,8 @@ const (
 	ErrUnpack             Code = C.K3SUP_E_UNPACK
 	ErrTorn               Code = C.K3SUP_E_TORN
 	ErrHook               Code = C.K3SUP_E_HOOK
+	ErrRolledBack         Code = C.K3SUP_E_ROLLED_BACK
+	ErrFailedBefore       Code = C.K3SUP_E_FAILED_BEFORE
 )
 
 // Error is one English sentence for the code, without a full stop.

@@ -380,6 +380,16 @@ const (
 	RestartCommands Restart = C.K3SUP_RESTART_COMMANDS
 )
 
+// Rollback says what becomes of a new build that ends again and again.
+type Rollback uint32
+
+// Whether the build before is put back.
+const (
+	RollbackAuto   Rollback = C.K3SUP_ROLLBACK_AUTO // where that is safe
+	RollbackAlways Rollback = C.K3SUP_ROLLBACK_ALWAYS
+	RollbackNever  Rollback = C.K3SUP_ROLLBACK_NEVER
+)
+
 // UpgradeOptions say what is to run: the build in the file at a path, or in an open one, which may be closed as soon as Upgrade has
 // returned.
 type UpgradeOptions struct {
@@ -391,8 +401,11 @@ type UpgradeOptions struct {
 	Restart     Restart
 	Probe       Probe
 	Health      string // a command for /bin/sh that has to end with 0 once k3s runs and stays, or ""
-	Check       bool   // only decide whether it would be refused ("/checks"): takes no lock, changes nothing
-	Rollback    bool   // go back to the backup; no payload then
+	OnFailure   Rollback
+	RetryFailed bool // also a payload that failed on this node before
+	DryRun      bool // as Check, and "/plan" says each step; 1 if there is one
+	Check       bool // only decide whether it would be refused ("/checks"): takes no lock, changes nothing
+	Rollback    bool // go back to the backup; no payload then
 
 	AllowDowngrade, AllowSkipMinor, AllowPackageOwned bool
 
@@ -427,7 +440,7 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		probe: C.uint32_t(o.Probe), health: text.add(o.Health),
 		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion), server_version: text.add(o.ServerVersion),
-		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop), keep_backups: C.uint32_t(o.KeepBackups),
+		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop), rollback: C.uint32_t(o.OnFailure), keep_backups: C.uint32_t(o.KeepBackups),
 		guard_delay_ms: ms(o.GuardDelay),
 		stop_command:   text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start), status_command: text.add(o.Commands.Status)}
 	if o.PayloadFile != nil {
@@ -438,6 +451,12 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 	}
 	if o.NoUnpackAhead {
 		opts.flags |= C.K3SUP_UPGRADE_NO_UNPACK_AHEAD
+	}
+	if o.RetryFailed {
+		opts.flags |= C.K3SUP_UPGRADE_RETRY_FAILED
+	}
+	if o.DryRun {
+		opts.flags |= C.K3SUP_UPGRADE_DRY_RUN
 	}
 	if o.Check {
 		opts.flags |= C.K3SUP_UPGRADE_CHECK

@@ -101,7 +101,9 @@
 #define K3SUP_E_TORN (-10161)   /* what is unpacked already is torn, and cannot be put aside: it is used, or somebody else's */
 
 /* about an upgrade */
-#define K3SUP_E_HOOK (-10170) /* a command of the caller refused */
+#define K3SUP_E_HOOK (-10170)          /* a command of the caller refused */
+#define K3SUP_E_ROLLED_BACK (-10171)   /* the new build failed; the one before was put back and runs */
+#define K3SUP_E_FAILED_BEFORE (-10172) /* this very payload failed on this node before */
 
 K3SUP_BEGIN_DECLS
 

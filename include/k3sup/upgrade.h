@@ -16,6 +16,8 @@
 #define K3SUP_UPGRADE_ROLLBACK 32u           /* go back to the backup: that is the payload, and none is given */
 #define K3SUP_UPGRADE_RUN_VERSION 64u        /* run the payload with --version, too; see k3sup_swap(). Not with ROLLBACK */
 #define K3SUP_UPGRADE_NO_UNPACK_AHEAD 128u   /* let the new k3s unpack itself at its start, while it is down */
+#define K3SUP_UPGRADE_RETRY_FAILED 256u      /* also a payload that failed on this node before */
+#define K3SUP_UPGRADE_DRY_RUN 512u           /* as CHECK, and say each step that would be done */
 
 /* k3sup_upgrade_opts.restart */
 #define K3SUP_RESTART_AUTO 0u     /* its service manager, if it owns the k3s that runs; else SIGTERM, if something would start it again */
@@ -23,6 +25,11 @@
 #define K3SUP_RESTART_NONE 2u     /* swap only; no k3s needs to run */
 #define K3SUP_RESTART_SERVICE 3u  /* one restart job of its service manager (systemd) */
 #define K3SUP_RESTART_COMMANDS 4u /* a stop and a start, by the caller's own commands */
+
+/* k3sup_upgrade_opts.rollback: what becomes of a new build that ends again and again */
+#define K3SUP_ROLLBACK_AUTO 0u   /* the build before is put back where that is safe */
+#define K3SUP_ROLLBACK_ALWAYS 1u /* also where its datastore may have been changed by the new one */
+#define K3SUP_ROLLBACK_NEVER 2u
 
 struct k3sup_upgrade_opts {
 	uint32_t struct_size;
@@ -49,7 +56,7 @@ struct k3sup_upgrade_opts {
 	const char *before_write; /* NULL, or a command for /bin/sh that must end with 0 before anything is written; see below */
 	const char *before_stop;  /* likewise before the swap and before k3s is stopped */
 	uint32_t keep_backups; /* how many builds that were installed before are kept; 0: 1. Not with ROLLBACK, which keeps what there is */
-	uint32_t reserved6;    /* 0 */
+	uint32_t rollback;     /* K3SUP_ROLLBACK_* */
 	int64_t guard_delay_ms; /* where k3s is stopped and started (COMMANDS): when the start guard starts it; 0: 30000, below 0: there is none */
 	const char *stop_command; /* of K3SUP_RESTART_COMMANDS, and NULL without: as in k3sup_service_opts */
 	const char *start_command;
@@ -102,6 +109,9 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * and no privileges are needed for what anybody may read (what only root may read is a decision "warn"). The result has checks, each with name, decision and text; status: 0 if
  * the upgrade would be admitted, else the error of the first refusal.
  *
+ * K3SUP_UPGRADE_DRY_RUN also refuses what only shows in what runs (K3SUP_E_NO_K3S, K3SUP_E_AMBIGUOUS), so it needs to see that; plan in the result is a list of {step, text}, empty if the
+ * goal holds. Status 1: something would be changed; 0: nothing; changed is false in either case. Commands are named and not run.
+ *
  * With K3SUP_UPGRADE_ROLLBACK the backup of k3sup_swap_rollback() is what is to run: the file as there (sha256 and expect_version mean the same, sums, signature, key and images
  * are refused with -EINVAL), then the same restart and the same proof. A k3s that does not run just now is no obstacle, as it may be the new one that dies again and again: the file
  * is put back, and a start is waited for. Status 0 or 1: the backup's build is installed and runs.
@@ -112,6 +122,13 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * else nothing binds them (sha256, and a signature without sums, are the payload's), and they have to lie where only root can write. That they are new restarts nothing by
  * itself. The versions they replace are kept until a run proves, then removed, also those that earlier runs kept; one that fails before the rename puts them back. With
  * K3SUP_RESTART_NONE they stay kept (the state's flag "images-kept").
+ * A new build that has ended again and again (K3SUP_E_NOT_STABLE; nothing else is evidence of death: one that is alive and not ready is starting, and neither cancel nor a time that is
+ * over is a reason) is remembered in the state directory, by its SHA-256, with reason and time. The build that this upgrade has replaced is put back, restarted and proven as with
+ * K3SUP_UPGRADE_ROLLBACK, where rollback says so; with K3SUP_ROLLBACK_AUTO only where nothing can have come to harm: on an agent, within one minor version, or when the new build was
+ * never unpacked, so that it never ran. Then it ends with K3SUP_E_ROLLED_BACK, and the evidence of the failure. Else the new build is left in place, and it ends as the proof did.
+ * rollback in the result says decision ("done", "failed", "unsafe", "never", "impossible", "no-time"), why, to, reason and error. A way back that is cut is finished by the next run.
+ * A remembered payload is refused (K3SUP_E_FAILED_BEFORE, with the record as evidence) before anything is touched, unless K3SUP_UPGRADE_RETRY_FAILED is set, it is installed
+ * and needs no restart, or one goes back to it. When it is proven after all, it is forgotten.
  * before_write is run after everything was decided and before the first byte is written, where a file is missing; before_stop when all files are staged and verified, and before the
  * swap or, where only a restart is missing, before that. A second run asks again whatever the first one was told, so they have to bear being run twice. They run on this machine,
  * as the caller, in a clean environment: PATH, K3SUP_HOOK (before-write, before-stop), K3SUP_ROOT, K3SUP_FROM and K3SUP_TO (versions), K3SUP_K3S and K3SUP_DATA_DIR (inside the
@@ -132,8 +149,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  *
  * Points of no return: the rename (see k3sup_swap()), and the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor, or the start command, starts it, and it is told once.
- * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, hooks, unpacked, service, services. Status: 1 changed, 0 already so.
- * Errors: those above, K3SUP_E_HOOK, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, K3SUP_E_GUARD, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
+ * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, hooks, unpacked, rollback, service, services. Status: 1 changed, 0 already so.
+ * Errors: those above, K3SUP_E_HOOK, K3SUP_E_ROLLED_BACK, K3SUP_E_FAILED_BEFORE, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, K3SUP_E_GUARD, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
  * Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE; for systemd from a container also CAP_SYS_CHROOT or CAP_SYS_ADMIN.
  * Since: 0.1
  */

@@ -89,6 +89,8 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_UNPACK, "the payload cannot unpack itself here"),
 	CODE(K3SUP_E_TORN, "what is unpacked already is torn, and cannot be put aside"),
 	CODE(K3SUP_E_HOOK, "a command of the caller refused"),
+	CODE(K3SUP_E_ROLLED_BACK, "the new build failed; the one before was put back and runs"),
+	CODE(K3SUP_E_FAILED_BEFORE, "this very payload failed on this node before"),
 };
 
 /*

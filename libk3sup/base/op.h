@@ -84,6 +84,8 @@ void k3sup__op_forgive(k3sup_op *op);
 const char *k3sup__op_sentence(const k3sup_op *op);
 /* The failure that was said is final: what is still done (a last look at the node) neither adds to it nor takes it back. */
 void k3sup__op_seal_failure(k3sup_op *op);
+/* How it ends after all, also where a failure was sealed: this takes its place, its evidence stays. Returns code. */
+int k3sup__op_fail_instead(k3sup_op *op, int code, const char *fmt, ...) _printf_(3, 4);
 /* The object of evidence that goes with a failure; borrowed. NULL if op is NULL or its failure is sealed: setters take that. */
 k3sup__json *k3sup__op_evidence(k3sup_op *op);
 /* The object that becomes the result; borrowed. */

@@ -273,6 +273,19 @@ void k3sup__op_seal_failure(k3sup_op *op)
 	op->sealed = true;
 }
 
+int k3sup__op_fail_instead(k3sup_op *op, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	free(op->message);
+	va_start(ap, fmt);
+	op->message = one_line(fmt, ap);
+	va_end(ap);
+	op->failed = true;
+	op->fail_code = code;
+	return code;
+}
+
 const char *k3sup__op_sentence(const k3sup_op *op)
 {
 	return op && !op->sealed ? op->message : NULL;

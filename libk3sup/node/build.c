@@ -306,3 +306,15 @@ k3sup__json *k3sup__build_json(const struct k3sup__build *build)
 			k3sup__json_set_str(json, texts[i].key, texts[i].text);
 	return json;
 }
+
+/* The name of the archive where there is one; a bare program has only its size and version. */
+bool k3sup__build_is(const k3sup__json *json, const struct k3sup__build *build)
+{
+	const char *hash = k3sup__json_text(json, "asset_hash"), *version = k3sup__json_text(json, "version");
+
+	if (k3sup__json_number(json, "size", -1) != (int64_t)build->size)
+		return false;
+	if (build->asset_hash[0])
+		return hash && k3sup__streq(hash, build->asset_hash);
+	return !hash && k3sup__streq(version ? version : "", build->version);
+}

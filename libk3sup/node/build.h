@@ -62,5 +62,7 @@ int k3sup__payload_open(k3sup_op *op, const char *path, unsigned trust_flags, in
 bool k3sup__build_runs_here(const char *arch);
 /* {size, sha256, arch, kind, version, said_version, commit, go, asset_hash, asset_check}: only what is known. */
 k3sup__json *k3sup__build_json(const struct k3sup__build *build);
+/* Was that such a text of this build? By its archive, or size and version; its digest is not asked for. */
+bool k3sup__build_is(const k3sup__json *json, const struct k3sup__build *build);
 
 #endif

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 
 #include "node/warn.h"
+#include "upgrade/failed.h"
+#include "upgrade/plan.h"
 #include "upgrade/upgrade.h"
 
 static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3SUP_UPGRADE_ALLOW_SKIP_MINOR == K3SUP_SWAP_ALLOW_SKIP_MINOR &&
@@ -13,10 +15,7 @@ static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3S
 
 struct check_state {
 	struct k3sup__node_state node;
-	struct k3sup__source source;
-	struct k3sup__images images;
-	uint32_t flags;
-	struct k3sup__restart restart;
+	struct k3sup__asked asked;
 };
 
 int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view)
@@ -52,20 +51,20 @@ static int already_so(k3sup_op *op, const struct check_state *s, const struct k3
 
 	k3sup__checks_begin(&checks);
 	k3sup__checks_add(&checks, "already-so", K3SUP__PASS, 0, NULL, "%s is the payload already", view->installed.path);
-	k3sup__room_check_images(s->node.node, &s->images, &checks);
+	k3sup__room_check_images(s->node.node, &s->asked.images, &checks);
 	return k3sup__checks_judge(op, &checks);
 }
 
 static int check(k3sup_op *op, struct check_state *s, struct k3sup__payload *payload, const struct k3sup__view *view)
 {
-	struct k3sup__plan plan = k3sup__upgrade_plan(view, payload, &s->images, s->flags);
+	struct k3sup__plan plan = k3sup__upgrade_plan(view, payload, &s->asked.images, s->asked.flags);
 	int r = k3sup__need_file(op, s->node.node, view);
 
 	if (r >= 0)
-		r = k3sup__images_look(op, s->node.node, &s->images, view->data_dir.path);
+		r = k3sup__images_look(op, s->node.node, &s->asked.images, view->data_dir.path);
 	if (r >= 0)
-		r = k3sup__images_prove(op, &s->images);
-	k3sup__images_report(op, &s->images);
+		r = k3sup__images_prove(op, &s->asked.images);
+	k3sup__images_report(op, &s->asked.images);
 	if (r < 0)
 		return r;
 	if (view->same == 1)
@@ -122,32 +121,72 @@ static void report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *vie
 	k3sup__json_set(k3sup__op_facts(op), "installed", installed);
 }
 
-/* The last question: would what runs be started again? Only if the file may be replaced at all. */
+/* One more decision behind those that were taken in common. Consumes text. */
+static void add_check(k3sup_op *op, const char *name, const char *decision, k3sup__json *text, int error)
+{
+	k3sup__json *check = k3sup__json_object();
+
+	k3sup__json_set_str(check, "name", name);
+	k3sup__json_set_str(check, "decision", decision);
+	k3sup__json_set(check, "text", text);
+	if (error < 0)
+		k3sup__json_set_str(check, "error", k3sup_error_name(error));
+	k3sup__json_add(k3sup__json_member(k3sup__op_facts(op), "checks"), check);
+}
+
+static k3sup__json *sentence(k3sup_op *op, int code)
+{
+	const char *why = k3sup__op_sentence(op);
+
+	return k3sup__json_str(why ? why : k3sup_strerror(code));
+}
+
+/* Would what runs be started again? Only if the file may be replaced at all. */
 static int check_restart(k3sup_op *op, const struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
 {
 	struct k3sup__services services = {0};
-	k3sup__json *check = k3sup__json_object();
-	int r = k3sup__restart_admit(op, s->node.node, view, payload, &s->restart, &services);
+	int r = k3sup__restart_admit(op, s->node.node, view, payload, &s->asked.restart, &services);
 
+	if (r >= 0)
+		k3sup__plan_restart(op, &s->asked, view, &services);
 	if (services.count > 0) {
-		const char *name = services.list[0].service.name, *why = k3sup__op_sentence(op);
-
-		k3sup__json_set_str(check, "name", "restart");
-		k3sup__json_set_str(check, "decision", r < 0 ? "refuse" : "pass");
-		k3sup__json_set(check, "text",
-			r < 0 ? k3sup__json_str(why ? why : k3sup_strerror(r))
-			      : k3sup__json_fmt("k3s would be restarted by %s",
-					services.list[0].service.commands                            ? "commands"
-						: services.list[0].how == K3SUP__HOW_SERVICE && name ? name
-												     : "a signal"));
-		if (r < 0)
-			k3sup__json_set_str(check, "error", k3sup_error_name(r));
-		k3sup__json_add(k3sup__json_member(k3sup__op_facts(op), "checks"), k3sup__json_ref(check));
+		add_check(op, "restart", r < 0 ? "refuse" : "pass",
+			r < 0 ? sentence(op, r) : k3sup__json_fmt("k3s would be restarted by %s", k3sup__plan_restarter(&services.list[0])), r);
 	}
 	k3sup__services_report(op, &services);
 	k3sup__services_clear(&services);
-	k3sup__json_unref(check);
 	return r;
+}
+
+/* One that is in place and is only proven is not refused, whatever it did before. */
+static int check_failed(k3sup_op *op, const struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
+{
+	k3sup__json *known = NULL;
+	int r = payload->is_backup ? 0 : k3sup__failed_find(op, view->failed, payload, &known);
+
+	if (r < 0)
+		return r;
+	if (!known) {
+		add_check(op, "failed-before", "pass", k3sup__json_str("this payload has not failed on this node"), 0);
+	} else if ((s->asked.flags & K3SUP_UPGRADE_RETRY_FAILED) || (view->same == 1 && !view->pending)) {
+		add_check(op, "failed-before", "allowed", k3sup__json_str("this very payload failed on this node before"), 0);
+	} else {
+		r = k3sup__failed_refuse(op, known);
+		add_check(op, "failed-before", "refuse", sentence(op, r), r);
+		return r;
+	}
+	return 0;
+}
+
+/* What runs is looked at as the upgrade does it: one that does not is waited for only where its file is in place, or is put back. */
+static int plan(k3sup_op *op, const struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
+{
+	bool awaited = k3sup__is_no_k3s(view->running_error) && (view->same == 1 || payload->is_backup);
+
+	k3sup__plan_files(op, &s->asked, payload, view);
+	if (s->asked.restart.by == K3SUP_RESTART_NONE || view->running_error >= 0 || awaited)
+		return 0;
+	return k3sup__sighting_judge(op, &view->sighting);
 }
 
 static int work(k3sup_op *op)
@@ -156,7 +195,7 @@ static int work(k3sup_op *op)
 	struct k3sup__payload payload = K3SUP__PAYLOAD_NONE;
 	struct k3sup__view view;
 	bool whole = false;
-	int r = k3sup__payload_load(op, s->node.node, &s->source, &payload);
+	int r = k3sup__payload_load(op, s->node.node, &s->asked.source, &payload);
 
 	if (r >= 0)
 		r = k3sup__payload_verify(op, &payload);
@@ -164,7 +203,11 @@ static int work(k3sup_op *op)
 		r = look(op, s->node.node, &payload, &view, &whole);
 	if (r >= 0) {
 		r = check(op, s, &payload, &view);
-		if (r >= 0 && whole && s->restart.by != K3SUP_RESTART_NONE)
+		if (r >= 0 && whole)
+			r = check_failed(op, s, &payload, &view);
+		if (r >= 0 && (s->asked.flags & K3SUP_UPGRADE_DRY_RUN))
+			r = whole ? plan(op, s, &payload, &view) : k3sup__fail(op, -EPERM, "only root can say what an upgrade would do");
+		if (r >= 0 && whole && s->asked.restart.by != K3SUP_RESTART_NONE)
 			r = check_restart(op, s, &payload, &view);
 		if (r < 0)
 			k3sup__op_seal_failure(op); /* the report must not take back the sentence */
@@ -173,7 +216,8 @@ static int work(k3sup_op *op)
 	}
 	k3sup__proof_report(op, payload.proof);
 	k3sup__payload_clear(&payload);
-	return r;
+	k3sup__json_set_bool(k3sup__op_facts(op), "changed", false);
+	return r >= 0 && (s->asked.flags & K3SUP_UPGRADE_DRY_RUN) ? k3sup__plan_says_change(op) : r;
 }
 
 static int step(k3sup_op *op)
@@ -181,13 +225,19 @@ static int step(k3sup_op *op)
 	return k3sup__op_woke(op) == K3SUP__WOKE_WORK ? k3sup__op_work_result(op) : k3sup__op_work(op, work);
 }
 
+static void clear_asked(struct k3sup__asked *asked)
+{
+	k3sup__source_clear(&asked->source);
+	k3sup__images_clear(&asked->images);
+	k3sup__hooks_clear(&asked->hooks);
+	k3sup__restart_clear(&asked->restart);
+}
+
 static void clear(k3sup_op *op)
 {
 	struct check_state *s = k3sup__op_state(op);
 
-	k3sup__source_clear(&s->source);
-	k3sup__images_clear(&s->images);
-	k3sup__restart_clear(&s->restart);
+	clear_asked(&s->asked);
 }
 
 static const struct k3sup__op_class class = {
@@ -197,24 +247,18 @@ static const struct k3sup__op_class class = {
 	.clear = clear,
 };
 
-int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags,
-	struct k3sup__restart *restart, int64_t deadline, k3sup_op **ret_op)
+int k3sup__check_new(k3sup_node *node, struct k3sup__asked *asked, int64_t deadline, k3sup_op **ret_op)
 {
 	struct check_state *s;
 	k3sup_op *op;
 	int r = k3sup__node_op_new(node, &class, deadline, &op);
 
 	if (r < 0) {
-		k3sup__source_clear(source);
-		k3sup__images_clear(images);
+		clear_asked(asked);
 		return r;
 	}
 	s = k3sup__op_state(op);
-	s->source = *source;
-	s->images = *images;
-	s->flags = flags;
-	s->restart = *restart;
-	*restart = (struct k3sup__restart){0};
+	s->asked = *asked;
 	*ret_op = op;
 	return 0;
 }

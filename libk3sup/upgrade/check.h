@@ -6,6 +6,7 @@
 #define K3SUP_UPGRADE_CHECK_H
 
 #include "swap/preflight.h"
+#include "upgrade/hooks.h"
 #include "upgrade/services.h"
 #include "upgrade/view.h"
 
@@ -15,8 +16,15 @@ int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *v
 struct k3sup__plan k3sup__upgrade_plan(
 	const struct k3sup__view *view, const struct k3sup__payload *payload, const struct k3sup__images *images, uint32_t flags);
 
-/* The operation behind K3SUP_UPGRADE_CHECK. Consumes the source and the images, on failure too, and restart unless it fails. */
-int k3sup__check_new(k3sup_node *node, struct k3sup__source *source, struct k3sup__images *images, uint32_t flags,
-	struct k3sup__restart *restart, int64_t deadline, k3sup_op **ret_op) _must_check_;
+struct k3sup__asked {
+	struct k3sup__source source;
+	struct k3sup__images images;
+	struct k3sup__hooks hooks;
+	uint32_t flags;
+	struct k3sup__restart restart;
+};
+
+/* The operation behind K3SUP_UPGRADE_CHECK and _DRY_RUN. Consumes what was asked for, on failure too. */
+int k3sup__check_new(k3sup_node *node, struct k3sup__asked *asked, int64_t deadline, k3sup_op **ret_op) _must_check_;
 
 #endif

@@ -30,19 +30,6 @@ static k3sup__json *record_of(const char *id, const char *event)
 	return record;
 }
 
-/* The name of the archive where there is one; a bare program has only its size and version. */
-static bool is_about(const k3sup__json *entry, const struct k3sup__build *build)
-{
-	const k3sup__json *payload = k3sup__json_member(entry, "payload");
-	const char *hash = k3sup__json_text(payload, "asset_hash"), *version = k3sup__json_text(payload, "version");
-
-	if (k3sup__json_number(payload, "size", -1) != (int64_t)build->size)
-		return false;
-	if (build->asset_hash[0])
-		return hash && k3sup__streq(hash, build->asset_hash);
-	return !hash && k3sup__streq(version ? version : "", build->version);
-}
-
 static bool was_stopped(k3sup_node *node, const struct k3sup__view *view, const char *id)
 {
 	char boot_id[37];
@@ -70,7 +57,7 @@ void k3sup__entry_take_over(
 	if (!id)
 		return;
 	entry->stopped = was_stopped(node, view, id);
-	if (strlen(id) >= sizeof(entry->id) || !is_about(view->open_entry, &payload->build)) {
+	if (strlen(id) >= sizeof(entry->id) || !k3sup__build_is(k3sup__json_member(view->open_entry, "payload"), &payload->build)) {
 		k3sup__warn(op, "an earlier upgrade to another payload was never finished; the present arguments decide");
 		return;
 	}

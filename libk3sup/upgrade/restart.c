@@ -25,6 +25,8 @@ static bool must_restart(const struct k3sup__view *view, const struct k3sup__pay
 
 int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s)
 {
+	if (s->nested)
+		return 0;
 	return k3sup__entry_open(op, s->node.node, &s->view, &s->payload, s->restart.by != K3SUP_RESTART_NONE, &s->entry);
 }
 
@@ -79,7 +81,7 @@ int k3sup__restart_look(k3sup_op *op)
 		r = k3sup__services_add_stopped(op, s->node.node, &s->restart, &s->services);
 	if (r >= 0 && s->services.count > 0)
 		r = k3sup__upgrade_open_entry(op, s);
-	if (r >= 0 && s->services.count > 0 && s->restart.by == K3SUP_RESTART_COMMANDS)
+	if (r >= 0 && s->services.count > 0 && s->restart.by == K3SUP_RESTART_COMMANDS && !s->nested)
 		r = k3sup__entry_note_stop(op, s->node.node, &s->entry);
 	return r;
 }
@@ -89,6 +91,8 @@ int k3sup__restart_order(k3sup_op *op)
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r = 0;
 
+	if (s->nested && s->view.sighting.count == 0 && s->restart.by != K3SUP_RESTART_SIGNAL)
+		return k3sup__rollback_start(op);
 	for (size_t i = 0; r >= 0 && i < s->services.count; i++) {
 		const struct k3sup__owned *owned = &s->services.list[i];
 

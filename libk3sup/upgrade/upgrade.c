@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upgrade/upgrade.h"
 
+#include "node/warn.h"
 #include "process/running.h"
 #include "process/signal.h"
 #include "upgrade/check.h"
+#include "upgrade/failed.h"
 
 #define FLAGS \
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
-		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_RUN_VERSION | K3SUP_UPGRADE_NO_UNPACK_AHEAD)
+		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_RUN_VERSION | K3SUP_UPGRADE_NO_UNPACK_AHEAD | \
+		K3SUP_UPGRADE_RETRY_FAILED | K3SUP_UPGRADE_DRY_RUN)
 
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 3}, {"before-write", 2}, {"images", 20}, {"stage", 17}, {"verify", 13},
-	{"before-stop", 2}, {"unpack", 20}, {"swap", 4}, {"restart", 12}, {"prove", 50}};
+	{"before-stop", 2}, {"unpack", 20}, {"swap", 4}, {"restart", 12}, {"prove", 50}, {"rollback", 20}};
 
 /* ---- deciding: nothing is written before this is over ---- */
 
@@ -63,7 +66,7 @@ static int work_look(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	k3sup_node *node = s->node.node;
-	int r = k3sup__node_take_turn(op, node);
+	int r = s->nested ? 0 : k3sup__node_take_turn(op, node);
 
 	if (r < 0)
 		return r;
@@ -75,14 +78,19 @@ static int work_look(k3sup_op *op)
 		r = k3sup__payload_prove(op, &s->payload, s->view.same_sha256);
 	if (r >= 0)
 		r = k3sup__upgrade_look_at_images(op, s);
+	if (r >= 0 && !s->nested)
+		k3sup__entry_take_over(op, node, &s->view, &s->payload, &s->entry);
 	if (r >= 0)
-		r = decide(op, s);
+		r = k3sup__rollback_look(op, s);
+	if (r < 0 || s->back.resumed)
+		return r;
+	r = decide(op, s);
+	if (r >= 0)
+		r = k3sup__rollback_admit(op, s);
 	if (r >= 0)
 		r = admit(op, s);
-	if (r >= 0)
-		k3sup__entry_take_over(op, node, &s->view, &s->payload, &s->entry);
 	/* Nobody else would start it. */
-	if (r >= 0 && s->start_awaited && s->entry.stopped && s->restart.by == K3SUP_RESTART_COMMANDS) {
+	if (r >= 0 && s->start_awaited && (s->entry.stopped || s->nested) && s->restart.by == K3SUP_RESTART_COMMANDS) {
 		s->starts = true;
 		s->start_awaited = false;
 	}
@@ -157,7 +165,8 @@ static int work_before_stop(k3sup_op *op)
 static bool has_changed(const struct k3sup__upgrade *s)
 {
 	/* What was unpacked for nothing changes nothing: it is there for the next try. */
-	return s->swapped.renamed || s->cleaned || (s->unpacked && s->status >= 0) || s->signalled || k3sup__images_changed(&s->images);
+	return s->swapped.renamed || s->cleaned || (s->unpacked && s->status >= 0) || s->signalled || s->back.changed ||
+		k3sup__images_changed(&s->images);
 }
 
 /*
@@ -166,9 +175,22 @@ static bool has_changed(const struct k3sup__upgrade *s)
  */
 static bool is_over(const struct k3sup__upgrade *s)
 {
+	if (s->back.done)
+		return true;
 	if (s->status < 0)
 		return !s->swapped.renamed && !s->signalled && !s->entry.resumed && !k3sup__images_changed(&s->images);
 	return s->restart.by != K3SUP_RESTART_NONE || !s->entry.prove;
+}
+
+/* What failed before did not this time. It was proven: that nobody can write it down is no failure. */
+static void tidy_memory(k3sup_op *op, const struct k3sup__upgrade *s)
+{
+	int r = k3sup__failed_proven(op, s->node.node, &s->payload.build);
+
+	if (r < 0) {
+		k3sup__warn(op, "it cannot be written down that this build was proven: %s", k3sup_strerror(r));
+		k3sup__op_forgive(op);
+	}
 }
 
 static int work_report(k3sup_op *op)
@@ -192,6 +214,11 @@ static int work_report(k3sup_op *op)
 		if (s->status < 0)
 			r = 0; /* what went wrong first is how it ends */
 	}
+	if (s->status >= 0 && s->restart.by != K3SUP_RESTART_NONE && !s->nested)
+		tidy_memory(op, s);
+	k3sup__rollback_report(op, s);
+	if (s->nested)
+		return r;
 	if (s->payload.fd >= 0 && k3sup__view_take(op, s->node.node, s->status < 0 ? &s->payload : NULL, &v) >= 0) {
 		k3sup__view_report(op, s->node.node, &v);
 		k3sup__view_clear(&v);
@@ -267,12 +294,14 @@ static int after_work(k3sup_op *op)
 
 	if (r < 0)
 		return conclude(op, r);
+	if (s->back.resumed)
+		return go(op, PHASE_BACK, NULL);
 	for (size_t i = 0; i < ELEMENTSOF(files); i++)
 		if (files[i].phase > s->phase && files[i].is_due(s))
 			return go(op, files[i].phase, files[i].work);
 	if (s->restart.by == K3SUP_RESTART_NONE)
 		return conclude(op, 0);
-	return s->swap || s->restarts || s->starts ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
+	return s->swap || s->restarts || s->starts || s->nested ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
 }
 
 static int after_look(k3sup_op *op)
@@ -316,12 +345,30 @@ static int prove_step(k3sup_op *op)
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r;
 
-	if (s->proving) {
-		r = k3sup__prove_result(op);
-		return r < 0 || !s->called ? conclude(op, r) : go(op, PHASE_DISARM, k3sup__restart_disarm);
+	if (!s->proving) {
+		s->proving = true;
+		r = k3sup__prove_call(op);
+		return r < 0 ? conclude(op, r) : r;
 	}
-	s->proving = true;
-	r = k3sup__prove_call(op);
+	r = k3sup__prove_result(op);
+	if (k3sup__rollback_is_asked(op, s, r))
+		return go(op, PHASE_FAILED, k3sup__rollback_judge);
+	return r < 0 || !s->called ? conclude(op, r) : go(op, PHASE_DISARM, k3sup__restart_disarm);
+}
+
+static int after_failure(k3sup_op *op)
+{
+	return k3sup__op_work_result(op) > 0 ? go(op, PHASE_BACK, NULL) : conclude(op, K3SUP_E_NOT_STABLE);
+}
+
+static int back_step(k3sup_op *op)
+{
+	int r;
+
+	if (k3sup__op_woke(op) == K3SUP__WOKE_CHILD)
+		return conclude(op, k3sup__rollback_result(op));
+	k3sup__op_no_return(op);
+	r = k3sup__rollback_call(op);
 	return r < 0 ? conclude(op, r) : r;
 }
 
@@ -359,6 +406,10 @@ static int step(k3sup_op *op)
 		return prove_step(op);
 	case PHASE_DISARM:
 		return conclude(op, k3sup__op_work_result(op) < 0 ? k3sup__op_work_result(op) : 0);
+	case PHASE_FAILED:
+		return after_failure(op);
+	case PHASE_BACK:
+		return back_step(op);
 	case PHASE_REPORT:
 		return k3sup__op_work_result(op) < 0 ? k3sup__op_work_result(op) : s->status;
 	}
@@ -379,6 +430,7 @@ static void clear(k3sup_op *op)
 	k3sup__payload_clear(&s->payload);
 	k3sup__source_clear(&s->source);
 	free(s->health);
+	k3sup__back_clear(&s->back);
 	k3sup__hooks_clear(&s->hooks);
 	k3sup__images_clear(&s->images);
 	free(s->data_dir);
@@ -427,61 +479,76 @@ static int take_restart(const struct k3sup_upgrade_opts *o, struct k3sup__restar
 	return 0;
 }
 
-int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup_op **ret_op)
+static void clear_asked(struct k3sup__asked *asked)
 {
-	struct k3sup_upgrade_opts o;
-	struct k3sup__images images;
-	_cleanup_(k3sup__restart_clear) struct k3sup__restart restart = {0};
-	struct k3sup__source source;
-	struct k3sup__hooks hooks = {0};
-	struct k3sup__upgrade *s;
-	char *health = NULL;
-	k3sup_op *op;
-	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
+	k3sup__source_clear(&asked->source);
+	k3sup__images_clear(&asked->images);
+	k3sup__hooks_clear(&asked->hooks);
+	k3sup__restart_clear(&asked->restart);
+}
 
-	if (r >= 0 && (o.reserved || o.reserved3 || o.reserved4 || o.reserved5 || o.reserved6 || o.reserved7))
-		r = -EINVAL;
-	if (r >= 0)
-		r = k3sup__readiness_check(o.probe, o.health);
-	if (r >= 0)
-		r = k3sup__hooks_take(&o, &hooks);
-	if (r >= 0)
-		r = take_restart(&o, &restart);
-	if (r >= 0)
-		r = take(&o, &source, &images);
-	if (r < 0) {
-		k3sup__hooks_clear(&hooks);
-		return r;
-	}
-	source.run_version = o.flags & K3SUP_UPGRADE_RUN_VERSION;
-	source.check_archive = true; /* a restart takes longer than a hash */
-	if (o.flags & K3SUP_UPGRADE_CHECK) {
-		k3sup__hooks_clear(&hooks);
-		return k3sup__check_new(node, &source, &images, o.flags, &restart, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), ret_op);
-	}
-	health = o.health ? strdup(o.health) : NULL;
-	r = o.health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000), &op);
+static int new_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *o, struct k3sup__asked *asked, int64_t deadline, k3sup_op **ret_op)
+{
+	char *health = o->health ? strdup(o->health) : NULL;
+	struct k3sup__upgrade *s;
+	k3sup_op *op;
+	int r = o->health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, deadline, &op);
+
 	if (r < 0) {
 		free(health);
-		k3sup__hooks_clear(&hooks);
-		k3sup__source_clear(&source);
-		k3sup__images_clear(&images);
+		clear_asked(asked);
 		return r;
 	}
 	s = k3sup__op_state(op);
 	s->health = health;
-	s->hooks = hooks;
-	s->probe = o.probe;
-	s->source = source;
-	s->images = images;
+	s->hooks = asked->hooks;
+	s->probe = o->probe;
+	s->source = asked->source;
+	s->images = asked->images;
 	s->payload = K3SUP__PAYLOAD_NONE;
 	s->view.installed = K3SUP__PLACE_NONE;
-	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);
-	s->stable_ms = o.stable_ms < 0 ? 0 : o.stable_ms ? o.stable_ms : 20000;
-	s->restart = restart;
-	restart = (struct k3sup__restart){0};
-	s->flags = o.flags;
-	s->keep_backups = o.keep_backups;
+	s->lock_deadline = k3sup__deadline(o->wait_lock_ms);
+	s->stable_ms = o->stable_ms < 0 ? 0 : o->stable_ms ? o->stable_ms : 20000;
+	s->restart = asked->restart;
+	s->flags = o->flags;
+	s->keep_backups = o->keep_backups;
+	s->back.mode = o->rollback;
 	*ret_op = op;
 	return 0;
+}
+
+static bool is_bad(const struct k3sup_upgrade_opts *o)
+{
+	return o->rollback > K3SUP_ROLLBACK_NEVER || o->reserved || o->reserved3 || o->reserved4 || o->reserved5 || o->reserved7;
+}
+
+int k3sup_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *opts, k3sup_op **ret_op)
+{
+	struct k3sup_upgrade_opts o;
+	struct k3sup__asked asked = {0};
+	int64_t deadline;
+	int r = node && opts && ret_op ? k3sup__opts(opts, &o, sizeof(o), FLAGS) : -EINVAL;
+
+	if (r >= 0 && is_bad(&o))
+		r = -EINVAL;
+	if (r >= 0)
+		r = k3sup__readiness_check(o.probe, o.health);
+	if (r >= 0)
+		r = k3sup__hooks_take(&o, &asked.hooks);
+	if (r >= 0)
+		r = take_restart(&o, &asked.restart);
+	if (r >= 0)
+		r = take(&o, &asked.source, &asked.images);
+	if (r < 0) {
+		k3sup__hooks_clear(&asked.hooks);
+		k3sup__restart_clear(&asked.restart);
+		return r;
+	}
+	asked.source.run_version = o.flags & K3SUP_UPGRADE_RUN_VERSION;
+	asked.source.check_archive = true; /* a restart takes longer than a hash */
+	asked.flags = o.flags;
+	deadline = k3sup__deadline(o.timeout_ms ? o.timeout_ms : 900000);
+	if (o.flags & (K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_DRY_RUN))
+		return k3sup__check_new(node, &asked, deadline, ret_op);
+	return new_upgrade(node, &o, &asked, deadline, ret_op);
 }

@@ -7,6 +7,7 @@
 
 #include "upgrade/entry.h"
 #include "upgrade/hooks.h"
+#include "upgrade/rollback.h"
 #include "upgrade/services.h"
 
 enum k3sup__phase {
@@ -22,6 +23,8 @@ enum k3sup__phase {
 	PHASE_EXIT,
 	PHASE_PROVE,
 	PHASE_DISARM, /* the start guard of that */
+	PHASE_FAILED, /* the new build ends again and again */
+	PHASE_BACK,
 	PHASE_REPORT,
 };
 
@@ -33,6 +36,7 @@ struct k3sup__upgrade {
 	uint32_t flags, probe, keep_backups;
 	char *health;
 	struct k3sup__hooks hooks;
+	bool nested; /* within an upgrade that failed: that one has the turn, the entry and the report */
 
 	enum k3sup__phase phase;
 	struct k3sup__payload payload;
@@ -41,6 +45,7 @@ struct k3sup__upgrade {
 	struct k3sup__swapped swapped;
 	struct k3sup__staged *staged; /* between staging and swapping */
 	struct k3sup__images images;
+	struct k3sup__back back;
 	char *data_dir;
 	struct k3sup__services services; /* of those that must restart */
 	struct stat payload_file;        /* the installed file that is known to be the payload */

@@ -3,6 +3,7 @@
 
 #include "base/journal.h"
 #include "node/warn.h"
+#include "upgrade/failed.h"
 
 #include <fcntl.h>
 #include <time.h>
@@ -174,6 +175,8 @@ static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 		r = look_for_file(op, node, payload, &v->sighting.candidates[0], v);
 	if (r >= 0)
 		r = look_at_journal(op, node, v);
+	if (r >= 0)
+		r = k3sup__failed_read(op, node, &v->failed);
 	if (r >= 0 && v->installed_error == K3SUP_E_TARGET_AMBIGUOUS && v->open_entry)
 		r = look_for_entrys_file(op, node, payload, v);
 	if (r >= 0)
@@ -215,6 +218,7 @@ void k3sup__view_clear(struct k3sup__view *view)
 	k3sup__place_clear(&view->installed);
 	k3sup__sighting_clear(&view->sighting);
 	k3sup__json_unref(view->records);
+	k3sup__json_unref(view->failed);
 	k3sup__json_unref(view->holder);
 	k3sup__json_unref(view->files);
 	k3sup__units_clear(&view->units);
@@ -240,6 +244,8 @@ const char *k3sup__view_state(const struct k3sup__view *v)
 		return "degraded";
 	if (v->pending)
 		return "restart-pending";
+	if (v->same < 0 && k3sup__failed_back_to(v->failed, &v->build))
+		return "rolled-back";
 	return v->same == 0 ? "outdated" : "current";
 }
 
@@ -256,6 +262,7 @@ static const char *next_step(const struct k3sup__view *v, const char *state)
 		{"degraded", "put the k3s file back; the running k3s could not be started again"},
 		{"restart-pending", "run k3sup-upgrade with the installed file, or restart k3s; it still runs another build than the installed one"},
 		{"outdated", "run k3sup-upgrade with this payload"},
+		{"rolled-back", "take another build than the one that failed here, or find out why and run k3sup-upgrade with --retry-failed"},
 	};
 
 	if (v->holder)
@@ -282,6 +289,8 @@ static k3sup__json *flags_json(const struct k3sup__view *v)
 		k3sup__json_add(flags, k3sup__json_str("open-operation"));
 	if (v->holder)
 		k3sup__json_add(flags, k3sup__json_str("busy"));
+	if (k3sup__failed_back_to(v->failed, &v->build))
+		k3sup__json_add(flags, k3sup__json_str("rolled-back"));
 	if (v->images_kept)
 		k3sup__json_add(flags, k3sup__json_str("images-kept"));
 	if (v->damaged)
@@ -417,6 +426,8 @@ void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view
 	k3sup__json_set(facts, "processes", processes);
 	if (!k3sup__json_member(facts, "backup"))
 		k3sup__json_set(facts, "backup", backup_json(op, v));
+	if (k3sup__json_len(v->failed) > 0)
+		k3sup__json_set(facts, "failed", k3sup__json_copy(v->failed));
 	k3sup__json_set(facts, "lock", v->holder ? k3sup__json_ref(v->holder) : k3sup__json_null());
 	if (v->installed_error < 0) {
 		k3sup__json *evidence = k3sup__json_object();

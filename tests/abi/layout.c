@@ -179,7 +179,7 @@ AT(k3sup_upgrade_opts, reserved5, 136, 92);
 AT(k3sup_upgrade_opts, before_write, 144, 96);
 AT(k3sup_upgrade_opts, before_stop, 152, 100);
 AT(k3sup_upgrade_opts, keep_backups, 160, 104);
-AT(k3sup_upgrade_opts, reserved6, 164, 108);
+AT(k3sup_upgrade_opts, rollback, 164, 108);
 AT(k3sup_upgrade_opts, guard_delay_ms, 168, 112);
 AT(k3sup_upgrade_opts, stop_command, 176, 120);
 AT(k3sup_upgrade_opts, start_command, 184, 124);

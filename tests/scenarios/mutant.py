@@ -74,7 +74,7 @@ def main():
         word = args.pop(0)
         if word == "--root":
             root = args.pop(0)
-        elif word in ("--stable", "--timeout", "--k3s", "--wait-lock", "--restart"):
+        elif word in ("--stable", "--timeout", "--k3s", "--wait-lock", "--restart", "--rollback"):
             args.pop(0)
         elif not word.startswith("--"):
             file = word

@@ -439,14 +439,14 @@ def test_C02_a_service_of_openrc_without_a_supervisor(make, old, new):
 def test_C04_the_new_build_dies_again_and_again(make, standin, old, new):
     """The new build starts and ends within moments; the node flickers, and sending the signal was called success.
 
-    k3sup-upgrade --timeout 3 FILE: 6 or 11, K3SUP_E_NOT_STABLE or K3SUP_E_NOT_RESTARTED, when time is over; the file is the new one, the backup the old one.
+    k3sup-upgrade --rollback never --timeout 3 FILE: 6 or 11, K3SUP_E_NOT_STABLE or K3SUP_E_NOT_RESTARTED, when time is over; the file is the new one, the backup the old one.
     """
     node = make()
     node.behave(**{"die_after_ms@v1.30.5+k3s1": 300})
     node.install(old)
     node.start()
 
-    answer = node.upgrade(node.payload(new), stable="2", timeout="3")
+    answer = node.upgrade("--rollback", "never", node.payload(new), stable="2", timeout="3")
 
     assert answer.exit in (6, 11) and answer.error in ("K3SUP_E_NOT_STABLE", "K3SUP_E_NOT_RESTARTED"), answer
     assert answer.seconds > 2

@@ -86,11 +86,11 @@ def test_C04_a_build_that_recovers(make, old, new):
 def test_C04_a_crash_loop(make, old, new, how):
     """The new build dies again and again. The node flickers; waiting for --timeout tells nothing more.
 
-    k3sup-upgrade --stable 30 --timeout 600 FILE: 6 or 11, K3SUP_E_NOT_STABLE after five deaths; how the last one ended, where the kernel tells.
+    k3sup-upgrade --rollback never --stable 30 --timeout 600 FILE: 6 or 11, K3SUP_E_NOT_STABLE after five deaths; how the last one ended, where the kernel tells.
     """
     node = a_node(make, old, new, **how)
 
-    answer = upgrade(node, stable="30", timeout="600")
+    answer = upgrade(node, "--rollback", "never", stable="30", timeout="600")
 
     assert answer.exit in (6, 11) and answer.error == "K3SUP_E_NOT_STABLE", answer
     assert answer["ends"] == 5 and len(answer["deaths"]) == 5, answer

@@ -287,3 +287,33 @@ def test_check_says_every_decision(make, old, new):
     assert done.status == 3 and len(lines) >= 18 and "K3SUP_E_POLICY_DOWNGRADE" in done.err, (done.out, done.err)
     assert [line.split()[1] for line in lines if line.startswith("refuse")] == ["downgrade"], lines
     assert not node.sb.exists(BACKUP) and not node.sb.exists(STATE_DIR)
+
+
+def test_a_dry_run_says_each_step(make, old, new):
+    """k3sup-upgrade --dry-run --before-stop CMD FILE: 9, every decision and each step in its order, nothing touched or run. Where the goal holds: 0 and no step.
+
+    Where only the restart is missing: that one. Where no k3s runs: 4, as the upgrade would end.
+    """
+    node = a_node(make, old)
+    payload = put(node, new)
+    node.sb.write("/opt/payload/some.tar", b"images")
+    before = node.snapshot()
+    answer = node.upgrade("--dry-run", "--before-stop", "touch /tmp/ran", "--images", "/opt/payload/some.tar", payload)
+    assert (answer.exit, answer["ok"], answer["changed"]) == (9, True, False), answer
+    assert [p["step"] for p in answer["plan"]] == ["images", "stage", "verify", "before-stop", "unpack", "swap", "restart", "prove"], answer["plan"]
+    assert str(node.main_process()["pid"]) in answer["plan"][6]["text"] and "touch /tmp/ran" in answer["plan"][3]["text"]
+    assert decisions(answer)["failed-before"] == "pass" and decisions(answer)["restart"] == "pass"
+    node.assert_nothing_changed(before)
+    text = node.sb.run(["/mnt/programs/k3sup-upgrade", "--dry-run", payload], env={"LD_LIBRARY_PATH": "/mnt/library"})
+    assert text.status == 9 and "would    swap" in text.out and "pass     downgrade" in text.out, text.out
+    assert node.upgrade("--restart", "none", payload).exit == 0
+    answer = node.upgrade("--dry-run", payload)
+    assert answer.exit == 9 and [p["step"] for p in answer["plan"]] == ["restart", "prove"], answer
+    assert node.upgrade(payload).exit == 0
+    answer = node.upgrade("--dry-run", payload)
+    assert answer.exit == 0 and answer["plan"] == [], answer
+
+    stopped = make()
+    stopped.install(old)
+    answer = stopped.upgrade("--dry-run", put(stopped, new))
+    assert (answer.exit, answer.error) == (4, "K3SUP_E_NO_K3S"), answer

@@ -66,7 +66,7 @@ def test_from_a_build_that_dies(make, old, new):
     node.install(old)
     node.process = node.start(delay=0.4)
     node.behave(**{"die_after_ms@" + V2: 200})
-    answer = node.upgrade(node.payload(new), stable="2", timeout="6")
+    answer = node.upgrade("--rollback", "never", node.payload(new), stable="2", timeout="6")
     assert answer.exit in (6, 11), answer
     # While nothing runs.
     until(lambda: len(node.unit()["ends"]) == len(node.unit()["starts"]) and not node.running(), 10, "a pause of the supervisor")

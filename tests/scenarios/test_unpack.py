@@ -119,7 +119,7 @@ def test_B07_the_disk_is_full_while_the_new_k3s_unpacks(make, old, new, ahead):
     payload = node.payload(new)
     before = node.snapshot()
     if not ahead:
-        answer = node.upgrade("--no-unpack-ahead", payload)
+        answer = node.upgrade("--no-unpack-ahead", "--rollback", "never", payload)
         assert answer.exit in (6, 11) and answer["changed"] is True and node.sb.process(process["pid"]) is None, answer
         return
     answer = node.upgrade(payload)
@@ -145,9 +145,9 @@ def test_torn_by_a_power_cut(node, old, new, how):
 
 
 def test_torn_control(node, old, new):
-    """Without us it dies for ever. k3sup-upgrade --no-unpack-ahead FILE: 6, K3SUP_E_NOT_STABLE. Then FILE again: 0, as k3s's supervisor finds a whole one."""
+    """Without us it dies for ever. k3sup-upgrade --no-unpack-ahead --rollback never FILE: 6, K3SUP_E_NOT_STABLE. Then FILE again: 0, as k3s's supervisor finds a whole one."""
     tear(node, unpack(node, new), "empty")
-    answer = node.upgrade("--no-unpack-ahead", PAYLOAD, stable="1")
+    answer = node.upgrade("--no-unpack-ahead", "--rollback", "never", PAYLOAD, stable="1")
     assert answer.exit in (6, 11) and answer["changed"] is True and node.running() == [], answer
     ends = len(node.unit()["ends"])
     until(lambda: len(node.unit()["ends"]) > ends + 3, 60, "it to die again and again")

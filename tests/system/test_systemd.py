@@ -212,13 +212,13 @@ def test_C02_started_by_hand(machine, old, new):
 def test_C04_crash_loop(machine, standin, old):
     """C04: the new build dies again and again under systemd: no success.
 
-    k3sup-upgrade --timeout 8 FILE: 6 or 11, K3SUP_E_NOT_STABLE or K3SUP_E_NOT_RESTARTED; what systemd says is in the report.
+    k3sup-upgrade --rollback never --timeout 8 FILE: 6 or 11, K3SUP_E_NOT_STABLE or K3SUP_E_NOT_RESTARTED; what systemd says is in the report.
     """
     bad = standin("v1.30.5+k3s1", "2024", "small", "die_after_ms=300")
     machine.install(old)
     machine.start()
 
-    answer = machine.upgrade(machine.payload(bad), stable="3", timeout="8")
+    answer = machine.upgrade("--rollback", "never", machine.payload(bad), stable="3", timeout="8")
 
     assert answer.exit in (6, 11) and answer.error in ("K3SUP_E_NOT_STABLE", "K3SUP_E_NOT_RESTARTED"), told(answer)
     assert answer["changed"] is True

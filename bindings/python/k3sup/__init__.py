@@ -12,7 +12,7 @@ import ctypes as _ctypes
 from . import _ffi
 from ._core import whole as _whole
 from ._errors import K3supError, K3supOSError
-from .constants import Code, LogLevel, Probe, Restart, ServiceAction
+from .constants import Code, LogLevel, Probe, Restart, Rollback, ServiceAction
 from .context import Context
 from .document import Document
 from .node import Node
@@ -20,7 +20,7 @@ from .op import Op, Progress
 from .policy import policy_check
 from .process import Process
 
-__all__ = ["Code", "Context", "Document", "K3supError", "K3supOSError", "LogLevel", "Node", "Op", "Probe", "Process", "Progress", "Restart",
+__all__ = ["Code", "Context", "Document", "K3supError", "K3supOSError", "LogLevel", "Node", "Op", "Probe", "Process", "Progress", "Restart", "Rollback",
            "ServiceAction", "error_name", "policy_check", "strerror", "version", "version_compare"]
 
 

@@ -110,7 +110,7 @@ class UpgradeOpts(Sized):
                        ("reserved", c_char_p), ("payload_fd", c_int32), ("restart", c_uint32), *_TERMS, ("server_version", c_char_p),
                        ("health", c_char_p), ("reserved3", c_char_p), ("probe", c_uint32), ("reserved4", c_uint32),
                        ("images", POINTER(c_char_p)), ("reserved5", c_char_p), ("before_write", c_char_p), ("before_stop", c_char_p),
-                       ("keep_backups", c_uint32), ("reserved6", c_uint32), ("guard_delay_ms", c_int64), *_COMMANDS,
+                       ("keep_backups", c_uint32), ("rollback", c_uint32), ("guard_delay_ms", c_int64), *_COMMANDS,
                        ("reserved7", c_char_p))
 
 

@@ -80,6 +80,8 @@ class Code(enum.IntEnum):
     UNPACK = -10160
     TORN = -10161
     HOOK = -10170
+    ROLLED_BACK = -10171
+    FAILED_BEFORE = -10172
 
 
 class LogLevel(enum.IntEnum):
@@ -113,6 +115,12 @@ class Restart(enum.IntEnum):
     COMMANDS = 4
 
 
+class Rollback(enum.IntEnum):
+    AUTO = 0
+    ALWAYS = 1
+    NEVER = 2
+
+
 # Flags of the option structs; methods take them as keyword arguments.
 CTX_INLINE = 1
 NODE_ALLOW_GROUP_WRITABLE = 1
@@ -141,3 +149,5 @@ UPGRADE_CHECK = 16
 UPGRADE_ROLLBACK = 32
 UPGRADE_RUN_VERSION = 64
 UPGRADE_NO_UNPACK_AHEAD = 128
+UPGRADE_RETRY_FAILED = 256
+UPGRADE_DRY_RUN = 512

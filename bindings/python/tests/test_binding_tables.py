@@ -81,7 +81,7 @@ def test_constants_are_those_of_the_headers(headers):
     assert version == _ffi.BUILT_FOR
     ours = {"K3SUP_" + name: value for name, value in vars(constants).items() if name.isupper()}
     for prefix, kind in (("K3SUP_E_", k3sup.Code), ("K3SUP_LOG_", k3sup.LogLevel), ("K3SUP_PROBE_", k3sup.Probe),
-                         ("K3SUP_RESTART_", k3sup.Restart), ("K3SUP_SERVICE_", k3sup.ServiceAction)):
+                         ("K3SUP_RESTART_", k3sup.Restart), ("K3SUP_ROLLBACK_", k3sup.Rollback), ("K3SUP_SERVICE_", k3sup.ServiceAction)):
         ours.update({prefix + member.name: member.value for member in kind})
     assert ours == there
 

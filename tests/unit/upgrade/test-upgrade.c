@@ -466,7 +466,7 @@ static void bad_options_are_refused(void **state)
 	opts.reserved = "x";
 	assert_int_equal(k3sup_upgrade(node, &opts, &op), -EINVAL);
 	opts.reserved = NULL;
-	opts.reserved6 = 1;
+	opts.rollback = 3;
 	assert_int_equal(k3sup_upgrade(node, &opts, &op), -EINVAL);
 	opts = (struct k3sup_upgrade_opts){.struct_size = sizeof(opts), .flags = K3SUP_UPGRADE_ROLLBACK, .keep_backups = 2};
 	assert_int_equal(k3sup_upgrade(node, &opts, &op), -EINVAL);
