@@ -14,12 +14,11 @@
  *
  * Exit status: 0 the goal held already, 10 it was reached, 1 anything else.
  */
-#include <k3sup.h>
+#include "driver.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -36,27 +35,18 @@ int fsync(int fd)
 	return lazy ? 0 : (int)syscall(SYS_fsync, fd);
 }
 
-static int run(char **argv, bool restore)
+static int start(k3sup_node *node, char **argv, k3sup_op **op)
 {
-	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
-	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = argv[2], .data_dir = "/var/lib/rancher/k3s"};
 	struct k3sup_certs_restore_opts from = {.struct_size = sizeof(from), .backup = argv[3]};
-	k3sup_ctx *ctx = NULL;
-	k3sup_node *node = NULL;
-	k3sup_op *op = NULL;
-	int r = k3sup_ctx_new(&inside, &ctx);
 
-	if (r == 0)
-		r = k3sup_node_new(ctx, &where, &node);
-	if (r == 0)
-		r = restore ? k3sup_certs_restore(node, &from, &op) : k3sup_certs_retire(node, NULL, &op);
-	if (r == 0)
-		r = k3sup_op_wait(op, -1);
-	printf("%d %s\n", r, op && k3sup_op_error(op) ? k3sup_doc_json(k3sup_op_error(op)) : k3sup_error_name(r));
-	k3sup_op_unref(op);
-	k3sup_node_unref(node);
-	k3sup_ctx_unref(ctx);
-	return r;
+	return strcmp(argv[1], "restore") == 0 ? k3sup_certs_restore(node, &from, op) : k3sup_certs_retire(node, NULL, op);
+}
+
+static int run(char **argv)
+{
+	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = argv[2], .data_dir = "/var/lib/rancher/k3s"};
+
+	return play(&where, start, argv);
 }
 
 /* ---- the mistakes ---- */
@@ -113,9 +103,9 @@ static int make_mistake(char **argv)
 
 	lazy = strcmp(argv[1], "no-fsync") == 0;
 	if (lazy)
-		return run(argv, false);
+		return run(argv);
 	if (strcmp(argv[1], "new-ca") == 0)
-		return new_ca(dir) < 0 ? -1 : run(argv, false);
+		return new_ca(dir) < 0 ? -1 : run(argv);
 	if (strcmp(argv[1], "open-copy") == 0)
 		return open_copy(dir);
 	if (strcmp(argv[1], "plain-copy") == 0)
@@ -125,7 +115,7 @@ static int make_mistake(char **argv)
 
 int main(int argc, char **argv)
 {
-	bool with_backup = argc > 1 && (strcmp(argv[1], "restore") == 0 || strcmp(argv[1], "plain-copy") == 0), restore;
+	bool with_backup = argc > 1 && (strcmp(argv[1], "restore") == 0 || strcmp(argv[1], "plain-copy") == 0);
 	int r;
 
 	if (argc < 3 || with_backup != (argc == 4))
@@ -134,7 +124,6 @@ int main(int argc, char **argv)
 	/* Fails, and marks in the trace where the loader's calls end and ours begin. */
 	if (write(-1, "begin", 5) >= 0)
 		return 2;
-	restore = strcmp(argv[1], "restore") == 0;
-	r = restore || strcmp(argv[1], "retire") == 0 ? run(argv, restore) : make_mistake(argv);
+	r = strcmp(argv[1], "restore") == 0 || strcmp(argv[1], "retire") == 0 ? run(argv) : make_mistake(argv);
 	return r == 0 ? 0 : r > 0 ? 10 : 1;
 }

@@ -8,9 +8,8 @@
  *
  * Prints the operation's status and its error. Exit status: 0 the goal held already, 10 it was reached, 1 anything else.
  */
-#include <k3sup.h>
+#include "driver.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -31,8 +30,9 @@ static int start_stage(k3sup_node *node, const char *verb, const char *image, k3
 	return k3sup_stage(node, &stage, op);
 }
 
-static int start(k3sup_node *node, const char *verb, const char *payload, k3sup_op **op)
+static int start(k3sup_node *node, char **argv, k3sup_op **op)
 {
+	const char *verb = argv[1], *payload = argv[4];
 	struct k3sup_swap_opts swap = {.struct_size = sizeof(swap), .payload = payload};
 	struct k3sup_upgrade_opts upgrade = {.struct_size = sizeof(upgrade), .payload = payload, .restart = K3SUP_RESTART_NONE};
 
@@ -43,37 +43,18 @@ static int start(k3sup_node *node, const char *verb, const char *payload, k3sup_
 	return strcmp(verb, "upgrade") == 0 ? k3sup_upgrade(node, &upgrade, op) : start_stage(node, verb, payload, op);
 }
 
-static int run(char **argv)
-{
-	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
-	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = argv[2], .k3s = argv[3]};
-	k3sup_ctx *ctx = NULL;
-	k3sup_node *node = NULL;
-	k3sup_op *op = NULL;
-	int r = k3sup_ctx_new(&inside, &ctx);
-
-	if (r == 0)
-		r = k3sup_node_new(ctx, &where, &node);
-	if (r == 0)
-		r = start(node, argv[1], argv[4], &op);
-	if (r == 0)
-		r = k3sup_op_wait(op, -1);
-	printf("%d %s\n", r, op && k3sup_op_error(op) ? k3sup_doc_json(k3sup_op_error(op)) : k3sup_error_name(r));
-	k3sup_op_unref(op);
-	k3sup_node_unref(node);
-	k3sup_ctx_unref(ctx);
-	return r;
-}
-
 int main(int argc, char **argv)
 {
+	struct k3sup_node_opts where = {.struct_size = sizeof(where)};
 	int r;
 
 	if (argc != 5)
 		return 2;
+	where.root = argv[2];
+	where.k3s = argv[3];
 	/* Fails, and marks in the trace where the loader's calls end and ours begin. */
 	if (write(-1, "begin", 5) >= 0)
 		return 2;
-	r = run(argv);
+	r = play(&where, start, argv);
 	return r == 0 ? 0 : r > 0 ? 10 : 1;
 }
