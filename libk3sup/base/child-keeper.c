@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/child-keeper.h"
 
-#include <k3sup/error.h>
-
-#include <dirent.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <linux/securebits.h>
 #include <poll.h>
 #include <sched.h>
@@ -18,9 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifndef SYS_close_range
-#define SYS_close_range 436 /* the same everywhere but on alpha */
-#endif
+#include "base/forked.h"
 
 /*
  * Everything below runs in a copy of a process that may have had other threads in the middle of anything: only async-signal-safe functions,
@@ -44,61 +38,6 @@ static _Noreturn void give_up(int fd, int error)
 	_exit(127);
 }
 
-/* fork() for one that needs a pidfd. Containers' older seccomp profiles refuse clone3 with ENOSYS or EPERM; clone can do the same since 5.2. */
-static pid_t fork_pidfd(int exit_signal, int *ret_pidfd)
-{
-	struct clone_args args = {.flags = CLONE_PIDFD, .pidfd = (uintptr_t)ret_pidfd, .exit_signal = (unsigned)exit_signal};
-	long pid = syscall(SYS_clone3, &args, sizeof(args));
-
-	if (pid >= 0 || (errno != ENOSYS && errno != EPERM))
-		return (pid_t)pid;
-#if defined(__s390x__)
-	pid = syscall(SYS_clone, 0UL, (unsigned long)(CLONE_PIDFD | exit_signal), ret_pidfd, 0UL, 0UL);
-#else
-	pid = syscall(SYS_clone, (unsigned long)(CLONE_PIDFD | exit_signal), 0UL, ret_pidfd, 0UL, 0UL);
-#endif
-	return (pid_t)pid;
-}
-
-static bool parse_fd(const char *name, int *ret)
-{
-	int n = 0;
-
-	for (; *name; name++) {
-		if (*name < '0' || *name > '9')
-			return false;
-		n = n * 10 + (*name - '0');
-	}
-	*ret = n;
-	return true;
-}
-
-/* Without close_range(2) (before 5.9, or forbidden): one by one, as /proc lists them. */
-static int close_listed(int first)
-{
-	char buf[2048] __attribute__((aligned(__alignof__(struct dirent64))));
-	int dirfd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	ssize_t n;
-
-	if (dirfd < 0)
-		return K3SUP_E_UNSUPPORTED;
-	while ((n = getdents64(dirfd, buf, sizeof(buf))) > 0) {
-		for (ssize_t at = 0; at < n;) {
-			struct dirent64 *entry = (void *)(buf + at);
-			int fd;
-
-			if (parse_fd(entry->d_name, &fd) && fd >= first && fd != dirfd)
-				close(fd);
-			at += entry->d_reclen;
-		}
-	}
-	if (n < 0)
-		return -errno;
-	if (dirfd >= first)
-		close(dirfd);
-	return 0;
-}
-
 /*
  * The keeper lives as long as the program does. A copy of the host's descriptors in its hands would keep locks held, pipes open, and files
  * that are to be executed busy for writing: all go, and what is needed goes to fixed places.
@@ -107,62 +46,13 @@ static int arrange_fds(const struct keeper_fds *fds, const struct k3sup__child_s
 {
 	const int wanted[N_SLOTS] = {fds->null, fds->output, fds->output, fds->socket, spec->root_fd,
 		spec->enter_fd > 0 ? spec->enter_fd : -1, spec->image ? *spec->image : -1};
-	int moved[N_SLOTS];
 
-	/* First out of the way of the places themselves: the host may have closed its standard descriptors, so any number can be among these. */
-	for (int i = 0; i < N_SLOTS; i++) {
-		moved[i] = wanted[i] < 0 ? -1 : fcntl(wanted[i], F_DUPFD, (int)N_SLOTS);
-		if (wanted[i] >= 0 && moved[i] < 0)
-			return -errno;
-	}
-	for (int i = 0; i < N_SLOTS; i++) {
-		if (moved[i] < 0)
-			close(i);
-		else
-			dup2(moved[i], i);
-	}
-	return 0;
-}
-
-static int close_others(void)
-{
-	if (syscall(SYS_close_range, (unsigned)N_SLOTS, ~0U, 0U) == 0)
-		return 0;
-	return close_listed(N_SLOTS);
-}
-
-static void reset_signals(void)
-{
-	const struct sigaction action = {.sa_handler = SIG_DFL};
-
-	/* What is ignored stays ignored over exec, so all are named. libc refuses those that it keeps for itself. */
-	for (int signo = 1; signo < NSIG; signo++)
-		(void)sigaction(signo, &action, NULL);
-}
-
-/* A process with several threads may not do this (EINVAL, man 2 setns); this copy of it has one. */
-static int enter_namespaces(void)
-{
-	static const char *const names[] = {"ns/cgroup", "ns/ipc", "ns/uts", "ns/net", "ns/mnt"};
-
-	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
-		int fd = openat(SLOT_ENTER, names[i], O_RDONLY | O_CLOEXEC), r;
-
-		if (fd < 0 && errno == ENOENT && i < ELEMENTSOF(names) - 1) /* the kernel was built without that kind */
-			continue;
-		if (fd < 0)
-			return -errno;
-		r = setns(fd, 0) < 0 ? -errno : 0;
-		close(fd);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return k3sup__forked_arrange(wanted, N_SLOTS);
 }
 
 static int enter_root(const struct k3sup__child_spec *spec)
 {
-	int r = spec->enter_fd > 0 ? enter_namespaces() : 0;
+	int r = spec->enter_fd > 0 ? k3sup__forked_enter(SLOT_ENTER) : 0;
 
 	if (r < 0)
 		return r;
@@ -269,14 +159,14 @@ static _Noreturn void keeper(const struct k3sup__child_spec *spec, const struct 
 	int pidfd = -1, r;
 	pid_t pid;
 
-	reset_signals();
+	k3sup__forked_default_signals();
 	r = arrange_fds(fds, spec);
 	if (r < 0)
 		give_up(fds->socket, -r);
-	r = close_others();
+	r = k3sup__forked_close_from(N_SLOTS);
 	if (r < 0)
 		give_up(SLOT_SOCKET, -r);
-	pid = fork_pidfd(SIGCHLD, &pidfd);
+	pid = k3sup__forked_clone(SIGCHLD, &pidfd);
 	if (pid == 0)
 		program(spec, self);
 	if (pid < 0)
@@ -308,7 +198,7 @@ int k3sup__keeper_start(const struct k3sup__child_spec *spec, const struct keepe
 	r = pthread_sigmask(SIG_SETMASK, &all, &old);
 	if (r != 0)
 		return -r;
-	pid = fork_pidfd(0, &pidfd);
+	pid = k3sup__forked_clone(0, &pidfd);
 	if (pid == 0)
 		keeper(spec, fds);
 	r = pid < 0 ? -errno : 0;
