@@ -262,9 +262,9 @@ int cli_finish(struct cli *cli, int exit, k3sup_op *op)
 
 static bool is_refusal(int status)
 {
-	return status == K3SUP_E_UNSUPPORTED || status == K3SUP_E_GUARD ||
-		(status <= K3SUP_E_NO_SERVICE && status >= K3SUP_E_SERVICE_TAKES_US) || (status <= K3SUP_E_RUNNING && status >= K3SUP_E_CLOCK) ||
-		(status <= K3SUP_E_UNPACK && status >= K3SUP_E_TORN) || status == K3SUP_E_HOOK || status == K3SUP_E_FAILED_BEFORE ||
+	return status == K3SUP_E_UNSUPPORTED || (status <= K3SUP_E_NO_SERVICE && status >= K3SUP_E_SERVICE_TAKES_US) ||
+		(status <= K3SUP_E_RUNNING && status >= K3SUP_E_CLOCK) || (status <= K3SUP_E_UNPACK && status >= K3SUP_E_TORN) ||
+		status == K3SUP_E_HOOK || status == K3SUP_E_FAILED_BEFORE ||
 		(status <= K3SUP_E_POLICY_DOWNGRADE && status >= K3SUP_E_POLICY_UNKNOWN) ||
 		(status <= K3SUP_E_ROOT && status > K3SUP_E_NO_K3S) || status == K3SUP_E_REFUSED_PID || status == -ENOSPC ||
 		status == -EDQUOT || status == -EROFS || status == -EACCES || status == -EPERM || status == -ENOTDIR;
@@ -309,6 +309,10 @@ int cli_exit_of(int status, k3sup_doc *result)
 		return runs || strcmp(cli_text(result, "/rollback/decision", ""), "unsafe") == 0 ? CLI_UNPROVEN : CLI_DOWN;
 	case K3SUP_E_ROLLED_BACK:
 		return CLI_ROLLED_BACK;
+	case K3SUP_E_GUARD:
+		if (!changed)
+			return CLI_REFUSED;
+		return runs ? CLI_UNPROVEN : CLI_DOWN;
 	case K3SUP_E_CANCELLED:
 	case K3SUP_E_CALLBACK:
 	case K3SUP_E_TIMEOUT:

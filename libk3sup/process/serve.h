@@ -33,6 +33,7 @@ struct k3sup__serving {
 	size_t count;
 	struct k3sup__served list[K3SUP__MOST_SERVED];
 	bool ordered, looked;
+	int64_t ordered_at;   /* when the first order was given */
 	int64_t hold_at;      /* when the guard's time is to begin anew, while the stop takes its time */
 	int64_t stop_by;      /* so long a stop is waited for */
 	int64_t absent_since; /* of a stop: no k3s has been seen since; 0: one is there */

@@ -5,6 +5,7 @@
 #include "process/serve.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "process/guard.h"
 #include "process/running.h"
@@ -95,6 +96,7 @@ static int work_order(k3sup_op *op)
 	k3sup__op_begin(op, "restart", "telling %s", s->list[0].service.name);
 	if (r >= 0)
 		r = k3sup__op_checkpoint(op);
+	s->ordered_at = k3sup__now_ms();
 	for (size_t i = 0; r >= 0 && i < s->count; i++) {
 		k3sup__op_no_return(op);
 		r = s->list[i].service.manager->order(op, &s->list[i].service, halves ? K3SUP__ORDER_STOP : orders[s->action]);
@@ -140,6 +142,23 @@ static bool is_denied(const struct k3sup__serving *s)
 	return false;
 }
 
+/* Was any of them started after our order? Not so the child of a --log pair, which may outlive its parent for a moment. */
+static int refuse_restarted(k3sup_op *op, const struct k3sup__serving *s, const struct k3sup__serving *now)
+{
+	const long ticks = sysconf(_SC_CLK_TCK);
+
+	for (size_t i = 0; i < now->count; i++) {
+		const k3sup_process *process = now->list[i].process;
+		int64_t start = (int64_t)(k3sup__process_start_time(process) * 1000 / (uint64_t)(ticks > 0 ? ticks : 100));
+
+		if (start > s->ordered_at)
+			return k3sup__fail(op,
+				K3SUP_E_GUARD, "k3s was started again (process %d) while it was to stop: by its start guard, whose time was over, or by somebody else",
+				(int)k3sup__process_pid(process));
+	}
+	return 0;
+}
+
 /* 1: no k3s of these services is seen any more, and their managers say the same, or do not know and none has been seen for a while. */
 static int work_gone(k3sup_op *op)
 {
@@ -152,6 +171,8 @@ static int work_gone(k3sup_op *op)
 	stopped = r > 0;
 	if (r >= 0)
 		r = k3sup__serving_scan(op, &now);
+	if (r > 0 && refuse_restarted(op, s, &now) < 0)
+		r = K3SUP_E_GUARD;
 	k3sup__serving_clear(&now);
 	if (r != 0) {
 		s->absent_since = 0;

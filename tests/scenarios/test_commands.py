@@ -68,6 +68,18 @@ def test_commands_that_say_that_they_failed(node, new):
     assert answer["service"]["stop"]["exit_code"] == 7 and any("stop command" in w for w in answer["warnings"]), answer
 
 
+def test_a_stop_that_does_not_hold(node, new):
+    """Somebody starts k3s again before its stop was proven: said at once, and no second k3s is started. 11, and one more run finds it current."""
+    payload = node.payload(new)
+
+    answer = node.upgrade("--guard-delay", "0", *commands(stop=STOP + "; while kill -0 $K3SUP_PID 2>/dev/null; do sleep 0.05; done; " + START), payload)
+
+    assert (answer.exit, answer.error) == (11, "K3SUP_E_GUARD") and "start" not in answer["service"], answer
+    assert until(node.running, 60) and node.assert_runs(new, but=node.process)
+    answer = node.upgrade(*commands(), payload)
+    assert answer.exit == 0 and answer["resumed"] is True, answer
+
+
 def test_a_status_command_that_does_not_know(node, new):
     """Neither 0 nor 3: a stop is believed when no k3s was seen for a while."""
     answer = node.upgrade("--guard-delay", "0", *commands(status="exit 1"), node.payload(new))

@@ -92,6 +92,18 @@ def test_the_guard_starts_it(machine, old):
     assert told["ok"] and told["changed"] is False, told
 
 
+def test_a_slow_stop_outlasts_the_guards_time(machine, old):
+    """A stop may take longer than the guard's time, which begins anew meanwhile: it is a stop, and the guard still waits when it is proven."""
+    machine.install(old, term_delay_ms=4000)
+    machine.start()
+    machine.wait_active()
+
+    told = machine.service("stop", "guard_delay=2")
+
+    assert told["ok"] and told["service"]["state"] == "stopped", told
+    until(machine.running, 60, "the guard to start k3s")
+
+
 def test_control_without_a_guard_it_stays_down(machine, old):
     """What the guard is for: systemd does not start what was stopped, whatever its Restart= says."""
     machine.install(old)
@@ -131,15 +143,19 @@ def test_refused(machine, old, how):
     assert machine.running()[0]["pid"] == before["pid"] and guard(machine) == "inactive"
 
 
-def test_killed_anywhere_between_stop_and_start(machine, old, strace):
-    """SIGKILL of the whole cgroup at system calls from the arming of the guard to the end of the start: k3s runs again within the guard's delay, without a second run."""
+@pytest.mark.parametrize("view", ["host", "pod", "bare"])
+def test_killed_anywhere_between_stop_and_start(machine, old, strace, view):
+    """SIGKILL of the whole cgroup at system calls from the arming of the guard to the end of the start: k3s runs again within the guard's delay, without a second run.
+
+    From the host; chrooted into it, from a container; in the namespaces of process 1, from a container that sees less of it.
+    """
     seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
-    points = 60 if FULL else 3
+    points = 60 if FULL else 2 if view == "host" else 1
     machine.install(old, shims=0)
     machine.start()
     machine.wait_active()
-    trace = ["strace", "-f", "-s", "300", "-o", "/var/cut.trace"]
-    p = machine.python("cycle", "guard_delay=1", prefix=trace)
+    trace = ["strace", "-f", "-s", "300", "-o", ("" if view == "host" else "/host") + "/var/cut.trace"]
+    p = machine.python("cycle", prefix=trace, view=view)  # slow: a guard of a second would start it meanwhile
     p.communicate(timeout=120)
     lines = machine.read("/var/cut.trace").decode(errors="replace").splitlines()
     main = lines[0].split()[0]
@@ -150,9 +166,9 @@ def test_killed_anywhere_between_stop_and_start(machine, old, strace):
     assert first > 1000, "the children of the driver would be struck, too"
     for n in chosen:
         inject = ["strace", "-f", "-o", "/dev/null", "-e", "inject=all:signal=KILL:when=%d" % n]
-        p = machine.python("cycle", "guard_delay=1", prefix=inject, unit="cut")
+        p = machine.python("cycle", "guard_delay=1", prefix=inject, unit="cut", view=view)
         p.communicate(timeout=120)
-        why = "k3s to run after a cut at call %d of %d (seed %d)" % (n, len(calls), seed)
+        why = "k3s to run after a cut at call %d of %d, seen from %s (seed %d)" % (n, len(calls), view, seed)
         until(lambda: machine.running() and machine.show("k3s", "ActiveState")["ActiveState"] in ("active", "activating"), 60, why)
         time.sleep(0.2)
         assert machine.service("start", "stable=0.1")["ok"], why
