@@ -102,7 +102,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * started is a pending restart and is restarted; a k3s that runs the payload's build already is left alone (same pid).
  * With the file in place and no k3s running, one is waited for up to 15 s (a supervisor's pause between two starts), then K3SUP_E_NO_K3S.
  * A running k3s that is younger than stable_ms is waited for, also where nothing is left to change, and in the end it is asked whether it is ready, as in
- * k3sup_wait_running(). When the wanted build has ended five times before it had stayed, that is K3SUP_E_NOT_STABLE at once. An upgrade that was cut, or that could not be proven, leaves
+ * k3sup_wait_running(). When the wanted build has ended five times before it had stayed, that is K3SUP_E_NOT_STABLE at once, and so
+ * it is when its service manager says that it has given up (systemd: "failed", as by its start limit). An upgrade that was cut, or that could not be proven, leaves
  * an open entry in the journal (the state's flag "open-operation"), until a run proves.
  *
  * Where the file is to be replaced, the policies and the preflight of k3sup_swap() decide first. With K3SUP_UPGRADE_CHECK that is all: nothing is changed, no lock is taken,

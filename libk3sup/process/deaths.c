@@ -13,6 +13,14 @@ void k3sup__deaths_add(struct k3sup__deaths *deaths, k3sup_process *process, int
 	deaths->items[at].lived_ms = lived_ms < 0 ? 0 : lived_ms;
 }
 
+bool k3sup__deaths_has(const struct k3sup__deaths *deaths, const k3sup_process *process)
+{
+	for (size_t i = 0; i < K3SUP__MOST_DEATHS; i++)
+		if (deaths->items[i].process && k3sup__process_same(deaths->items[i].process, process))
+			return true;
+	return false;
+}
+
 void k3sup__deaths_clear(struct k3sup__deaths *deaths)
 {
 	for (size_t i = 0; i < K3SUP__MOST_DEATHS; i++)

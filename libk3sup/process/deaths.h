@@ -18,6 +18,8 @@ struct k3sup__deaths {
 };
 
 void k3sup__deaths_add(struct k3sup__deaths *deaths, k3sup_process *process, int64_t lived_ms);
+/* Is it one of those that are kept? */
+bool k3sup__deaths_has(const struct k3sup__deaths *deaths, const k3sup_process *process);
 void k3sup__deaths_clear(struct k3sup__deaths *deaths);
 /* [{pid, start_time, lived_ms, exit_code or signal}], oldest first; how it ended only where that can be seen. */
 k3sup__json *k3sup__deaths_json(const struct k3sup__deaths *deaths);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/running.h"
 
+#include <stdio.h>
+
 #include "node/warn.h"
 #include "process/health.h"
 #include "process/probe.h"
@@ -10,6 +12,7 @@
 static const struct k3sup__step plan[] = {{"prove", 1}};
 
 #define ASK_EVERY_MS 1000 /* whether it is ready, once it has stayed */
+#define ASK_MANAGER_EVERY_MS 1000
 #define LOOK_EVERY_MS 100 /* the kernel tells nobody without CAP_NET_ADMIN that a process was started, so /proc is looked at again */
 
 enum phase { PHASE_LOOK, PHASE_PROBE, PHASE_HEALTH };
@@ -24,7 +27,12 @@ struct running_state {
 	int last_look;   /* what the last look said: 0, or the code that is returned when time is over */
 	int64_t look_ms; /* how long it took */
 	bool waited;
-	size_t asked;                           /* so many of the sighting have been asked whether they are ready */
+	size_t asked;                       /* so many of the sighting have been asked whether they are ready */
+	int64_t managers_asked;             /* when */
+	int64_t restarts[K3SUP__MOST_SEEN]; /* that managers told of at first; -1: they have not been asked */
+	unsigned restarted;                 /* so many more they told of since */
+	unsigned gave_up;                   /* so many times, one after another, one of them said that it has given up; that one: */
+	const struct k3sup__service *loser; /* or the last one that was asked */
 	k3sup_process *ready[K3SUP__MOST_SEEN]; /* have said so; one more look, as answers take their time and another one may have come meanwhile */
 	k3sup__json *answers;                   /* of this round: probes */
 	k3sup__json *healthy;                   /* of the health command */
@@ -45,6 +53,34 @@ static int judge(k3sup_op *op, const struct running_state *s)
 	return r == 0 && sighting->count < s->want.count ? K3SUP_E_NOT_RESTARTED : r;
 }
 
+/* None is there: has its manager given up, or started it again more often than could be seen? Twice, as it may be between a stop and a start that was told. */
+static void ask_managers(k3sup_op *op)
+{
+	struct running_state *s = k3sup__op_state(op);
+	bool gave_up = false;
+
+	if (k3sup__now_ms() < s->managers_asked + ASK_MANAGER_EVERY_MS)
+		return;
+	s->managers_asked = k3sup__now_ms();
+	for (size_t i = 0; i < K3SUP__MOST_SEEN && !gave_up; i++) {
+		struct k3sup__service *service = s->want.services[i];
+
+		if (!service || !service->manager || !service->manager->tells_end)
+			continue;
+		if (service->manager->look(op, service) < 0) {
+			k3sup__op_forgive(op);
+			continue;
+		}
+		s->loser = service;
+		gave_up = service->gave_up;
+		if (s->restarts[i] < 0 || service->restarts < s->restarts[i]) /* a start that was told makes it 0 */
+			s->restarts[i] = service->restarts;
+		if (service->restarts - s->restarts[i] > s->restarted)
+			s->restarted = (unsigned)(service->restarts - s->restarts[i]);
+	}
+	s->gave_up = gave_up ? s->gave_up + 1 : 0;
+}
+
 static int look(k3sup_op *op)
 {
 	struct running_state *s = k3sup__op_state(op);
@@ -59,7 +95,11 @@ static int look(k3sup_op *op)
 	r = k3sup__identify_scan(op, s->node.node, &installed, &s->sighting);
 	k3sup__place_clear(&installed);
 	s->look_ms = k3sup__now_ms() - began;
-	return r < 0 ? r : judge(op, s);
+	if (r >= 0)
+		r = judge(op, s);
+	if (r == K3SUP_E_NOT_RESTARTED)
+		ask_managers(op);
+	return r;
 }
 
 /* ---- ending ---- */
@@ -92,6 +132,17 @@ static int finish(k3sup_op *op)
 	return r < 0 ? r : s->waited;
 }
 
+/* The kernel tells only who is quick, its manager everybody. */
+static void tell_end(const struct running_state *s, char ret[static K3SUP__DEATH_TEXT])
+{
+	if (s->loser && s->loser->exit_code >= 0)
+		snprintf(ret, K3SUP__DEATH_TEXT, "the last one ended with status %d", s->loser->exit_code);
+	else if (s->loser && s->loser->exit_signal > 0)
+		snprintf(ret, K3SUP__DEATH_TEXT, "the last one ended by signal %d", s->loser->exit_signal);
+	else
+		k3sup__deaths_text(&s->seen.deaths, ret);
+}
+
 /* One that ended once and is up again is starting (k3s-io/k3s#2298: the first start may fail while somebody else unpacks). More often, or for good, it is dying. */
 static bool is_dying(const struct running_state *s)
 {
@@ -110,7 +161,7 @@ static int give_up(k3sup_op *op)
 		return s->last_look;
 	if (s->last_look == K3SUP_E_WRONG_BUILD)
 		return k3sup__fail(op, s->last_look, "the k3s that runs is not the wanted build%s%.12s", hash[0] ? " " : "", hash);
-	k3sup__deaths_text(&s->seen.deaths, how);
+	tell_end(s, how);
 	if (is_dying(s))
 		return k3sup__fail(op, K3SUP_E_NOT_STABLE, "k3s came up %u times and ended %u times before it had stayed for %lld ms; %s",
 			s->seen.starts, s->seen.deaths.count, (long long)s->want.stable_ms, how);
@@ -129,6 +180,30 @@ static int call_it_a_loop(k3sup_op *op)
 	k3sup__op_forgive(op);
 	s->last_look = K3SUP_E_NOT_RESTARTED;
 	return give_up(op);
+}
+
+static bool has_lost(const struct running_state *s)
+{
+	/* Those that come and end too fast to be seen are told by its manager alone; the last one that it counts may just have begun. */
+	bool unseen = s->seen.starts == 0 && s->want.most_ends > 0 && s->restarted > s->want.most_ends;
+
+	return s->last_look == K3SUP_E_NOT_RESTARTED && (s->gave_up > 1 || unseen);
+}
+
+static int call_it_lost(k3sup_op *op)
+{
+	struct running_state *s = k3sup__op_state(op);
+	const char *result = k3sup__json_text(s->loser->facts, "result");
+	char how[K3SUP__DEATH_TEXT];
+
+	k3sup__op_forgive(op);
+	report(s, k3sup__op_evidence(op));
+	k3sup__json_set(k3sup__op_evidence(op), "service", k3sup__service_json(s->loser));
+	tell_end(s, how);
+	if (s->gave_up > 1)
+		return k3sup__fail(
+			op, K3SUP_E_NOT_STABLE, "%s has given up starting k3s (%s); %s", s->loser->name, result ? result : "failed", how);
+	return k3sup__fail(op, K3SUP_E_NOT_STABLE, "%s has started k3s again %u times; %s", s->loser->name, s->restarted, how);
 }
 
 /* ---- the machine ---- */
@@ -295,6 +370,8 @@ static int after_look(k3sup_op *op)
 		return look_again(op);
 	if (s->want.most_ends > 0 && s->seen.deaths.count >= s->want.most_ends)
 		return call_it_a_loop(op);
+	if (has_lost(s))
+		return call_it_lost(op);
 	return r < 0 ? not_there(op) : there(op);
 }
 
@@ -361,6 +438,8 @@ int k3sup__running_op(k3sup_node *node, const struct k3sup__want *want, k3sup_op
 	s = k3sup__op_state(op);
 	s->want = *want;
 	s->want.health = s->health = health;
+	for (size_t i = 0; i < K3SUP__MOST_SEEN; i++)
+		s->restarts[i] = -1;
 	for (size_t i = 0; i < K3SUP__MOST_SEEN; i++)
 		k3sup_process_ref(s->want.previous[i]);
 	*ret_op = op;

@@ -75,7 +75,8 @@ static void take_wanted(struct k3sup__seen *s, const struct k3sup__want *want, c
 		bool unpacked = k3sup__is_listed(s->unpacking, process);
 		struct k3sup__watched *w = &found[n];
 
-		if (!k3sup__want_matches(want, &sighting->candidates[i]) || k3sup__is_listed(want->previous, process))
+		if (!k3sup__want_matches(want, &sighting->candidates[i]) || k3sup__is_listed(want->previous, process) ||
+			k3sup__deaths_has(&s->deaths, process)) /* it ended after the look, and was counted */
 			continue;
 		n++;
 		w->process = k3sup_process_ref(process);
@@ -98,7 +99,8 @@ static void note_unpacking(struct k3sup__seen *s, const struct k3sup__want *want
 	for (size_t i = 0; i < sighting->count; i++) {
 		k3sup_process *process = sighting->candidates[i].process;
 
-		if (!sighting->candidates[i].unpacking || k3sup__is_listed(s->unpacking, process) || k3sup__is_listed(want->previous, process))
+		if (!sighting->candidates[i].unpacking || k3sup__is_listed(s->unpacking, process) ||
+			k3sup__is_listed(want->previous, process) || k3sup__deaths_has(&s->deaths, process))
 			continue;
 		k3sup_process_unref(s->unpacking[1]);
 		s->unpacking[1] = s->unpacking[0];

@@ -7,6 +7,7 @@
 
 #include "node/identify.h"
 #include "process/deaths.h"
+#include "process/service.h"
 
 #define K3SUP__MOST_SEEN 2 /* a server and an agent */
 
@@ -23,6 +24,7 @@ struct k3sup__want {
 	uint32_t probe;     /* K3SUP_PROBE_* */
 	const char *health; /* command, or NULL; borrowed, a copy is made */
 	unsigned most_ends; /* after so many ends of the wanted build it is called a crash loop before the time is over; 0: never */
+	struct k3sup__service *services[K3SUP__MOST_SEEN]; /* that are asked whether they have given up; NULL or borrowed, from an operation that waits for this one */
 	k3sup_process *previous[K3SUP__MOST_SEEN]; /* do not count; NULL or borrowed, references are taken */
 };
 

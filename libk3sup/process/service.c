@@ -280,6 +280,7 @@ static int call_proof(k3sup_op *op)
 	for (size_t i = 0; i < s->count; i++) {
 		int64_t patience = k3sup__deadline(PATIENCE_MS);
 
+		want.services[i] = &s->list[i].service;
 		if (s->action == K3SUP_SERVICE_RESTART)
 			want.previous[i] = s->list[i].process;
 		if (s->by && k3sup__commands_said(&s->list[i].service, "start") == 0 && patience < want.come_by)

@@ -35,13 +35,18 @@ struct k3sup__service {
 	bool masked;        /* its manager will not start it */
 	bool takes_all;     /* its stop ends whatever is in its cgroup, containers too */
 	bool takes_nothing; /* its stop ends nothing */
+	bool gave_up; /* its manager failed to start it, or it ended, and nothing is about to start it again (systemd: "failed", also by start-limit-hit) */
+	int64_t restarts;   /* that its manager did by itself; -1: not known */
+	int exit_code;      /* how its last main process ended; -1: by a signal, or not known */
+	int exit_signal;    /* likewise; 0: by none, or not known */
 	char *setting;      /* "KillMode=control-group": which setting says so */
 	k3sup__json *facts; /* what a report says about it */
 };
-#define K3SUP__SERVICE_NONE ((struct k3sup__service){.channel = K3SUP__CHANNEL_NONE})
+#define K3SUP__SERVICE_NONE ((struct k3sup__service){.channel = K3SUP__CHANNEL_NONE, .restarts = -1, .exit_code = -1})
 
 struct k3sup__service_manager {
 	const char *name; /* in reports */
+	bool tells_end;   /* a look says gave_up, restarts and how it ended */
 	bool halves; /* has no restart of its own: that is a stop and a start; and its order is over when it returns, though nothing need have come of it */
 	/* What does it say about this service now? Fills in what the last look said. 0, or why it could not be asked. */
 	int (*look)(k3sup_op *op, struct k3sup__service *service);

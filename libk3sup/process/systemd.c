@@ -6,6 +6,8 @@
 
 #include "process/owner.h"
 
+#include <signal.h>
+
 #define ANSWER_MS 30000
 
 static const char *const paths[] = {"/usr/bin/systemctl", "/bin/systemctl", "/run/current-system/sw/bin/systemctl", NULL};
@@ -61,7 +63,26 @@ char *k3sup__property(const char *text, const char *key)
 
 /* ---- looking ---- */
 
-enum key { LOAD, ACTIVE, SUB, PID, RESTART, PREVENT, KILL, TYPE, ENABLED, RELOAD, JOB, RESULT, RESTARTS, FRAGMENT, DROP_INS, N_KEYS };
+enum key {
+	LOAD,
+	ACTIVE,
+	SUB,
+	PID,
+	RESTART,
+	PREVENT,
+	KILL,
+	TYPE,
+	ENABLED,
+	RELOAD,
+	JOB,
+	RESULT,
+	RESTARTS,
+	EXIT_CODE,
+	EXIT_STATUS,
+	FRAGMENT,
+	DROP_INS,
+	N_KEYS
+};
 
 static const char *const keys[N_KEYS] = {
 	[LOAD] = "LoadState",
@@ -77,6 +98,8 @@ static const char *const keys[N_KEYS] = {
 	[JOB] = "Job",
 	[RESULT] = "Result",
 	[RESTARTS] = "NRestarts",
+	[EXIT_CODE] = "ExecMainCode",
+	[EXIT_STATUS] = "ExecMainStatus",
 	[FRAGMENT] = "FragmentPath",
 	[DROP_INS] = "DropInPaths",
 };
@@ -130,6 +153,20 @@ static enum k3sup__service_state state_of(const struct unit *u)
 	return K3SUP__SERVICE_UNKNOWN;
 }
 
+/* ExecMainCode= is si_code of waitid(2), 0 while nothing has ended. What was known of the last one stays known while the next one starts. */
+static void take_exit(const struct unit *u, struct k3sup__service *s)
+{
+	const long code = strtol(u->value[EXIT_CODE], NULL, 10), status = strtol(u->value[EXIT_STATUS], NULL, 10);
+
+	if (code == CLD_EXITED) {
+		s->exit_code = (int)status;
+		s->exit_signal = 0;
+	} else if (code == CLD_KILLED || code == CLD_DUMPED) {
+		s->exit_code = -1;
+		s->exit_signal = (int)status;
+	}
+}
+
 static k3sup__json *words(const char *text)
 {
 	k3sup__json *list = k3sup__json_array();
@@ -179,6 +216,13 @@ static int take(const struct unit *u, struct k3sup__service *s)
 	/* k3s ends with 0 or with 1 on SIGTERM, depending on its age and on a race: only "always" covers both. */
 	s->respawns = is(u, RESTART, "always") && !*u->value[PREVENT];
 	s->masked = is(u, LOAD, "masked") || k3sup__startswith(u->value[ENABLED], "masked");
+	s->gave_up = is(u, ACTIVE, "failed") && s->state == K3SUP__SERVICE_STOPPED;
+	s->restarts = *u->value[RESTARTS] ? strtol(u->value[RESTARTS], NULL, 10) : -1;
+	take_exit(u, s);
+	if (s->exit_code >= 0)
+		k3sup__json_set_int(s->facts, "exit_code", s->exit_code);
+	else if (s->exit_signal > 0)
+		k3sup__json_set_int(s->facts, "signal", s->exit_signal);
 	s->takes_nothing = is(u, KILL, "none");
 	s->takes_all = !s->takes_nothing && !is(u, KILL, "process");
 	return 0;
@@ -220,7 +264,7 @@ static int order(k3sup_op *op, const struct k3sup__service *service, enum k3sup_
 	return k3sup__systemctl_do(op, &service->channel, args);
 }
 
-const struct k3sup__service_manager k3sup__systemd = {.name = "systemd", .look = look, .order = order};
+const struct k3sup__service_manager k3sup__systemd = {.name = "systemd", .tells_end = true, .look = look, .order = order};
 
 /* ---- owning ---- */
 

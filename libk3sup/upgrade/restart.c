@@ -238,6 +238,8 @@ int k3sup__prove_call(k3sup_op *op)
 
 	memcpy(want.asset_hash, s->payload.build.asset_hash, sizeof(want.asset_hash));
 	memcpy(want.previous, s->old, sizeof(want.previous));
+	for (size_t i = 0; i < s->services.count; i++)
+		want.services[i] = &s->services.list[i].service;
 	if (s->start_awaited || s->start_failed) {
 		int64_t pause = k3sup__deadline(SUPERVISORS_PAUSE_MS);
 

@@ -72,7 +72,7 @@ def test_a_stop_that_does_not_hold(node, new):
     """Somebody starts k3s again before its stop was proven: said at once, and no second k3s is started. 11, and one more run finds it current."""
     payload = node.payload(new)
 
-    answer = node.upgrade("--guard-delay", "0", *commands(stop=STOP + "; while kill -0 $K3SUP_PID 2>/dev/null; do sleep 0.05; done; " + START), payload)
+    answer = node.upgrade("--guard-delay", "0", *commands(stop=STOP + "; while kill -0 $K3SUP_PID 2>/dev/null; do sleep 0.05; done; " + START + "; until pidof k3s-server >/dev/null; do sleep 0.05; done"), payload)
 
     assert (answer.exit, answer.error) == (11, "K3SUP_E_GUARD") and "start" not in answer["service"], answer
     assert until(node.running, 60) and node.assert_runs(new, but=node.process)

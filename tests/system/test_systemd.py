@@ -224,6 +224,23 @@ def test_C04_crash_loop(machine, standin, old):
     assert answer["changed"] is True
 
 
+@pytest.mark.parametrize("die", ["die_after_ms=300", "die_at_start=7"])
+def test_C04_start_limit(machine, standin, old, die):
+    """C04: systemd gives up by its start limit (whose Result= is still that of the first failure, in 252): said at once, long before the time is over, with its last exit status.
+
+    k3sup-upgrade --timeout 600 FILE: 6, K3SUP_E_NOT_STABLE.
+    """
+    bad = standin("v1.30.5+k3s1", "2024", "small", die, *(["exit_code=7"] if die.startswith("die_after") else []))
+    machine.install(old, unit=unit_with(RestartSec="100ms").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=3\n"))
+    machine.start()
+
+    answer = machine.upgrade(machine.payload(bad), stable="3", timeout="600")
+
+    assert (answer.exit, answer.error) == (6, "K3SUP_E_NOT_STABLE") and answer.seconds < 120, told(answer)
+    assert "k3s.service has given up" in answer.message and "status 7" in answer.message, told(answer)
+    assert answer["error"]["evidence"]["service"]["exit_code"] == 7, told(answer)
+
+
 def test_no_systemctl_of_others(machine, old, new):
     """A systemctl that others than root could have put there is not executed; the upgrade goes on by what else is known, or refuses.
 

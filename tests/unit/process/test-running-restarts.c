@@ -31,13 +31,24 @@ struct k3sup_process { /* one life */
 	bool agent, previous;
 };
 
-enum mutant { HONEST, ACCEPTS_PREVIOUS, NUMBER_IS_NAME, SKIPS_STABILITY, TRUSTS_TITLE, TAKES_UNPACKING, NEVER_ASKS, MUTANTS };
+enum mutant {
+	HONEST,
+	ACCEPTS_PREVIOUS,
+	NUMBER_IS_NAME,
+	SKIPS_STABILITY,
+	TRUSTS_TITLE,
+	TAKES_UNPACKING,
+	NEVER_ASKS,
+	TRUSTS_NO_MANAGER,
+	MUTANTS
+};
 
 static struct {
 	struct k3sup_process lives[24];
 	size_t count, wanted;
 	const char *hash; /* of the wanted build */
 	int64_t stable, give_up;
+	int64_t limit; /* from when its manager does not start it again, and says so; NEVER */
 	unsigned most_ends;
 	uint32_t probe;
 	int64_t now;
@@ -143,6 +154,20 @@ static int sim_probe(const struct k3sup__candidate *c)
 	return 0;
 }
 
+/* systemd: how often it has started it again, and whether it has given up. */
+static int sim_look(k3sup_op *op, struct k3sup__service *service)
+{
+	(void)op;
+	world.now += between(5, 60);
+	service->restarts = 0;
+	for (size_t i = 1; i < world.count; i++)
+		service->restarts += world.lives[i].start <= world.now;
+	service->gave_up = world.now >= world.limit && world.mutant != TRUSTS_NO_MANAGER;
+	return 0;
+}
+
+static const struct k3sup__service_manager sim_manager = {.name = "systemd", .tells_end = true, .look = sim_look};
+
 #define k3sup__now_ms() sim_now()
 #define k3sup__op_state(op) (sim_state)
 #define k3sup__op_woke(op) (sim_woke)
@@ -171,6 +196,7 @@ static int sim_probe(const struct k3sup__candidate *c)
 #define k3sup__sighting_clear(sighting) sim_clear(sighting)
 #define k3sup__sighting_judge(op, sighting) sim_judge(sighting)
 #define k3sup__sighting_json(sighting) k3sup__json_array()
+#define k3sup__service_json(service) ((k3sup__json *)NULL)
 #define k3sup__process_ended(p) sim_ended(p)
 #define k3sup__process_same(a, b) sim_same(a, b)
 #define k3sup__process_pid(p) ((p)->pid)
@@ -221,7 +247,12 @@ static struct verdict play(void)
 					  .stable_ms = world.mutant == SKIPS_STABILITY ? 0 : world.stable,
 					  .most_ends = world.most_ends,
 					  .probe = world.probe}};
+	struct k3sup__service service = {.manager = &sim_manager, .exit_code = -1};
 	int r;
+
+	for (size_t i = 0; i < K3SUP__MOST_SEEN; i++)
+		s.restarts[i] = -1;
+	s.want.services[0] = &service;
 
 	memcpy(s.want.asset_hash, world.hash, strlen(world.hash));
 	for (size_t i = 0, n = 0; i < world.count && world.mutant != ACCEPTS_PREVIOUS; i++)
@@ -328,11 +359,14 @@ static const char *complaint(struct verdict v, bool *undecided)
 	if (sure != NEVER && !looping)
 		return "a missed success";
 	*undecided = sure != NEVER && looping && deaths_until(sure, true) < world.most_ends;
-	if (v.at < world.give_up && !(v.code == K3SUP_E_NOT_STABLE && world.most_ends > 0 && deaths_until(v.at, false) >= world.most_ends))
+	if (world.limit != NEVER && v.at > world.limit + GRACE)
+		return "it waited for a manager that had given up";
+	if (v.at < world.give_up && !(v.code == K3SUP_E_NOT_STABLE && v.at >= world.limit) &&
+		!(v.code == K3SUP_E_NOT_STABLE && world.most_ends > 0 && deaths_until(v.at, false) >= world.most_ends))
 		return "it gave up early";
 	if (v.at > world.give_up + 2 * GRACE)
 		return "it gave up late";
-	if (v.code == K3SUP_E_NOT_STABLE && deaths_until(v.at, false) == 0)
+	if (v.code == K3SUP_E_NOT_STABLE && v.at < world.limit && deaths_until(v.at, false) == 0)
 		return "nothing had died";
 	return NULL;
 }
@@ -362,6 +396,7 @@ static void draw_script(void)
 	int flaps;
 
 	world.count = 0;
+	world.limit = NEVER;
 	world.wanted = draw(6) ? 1 : 2;
 	world.hash = draw(4) ? NEW : OLD; /* a restart for its own sake: the old one runs the wanted build */
 	other = k3sup__streq(world.hash, NEW) ? OLD : NEW;
@@ -387,8 +422,11 @@ static void draw_script(void)
 		(void)live(at, draw(3) ? 0 : between(0, lives), lives, world.hash);
 		at += lives;
 	}
-	if (draw(8) == 0)
-		return; /* a start limit */
+	if (draw(8) == 0) { /* a start limit */
+		if (world.lives[0].end != NEVER)
+			world.limit = at + between(0, 500);
+		return;
+	}
 	at += draw(10) ? pause : between(0, 250000);
 	if (draw(6) == 0) { /* the old build comes back: for a while, or for good */
 		int64_t lives = draw(2) ? NEVER : between(0, 60000);
@@ -478,7 +516,8 @@ static void each_forgotten_rule_is_caught(void **state)
 		[SKIPS_STABILITY] = "being there is enough",
 		[TRUSTS_TITLE] = "the title says what it is",
 		[TAKES_UNPACKING] = "what still unpacks has started",
-		[NEVER_ASKS] = "nobody is asked"};
+		[NEVER_ASKS] = "nobody is asked",
+		[TRUSTS_NO_MANAGER] = "its manager is not asked"};
 	uint64_t first = seed();
 
 	(void)state;
