@@ -58,8 +58,8 @@ K3SUP_BEGIN_DECLS
  * @opts: NULL for the defaults.
  * @ret_op: result: role, data_dir {path, source}, reference_time, warn_days,
  *     certificates[] {path, position, kind, service, cn, subject, issuer_cn, issuer, organisations, sans, usages, serial, ski, aki, not_before, not_after, residual_seconds, status,
- *     sha256}: every certificate of every file, leaf first. Paths are below the data-dir unless they begin with a slash. kind is "leaf", "ca", "listener" (dynamic-cert.json) or
- *     "kubeconfig". status is k3s's own: "OK", "WARNING", "EXPIRED", "NOT YET VALID", by k3s's one window for all of them.
+ *     sha256}: every certificate of every file, leaf first. Paths are below the data-dir unless they begin with a slash. kind is "leaf", "ca", "listener" (dynamic-cert.json), "loopback"
+ *     (the API server's for itself) or "kubeconfig". status is k3s's own: "OK", "WARNING", "EXPIRED", "NOT YET VALID", by k3s's one window for all of them.
  *     problems[] {path, problem, remedy, text}: what is wrong or odd, also what `k3s certificate check` does not see. remedy: "start" (the next start of k3s mends it), "act"
  *     (it stays wrong until somebody does something) or "note".
  *     unknown[]: files in k3s's certificate directories that nobody knows; they are never touched.

@@ -71,7 +71,7 @@ int k3sup__audit_keys(struct k3sup__audit *audit, const char *path, enum k3sup__
 
 void k3sup__audit_problem(struct k3sup__audit *audit, enum k3sup__remedy remedy, const char *path, const char *problem, const char *fmt, ...)
 	_printf_(5, 6);
-/* Adds rows for all certificates of a file. kind: "leaf", "ca", "listener" or "kubeconfig"; service: NULL if it belongs to none. What a status means is the caller's affair. */
+/* Adds rows for all certificates of a file. kind: "leaf", "ca", "listener", "loopback", "served" or "kubeconfig"; service: NULL if it belongs to none. What a status means is the caller's affair. */
 void k3sup__audit_rows(struct k3sup__audit *audit, const char *kind, const char *service, const char *path, const struct k3sup__certs *certs);
 /* Says in a problem that a certificate is not valid now or soon not any more. */
 void k3sup__audit_dates(struct k3sup__audit *audit, const char *path, const struct k3sup__cert *cert, int64_t window, enum k3sup__remedy if_bad);
@@ -84,7 +84,8 @@ int k3sup__audit_pairs(struct k3sup__audit *audit) _must_check_;
 int k3sup__audit_listener(struct k3sup__audit *audit) _must_check_;
 /* Only the certificate in dynamic-cert.json, without a word about it. 1, 0: there is none that can be read, -ENOMEM, K3SUP_E_CANCELLED. */
 int k3sup__audit_listener_certs(struct k3sup__audit *audit, struct k3sup__certs *ret) _must_check_;
-extern const char k3sup__listener_path[];                                                       /* below the data-dir */
+extern const char k3sup__listener_path[];                         /* below the data-dir */
+int k3sup__audit_others(struct k3sup__audit *audit) _must_check_; /* what belongs to no service: nothing where services are chosen */
 int k3sup__audit_kubeconfigs(struct k3sup__audit *audit, const char *const *more) _must_check_; /* more: paths inside the root, or NULL */
 int k3sup__audit_unknown(struct k3sup__audit *audit) _must_check_;
 

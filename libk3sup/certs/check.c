@@ -72,6 +72,8 @@ static int look(struct k3sup__audit *audit, const char *const *kubeconfigs)
 	if (r >= 0)
 		r = k3sup__audit_listener(audit);
 	if (r >= 0)
+		r = k3sup__audit_others(audit);
+	if (r >= 0)
 		r = k3sup__audit_kubeconfigs(audit, kubeconfigs);
 	if (r >= 0)
 		r = k3sup__audit_unknown(audit);

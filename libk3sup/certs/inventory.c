@@ -10,6 +10,7 @@
 #define CLIENT K3SUP__USE_CLIENT
 #define SERVER K3SUP__USE_SERVER
 #define BOTH (CLIENT | SERVER)
+#define ALWAYS K3SUP__PAIR_ALWAYS
 
 const char *const k3sup__ca_paths[K3SUP__N_CAS] = {
 	[K3SUP__CA_CLIENT] = T "client-ca",
@@ -26,14 +27,14 @@ static const char *const localhost[] = {"DNS:localhost", NULL};
 static const char *const loopback[] = {"IP:127.0.0.1", NULL}; /* etcd's: eras differ in the DNS names */
 
 const struct k3sup__pair k3sup__pairs[] = {
-	{"admin", T "client-admin", K3SUP__CA_CLIENT, 0, CLIENT, "system:admin", "system:masters", NULL},
+	{"admin", T "client-admin", K3SUP__CA_CLIENT, ALWAYS, CLIENT, "system:admin", "system:masters", NULL},
 	/* Until 2021 its common name was kube-apiserver, without an organisation. */
-	{"api-server", T "client-kube-apiserver", K3SUP__CA_CLIENT, 0, CLIENT, NULL, NULL, NULL},
-	{"api-server", T "serving-kube-apiserver", K3SUP__CA_SERVER, 0, SERVER, "kube-apiserver", NULL, apiserver_names},
-	{"auth-proxy", T "client-auth-proxy", K3SUP__CA_REQUEST_HEADER, 0, CLIENT, "system:auth-proxy", NULL, NULL},
+	{"api-server", T "client-kube-apiserver", K3SUP__CA_CLIENT, ALWAYS, CLIENT, NULL, NULL, NULL},
+	{"api-server", T "serving-kube-apiserver", K3SUP__CA_SERVER, ALWAYS, SERVER, "kube-apiserver", NULL, apiserver_names},
+	{"auth-proxy", T "client-auth-proxy", K3SUP__CA_REQUEST_HEADER, ALWAYS, CLIENT, "system:auth-proxy", NULL, NULL},
 	/* Its common name was k3s-cloud-controller-manager, cloud-controller-manager and system:... over the years. */
 	{"cloud-controller", T "client-k3s-cloud-controller", K3SUP__CA_CLIENT, 0, CLIENT, NULL, NULL, NULL},
-	{"controller-manager", T "client-controller", K3SUP__CA_CLIENT, 0, CLIENT, "system:kube-controller-manager", NULL, NULL},
+	{"controller-manager", T "client-controller", K3SUP__CA_CLIENT, ALWAYS, CLIENT, "system:kube-controller-manager", NULL, NULL},
 	{"controller-manager", T "kube-controller-manager/kube-controller-manager", K3SUP__CA_SERVER, 0, SERVER, "kube-controller-manager",
 		NULL, localhost},
 	{"etcd", E "client", K3SUP__CA_ETCD_SERVER, 0, CLIENT, "etcd-client", NULL, NULL},
@@ -45,9 +46,10 @@ const struct k3sup__pair k3sup__pairs[] = {
 	{"kube-proxy", A "client-kube-proxy", K3SUP__CA_CLIENT, K3SUP__PAIR_AGENT, CLIENT, "system:kube-proxy", NULL, NULL},
 	{"kubelet", T "client-kubelet", K3SUP__CA_CLIENT, K3SUP__PAIR_KEY_ONLY, 0, NULL, NULL, NULL},
 	{"kubelet", T "serving-kubelet", K3SUP__CA_SERVER, K3SUP__PAIR_KEY_ONLY, 0, NULL, NULL, NULL},
-	{"kubelet", A "client-kubelet", K3SUP__CA_CLIENT, K3SUP__PAIR_AGENT | K3SUP__PAIR_NODE_NAME, CLIENT, "system:node:", "system:nodes", NULL},
-	{"kubelet", A "serving-kubelet", K3SUP__CA_SERVER, K3SUP__PAIR_AGENT | K3SUP__PAIR_NODE_NAME, SERVER, "", NULL, local_names},
-	{"scheduler", T "client-scheduler", K3SUP__CA_CLIENT, 0, CLIENT, "system:kube-scheduler", NULL, NULL},
+	{"kubelet", A "client-kubelet", K3SUP__CA_CLIENT, ALWAYS | K3SUP__PAIR_AGENT | K3SUP__PAIR_NODE_NAME, CLIENT,
+		"system:node:", "system:nodes", NULL},
+	{"kubelet", A "serving-kubelet", K3SUP__CA_SERVER, ALWAYS | K3SUP__PAIR_AGENT | K3SUP__PAIR_NODE_NAME, SERVER, "", NULL, local_names},
+	{"scheduler", T "client-scheduler", K3SUP__CA_CLIENT, ALWAYS, CLIENT, "system:kube-scheduler", NULL, NULL},
 	{"scheduler", T "kube-scheduler/kube-scheduler", K3SUP__CA_SERVER, 0, SERVER, "kube-scheduler", NULL, localhost},
 	{"supervisor", T "client-supervisor", K3SUP__CA_CLIENT, 0, CLIENT, "system:k3s-supervisor", "system:masters", NULL},
 };

@@ -21,6 +21,8 @@ extern const char *const k3sup__ca_paths[K3SUP__N_CAS];
 #define K3SUP__PAIR_KEY_ONLY 2u  /* the certificate belonging to this key lies elsewhere */
 #define K3SUP__PAIR_NODE_NAME 4u /* the common name ends with the node's name, which cannot be known here */
 
+#define K3SUP__PAIR_ALWAYS 8u /* there in every era, once a server has started; an agent's: once an agent without a server has */
+
 /* A leaf certificate and its key. */
 struct k3sup__pair {
 	const char *service; /* as `k3s certificate` names it */

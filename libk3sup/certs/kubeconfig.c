@@ -110,6 +110,22 @@ static int look_inside(struct k3sup__audit *audit, const char *path, const k3sup
 	return r;
 }
 
+/* k3s writes its own anew at each start of a server, with the mode that it was told (--write-kubeconfig-mode): what people have added or changed is lost (k3s-io/k3s#4869). */
+static void look_at_additions(struct k3sup__audit *audit, const char *path, const k3sup__json *yaml, const struct stat *st)
+{
+	size_t most = 0;
+	static const char *const lists[] = {"clusters", "contexts", "users"};
+
+	for (size_t i = 0; i < ELEMENTSOF(lists); i++)
+		if (k3sup__json_len(k3sup__json_member(yaml, lists[i])) > most)
+			most = k3sup__json_len(k3sup__json_member(yaml, lists[i]));
+	if (k3sup__streq(path, copies[0]) && most > 1)
+		k3sup__audit_problem(audit, K3SUP__NOTE, path, "additions", "somebody has added to it; the next start of a server writes it anew");
+	if (k3sup__startswith(path, "/") && (st->st_mode & 077) != 0 && k3sup__json_len(k3sup__json_member(yaml, "users")) > 0)
+		k3sup__audit_problem(audit, K3SUP__NOTE, path, "mode", "its mode is %04o: others can use what is in it",
+			(unsigned)(st->st_mode & 07777));
+}
+
 /* 1: it is there; 0: it is not; -ENOMEM, K3SUP_E_CANCELLED */
 static int look_at_kubeconfig(struct k3sup__audit *audit, const char *path)
 {
@@ -128,6 +144,7 @@ static int look_at_kubeconfig(struct k3sup__audit *audit, const char *path)
 			why != NULL ? ": " : "", why != NULL ? why : "");
 		return 1;
 	}
+	look_at_additions(audit, path, yaml, &file.st);
 	r = look_inside(audit, path, yaml);
 	return r < 0 ? r : 1;
 }

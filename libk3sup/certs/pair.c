@@ -73,7 +73,8 @@ static int look_at_crt(struct k3sup__audit *audit, const struct k3sup__pair *pai
 }
 
 /*
- * Which files exist is up to the version: an absent pair is none of our business. Half a pair is one that a cut rotation left, and a start makes the other half; servers of
+ * Which files exist is up to the version: an absent pair is none of our business, unless every version has it. Then a retire (k3s's own, perhaps under a running k3s) waits for its start:
+ * `k3s certificate check` passes over it, so that all looks well. Half a pair is one that a cut rotation left, and a start makes the other half; servers of
  * 2025 and later, though, keep the keys of kube-proxy and k3s-controller for old agents, without certificates.
  */
 static void look_at_halves(struct k3sup__audit *audit, const struct k3sup__pair *pair, const char *crt, int have_crt, const char *key, int have_key)
@@ -81,6 +82,10 @@ static void look_at_halves(struct k3sup__audit *audit, const struct k3sup__pair 
 	bool for_old_agents = (pair->flags & K3SUP__PAIR_AGENT) == 0 &&
 		(k3sup__streq(pair->service, "kube-proxy") || k3sup__streq(pair->service, "k3s-controller"));
 
+	bool always = (pair->flags & K3SUP__PAIR_ALWAYS) != 0 && audit->server == ((pair->flags & K3SUP__PAIR_AGENT) == 0);
+
+	if (have_crt == 0 && have_key == 0 && always)
+		k3sup__audit_problem(audit, K3SUP__START, crt, "missing", "its key is not there, either: k3s makes both when it is started");
 	if (have_crt == 0 && have_key != 0 && !for_old_agents)
 		k3sup__audit_problem(audit, have_key == 1 ? K3SUP__START : K3SUP__ACT, crt, "missing",
 			have_key == 1 ? "its key is there" : "its key is there and damaged: k3s would not start");

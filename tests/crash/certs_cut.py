@@ -31,7 +31,7 @@ PAIRS = {"server/tls/client-admin": "server/tls/client-ca", "server/tls/serving-
          "server/tls/etcd/client": "server/tls/etcd/server-ca", "agent/client-kubelet": "server/tls/client-ca"}
 CAS = ["server/tls/client-ca", "server/tls/server-ca", "server/tls/request-header-ca", "server/tls/etcd/server-ca", "server/tls/etcd/peer-ca"]
 CALL = re.compile(r"^([a-z_0-9]+)\((.*)")
-TRIES = 3  # how often memory is asked for depends on where it lies
+TRIES = 10  # how often memory is asked for depends on where it lies
 NEVER = {"exit_group", "exit", "execve", "rt_sigreturn", "restart_syscall", "brk"}
 
 
@@ -245,6 +245,8 @@ def main():
             if wrong is not None:
                 break
         struck += wrong is not None
+        if wrong is None:
+            print("%s %d: VOID, never struck" % (call, when))
         bad += bool(wrong)
         if wrong:
             print("%s %d: %s" % (call, when, "; ".join(wrong)))

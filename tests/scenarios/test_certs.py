@@ -80,7 +80,7 @@ def test_a_fresh_server_of_each_era(make, standin, era, version, window):
 
 
 @pytest.mark.parametrize("era,version", [(e[0], e[1]) for e in ERAS[1:]], ids=[e[0] for e in ERAS[1:]])
-def test_an_agent_alone(make, standin, era, version):
+def test_E04_an_agent_alone(make, standin, era, version):
     """E04: a worker has eight files and copies of two authorities. check: 0, role agent."""
     node = started(make, standin, era, version, "agent", "--token", "x", "--server", "https://127.0.0.1:1")
     answer = check(node)
@@ -202,7 +202,7 @@ def test_forms_of_output(make, standin):
         assert printed(node, *args).status == 2, args
 
 
-def test_ca_check(make, standin):
+def test_E11_ca_check(make, standin):
     """E11: authorities are prepared. One signed by the present one is taken, a stranger's is not, the live directory is refused. Nothing is changed."""
     node = started(make, standin, "2024", "v1.30.4+k3s1")
     tls, work = node.at(DATA + "/server/tls/"), node.sb.path("/mnt/new/tls")

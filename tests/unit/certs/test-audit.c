@@ -45,7 +45,7 @@ static void strangers_are_reported_and_nothing_else(void **state)
 	put_text(t, "agent/old-client-kubelet.key", 0600, "");
 	put_text(t, "server/tls/readme.txt", 0644, "");
 	put_text(t, "server/tls/temporary-certs/apiserver-loopback-client__.crt", 0644, "");
-	assert_problems(t, "");
+	assert_problems(t, "server/tls/temporary-certs/apiserver-loopback-client__.crt empty note");
 	look(t);
 	assert_int_equal(k3sup__json_len(t->audit.unknown), 2);
 	assert_string_equal(k3sup__json_as_str(k3sup__json_element(t->audit.unknown, 0)), "server/tls/mine.crt");
@@ -62,7 +62,8 @@ static void an_empty_data_dir_has_no_authorities(void **state)
 	assert_int_equal(system(command), 0); /* NOLINT: the scratch directory's path is ours */
 	found = problems(t);
 	assert_non_null(strstr(found, "server/tls/client-ca.crt missing act, server/tls/client-ca.key missing act"));
-	assert_null(strstr(found, "client-admin"));
+	assert_non_null(strstr(found, "server/tls/client-admin.crt missing start"));
+	assert_null(strstr(found, "client-kube-proxy"));
 }
 
 int main(void)

@@ -264,6 +264,7 @@ static inline void look(struct tree *t)
 	assert_int_equal(k3sup__audit_authorities(&t->audit), 0);
 	assert_int_equal(k3sup__audit_pairs(&t->audit), 0);
 	assert_int_equal(k3sup__audit_listener(&t->audit), 0);
+	assert_int_equal(k3sup__audit_others(&t->audit), 0);
 	assert_int_equal(k3sup__audit_kubeconfigs(&t->audit, NULL), 0);
 	assert_int_equal(k3sup__audit_unknown(&t->audit), 0);
 }
