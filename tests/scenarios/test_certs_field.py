@@ -72,7 +72,7 @@ def test_E05_in_every_form(mixed):
     assert admin["ResidualTime"] < -86400 * 10 ** 9 and admin["Issuer"].startswith("k3s-client-ca@")
     # Not yet valid: k3s prints the beginning as ExpiryTime, and what is left until the end.
     assert (scheduler["Status"], scheduler["ExpiryTime"]) == ("NOT YET VALID", "2049-12-31T00:00:00Z") and scheduler["ResidualTime"] > 20 * 365 * 86400 * 10 ** 9
-    assert controller["Status"] == "WARNING" and 29 * 86400 * 10 ** 9 < controller["ResidualTime"] < 30 * 86400 * 10 ** 9
+    assert controller["Status"] == "WARNING" and 29 * 86400 * 10 ** 9 < controller["ResidualTime"] <= 30 * 86400 * 10 ** 9
     table = printed(node, "check").out
     assert re.search(r"^client-admin\.crt +system:admin +ClientAuth +Feb 03, 2021 04:05 UTC +\d+ years ago +EXPIRED$", table, flags=re.M), table
     assert re.search(r"^client-scheduler\.crt +system:kube-scheduler +ClientAuth +Dec 31, 2049 00:00 UTC +\d+ years +NOT YET VALID$", table, flags=re.M), table
