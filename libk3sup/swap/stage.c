@@ -118,6 +118,7 @@ int k3sup_stage(k3sup_node *node, const struct k3sup_stage_opts *opts, k3sup_op 
 	s->images = images;
 	s->lock_deadline = k3sup__deadline(o.wait_lock_ms);
 	s->flags = o.flags;
+	k3sup__proof_report(op, NULL); /* until something is proven, whatever it ends with */
 	*ret_op = op;
 	return 0;
 }

@@ -150,6 +150,7 @@ static int begin(k3sup_node *node, const struct k3sup__op_class *which, struct k
 	s->lock_deadline = k3sup__deadline(wait_lock_ms);
 	s->allow = allow;
 	s->keep = keep;
+	k3sup__proof_report(op, NULL); /* until something is proven, whatever it ends with */
 	*ret_op = op;
 	return 0;
 }

@@ -52,6 +52,7 @@ static k3sup_op *run_stage(const struct scratch *s, k3sup_node *node, uint32_t f
 	k3sup_op *op = begin_stage(s, node, flags, file, sha256);
 
 	assert_status(op, expected);
+	assert_string_not_equal(result_text(op, "/authenticated"), "(none)"); /* whatever it ends with */
 	return op;
 }
 

@@ -24,6 +24,7 @@ static k3sup_op *run_swap(k3sup_node *node, const char *payload, int64_t wait_lo
 	k3sup_op *op = begin_swap(node, payload, wait_lock_ms);
 
 	assert_status(op, expected);
+	assert_string_not_equal(result_text(op, "/authenticated"), "(none)"); /* whatever it ends with */
 	return op;
 }
 
