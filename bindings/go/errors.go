@@ -83,6 +83,7 @@ const (
 	ErrServiceTakesUs     Code = C.K3SUP_E_SERVICE_TAKES_US
 	ErrService            Code = C.K3SUP_E_SERVICE
 	ErrGuard              Code = C.K3SUP_E_GUARD
+	ErrConfined           Code = C.K3SUP_E_CONFINED
 	ErrRunning            Code = C.K3SUP_E_RUNNING
 	ErrAuthority          Code = C.K3SUP_E_AUTHORITY
 	ErrBackup             Code = C.K3SUP_E_BACKUP

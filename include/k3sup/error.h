@@ -89,6 +89,7 @@
 #define K3SUP_E_SERVICE_TAKES_US (-10123) /* its stop would end this program, too */
 #define K3SUP_E_SERVICE (-10124)          /* its manager does not do what it is told, or does not answer */
 #define K3SUP_E_GUARD (-10125)            /* nobody would start k3s again if we were killed, or somebody has started it too early */
+#define K3SUP_E_CONFINED (-10126)         /* what this program starts would be confined as it is, or end with it: in a container, say */
 
 /* about certificates */
 #define K3SUP_E_RUNNING (-10140)   /* k3s runs: its certificates are only touched while it is stopped */

@@ -131,14 +131,21 @@ K3SUP_API int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_runni
  * @opts: NULL for the defaults: what it is.
  *
  * Asks systemd, as k3sup_upgrade() does: through the node's own systemctl, and about the unit as it is loaded. It owns a k3s that is the main process of one of its services.
+ * Or OpenRC, whose service it is by OpenRC's record of the supervise-daemon that it started; its rc-service is never run by this program but by a process outside of it (named
+ * k3sup-guard): in process 1's namespaces, in the root control groups, with process 1's limits, so that what it starts is the host's whoever asked for it, and an order that was begun is
+ * carried out whatever becomes of this program. From a container that takes the host's pid namespace and all of root's rights; what would be confined is refused
+ * (K3SUP_E_CONFINED). Services that need k3s are left alone.
  * With a server and an agent that run, both are meant unless a name is given.
  *
  * K3SUP_SERVICE_STATUS: services, in the result, and running. Takes no lock, changes nothing; status 0.
  * K3SUP_SERVICE_STOP: until its k3s has ended (by its pidfd), its manager calls it stopped, and none is seen any more; containers and their shims go on. Before it
- * is told, a start guard is armed: a transient timer (k3sup-guard-NAME.timer) that starts it again when guard_delay_ms are over, whatever has become of this program. It stays
+ * is told, a start guard is armed that starts it again when guard_delay_ms are over, whatever has become of this program: a transient timer (k3sup-guard-NAME.timer), or that
+ * process, which a later run finds by its socket /run/k3sup/guard-NAME and which does so at once if this program ends before the stop is done. It stays
  * armed, and a START or RESTART disarms it after its proof: who stops k3s owes it a start within that time. Refused: what could not be started again or would end us
- * (K3SUP_E_SERVICE_MASKED, K3SUP_E_SERVICE_TAKES_US, K3SUP_E_NO_SERVICE for a k3s that no manager owns), and where no guard can be armed (K3SUP_E_GUARD).
- * K3SUP_SERVICE_START, K3SUP_SERVICE_RESTART: one job, queued and not waited for, until k3s runs and has stayed for stable_ms. It must not be in our own cgroup (K3SUP_E_SERVICE).
+ * (K3SUP_E_SERVICE_MASKED, K3SUP_E_SERVICE_TAKES_US, which also is OpenRC's rc_cgroup_cleanup=yes, K3SUP_E_NOT_SUPERVISED for a service of OpenRC without supervise-daemon,
+ * K3SUP_E_NO_SERVICE for a k3s that no manager owns), and where no guard can be armed (K3SUP_E_GUARD, K3SUP_E_CONFINED). Under OpenRC its supervise-daemon is gone, too.
+ * K3SUP_SERVICE_START, K3SUP_SERVICE_RESTART: one job of systemd, queued and not waited for, or the orders to rc-service, until k3s runs and has stayed for stable_ms. It must not
+ * be in our own cgroup, nor its supervise-daemon (K3SUP_E_SERVICE).
  *
  * With commands of the caller's these are used instead of a service manager, for the one k3s that runs. They run as we do, outside the root, with PATH, K3SUP_ROOT and K3SUP_PID
  * (of stop and status), up to 30 s for status and 180 s for the others; their last output and status are in the result. What they say is a hint: a stop is over when the process
@@ -149,7 +156,7 @@ K3SUP_API int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_runni
  *
  * Status: 1 when something was done, 0 when it was so already (stopped, or running). Point of no return: the job.
  * Errors: those above, K3SUP_E_BUSY, K3SUP_E_AMBIGUOUS (several services are installed, none runs), K3SUP_E_TIMEOUT, K3SUP_E_SERVICE, those of k3sup_identify() and
- * k3sup_wait_running(). Capabilities: root; from a container CAP_SYS_CHROOT or CAP_SYS_ADMIN. On disk: nothing (what systemd keeps in /run). Since: 0.1
+ * k3sup_wait_running(). Capabilities: root; from a container CAP_SYS_CHROOT or CAP_SYS_ADMIN. On disk: nothing (what systemd keeps in /run; the guard's socket there). Since: 0.1
  */
 K3SUP_API int k3sup_service(k3sup_node *node, const struct k3sup_service_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
 

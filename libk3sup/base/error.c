@@ -82,6 +82,7 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_SERVICE_TAKES_US, "the stop of the service would end this program"),
 	CODE(K3SUP_E_SERVICE, "the service manager does not do what it is told"),
 	CODE(K3SUP_E_GUARD, "the start guard cannot be armed, or has gone off"),
+	CODE(K3SUP_E_CONFINED, "a service that was started from here would be confined, or end with this program"),
 	CODE(K3SUP_E_RUNNING, "k3s runs: its certificates are only touched while it is stopped"),
 	CODE(K3SUP_E_AUTHORITY, "an authority is missing, damaged or over: no start could issue new certificates"),
 	CODE(K3SUP_E_BACKUP, "there is no such backup, or it is not whole, or from before a change of authorities"),

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "node/procscan.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#include "base/process.h"
 
 #define MAX_TITLE 4096
 #define MAX_WORDS 64
@@ -149,4 +152,29 @@ int k3sup__proc_command(int dirfd, enum k3sup__command *ret)
 		return gone(-errno);
 	*ret = k3sup__command_parse(text, (size_t)n);
 	return 0;
+}
+
+int k3sup__proc_child(int proc_fd, pid_t parent, pid_t *ret)
+{
+	int fd = openat(proc_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int r = dir != NULL ? 0 : -errno;
+
+	*ret = 0;
+	if (dir == NULL && fd >= 0)
+		(void)k3sup__close(fd);
+	while (r == 0 && *ret == 0 && (entry = readdir(dir)) != NULL) {
+		const pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+		struct k3sup__stat stat;
+		_close_ int dirfd = -1;
+
+		if (pid <= 0 || k3sup__proc_open(proc_fd, pid, &dirfd) < 0)
+			continue;
+		if (k3sup__stat_read(dirfd, &stat) == 0 && stat.ppid == parent && stat.state != 'Z')
+			*ret = pid;
+	}
+	if (dir != NULL)
+		(void)closedir(dir);
+	return r;
 }

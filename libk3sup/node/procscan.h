@@ -21,6 +21,9 @@ int k3sup__proc_exe(int proc_fd, pid_t pid, char *text) _must_check_;
 /* What the link says, as this process sees it; owned. */
 int k3sup__proc_link(int dirfd, const char *link, char **ret) _must_check_;
 
+/* One of the children of this process, 0 if it has none. -errno if /proc cannot be read. */
+int k3sup__proc_child(int proc_fd, pid_t parent, pid_t *ret) _must_check_;
+
 /* What a title or command line says its process does. */
 enum k3sup__command { K3SUP__COMMAND_NONE, K3SUP__COMMAND_SERVER, K3SUP__COMMAND_AGENT, K3SUP__COMMAND_INIT, K3SUP__COMMAND_OTHER };
 

@@ -94,14 +94,14 @@ static int read_trusted(const struct k3sup__vantage *view, const char *path, cha
 	return 0;
 }
 
-/* Does the pid file that this record of a daemon names (a line "pidfile=PATH") hold this pid? */
-static int record_names(const struct k3sup__vantage *view, const char *record, pid_t pid, bool *ret)
+/* The pid that is in the pid file which this record of a daemon names (a line "pidfile=PATH"); 0: none. */
+static int record_pid(const struct k3sup__vantage *view, const char *record, pid_t *ret)
 {
 	_free_ char *text = NULL, *path = NULL, *number = NULL;
 	const char *line;
 	int r = read_trusted(view, record, &text);
 
-	*ret = false;
+	*ret = 0;
 	if (r < 0 || text == NULL)
 		return r;
 	line = k3sup__startswith(text, "pidfile=") ? text : strstr(text, "\npidfile=");
@@ -114,7 +114,8 @@ static int record_names(const struct k3sup__vantage *view, const char *record, p
 	if (path[0] != '/')
 		return 0;
 	r = read_trusted(view, path, &number);
-	*ret = number != NULL && strtol(number, NULL, 10) == (long)pid;
+	if (number != NULL)
+		*ret = (pid_t)strtol(number, NULL, 10);
 	return r;
 }
 
@@ -134,25 +135,47 @@ static int open_dir(const struct k3sup__vantage *view, const char *path, DIR **r
 	return 0;
 }
 
-static int service_names(const struct k3sup__vantage *view, const char *service, pid_t pid, bool *ret)
+/* Goes through the records of a service's daemons until one of them is fitting. */
+static int each_record(const struct k3sup__vantage *view, const char *service,
+	int (*fits)(const struct k3sup__vantage *, pid_t, pid_t, bool *), pid_t arg, pid_t *ret)
 {
 	_free_ char *dir = k3sup__fmt("%s/%s", OPENRC_DAEMONS, service);
 	struct dirent *entry;
+	bool found = false;
 	DIR *records;
 	int r = dir != NULL ? open_dir(view, dir, &records) : -ENOMEM;
 
-	*ret = false;
+	*ret = 0;
 	if (r < 0 || records == NULL)
 		return r;
-	for (unsigned n = 0; r == 0 && !*ret && n < MAX_RECORDS && (entry = readdir(records)) != NULL; n++) {
+	for (unsigned n = 0; r == 0 && !found && n < MAX_RECORDS && (entry = readdir(records)) != NULL; n++) {
 		_free_ char *record = entry->d_name[0] != '.' ? k3sup__fmt("%s/%s", dir, entry->d_name) : NULL;
 
-		if (record != NULL)
-			r = record_names(view, record, pid, ret);
-		else if (entry->d_name[0] != '.')
-			r = -ENOMEM;
+		if (entry->d_name[0] == '.')
+			continue;
+		r = record != NULL ? record_pid(view, record, ret) : -ENOMEM;
+		if (r == 0 && *ret > 1)
+			r = fits(view, *ret, arg, &found);
 	}
 	(void)closedir(records);
+	if (!found)
+		*ret = 0;
+	return r;
+}
+
+static int is_this(const struct k3sup__vantage *view, pid_t pid, pid_t wanted, bool *ret)
+{
+	(void)view;
+	*ret = pid == wanted;
+	return 0;
+}
+
+static int service_names(const struct k3sup__vantage *view, const char *service, pid_t pid, bool *ret)
+{
+	pid_t found;
+	int r = each_record(view, service, is_this, pid, &found);
+
+	*ret = found != 0;
 	return r;
 }
 
@@ -192,6 +215,19 @@ static int is_supervisor(const struct k3sup__vantage *view, pid_t pid, bool *ret
 		r = k3sup__proc_uids(dirfd, uids);
 	*ret = r == 0 && k3sup__startswith("supervise-daemon", stat.comm) && strlen(stat.comm) == 15 && uids[0] == 0 && uids[1] == 0;
 	return is_shortage(r) ? r : 0;
+}
+
+static int runs(const struct k3sup__vantage *view, pid_t pid, pid_t unused, bool *ret)
+{
+	(void)unused;
+	return is_supervisor(view, pid, ret);
+}
+
+int k3sup__openrc_daemon(const k3sup_node *node, const char *service, pid_t *ret)
+{
+	const struct k3sup__vantage view = {.node = node};
+
+	return each_record(&view, service, runs, 0, ret);
 }
 
 static int of_openrc(const struct k3sup__vantage *view, const char *group, pid_t pid, pid_t ppid, struct k3sup__unitof *ret)

@@ -18,6 +18,10 @@ struct k3sup__unitof {
 
 /* 0 whatever was found; -ESRCH if the process is gone, -ENOMEM, -EMFILE and the like. */
 int k3sup__unit_of(const struct k3sup__vantage *view, int dirfd, pid_t pid, pid_t ppid, struct k3sup__unitof *ret) _must_check_;
+/*
+ * The daemon that OpenRC has a record of starting for this service, if that still runs and is its supervise-daemon: its pid, 0 if there is none. -ENOMEM and the like.
+ */
+int k3sup__openrc_daemon(const k3sup_node *node, const char *service, pid_t *ret) _must_check_;
 void k3sup__unitof_clear(struct k3sup__unitof *unitof);
 
 #endif

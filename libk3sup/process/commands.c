@@ -86,7 +86,8 @@ static int order(k3sup_op *op, const struct k3sup__service *service, enum k3sup_
 	return 0;
 }
 
-const struct k3sup__service_manager k3sup__by_commands = {.name = "commands", .halves = true, .look = look, .order = order};
+const struct k3sup__service_manager k3sup__by_commands = {
+	.name = "commands", .halves = true, .look = look, .order = order, .guard = &k3sup__guard_timer};
 
 int k3sup__commands_said(const struct k3sup__service *service, const char *which)
 {

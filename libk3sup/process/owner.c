@@ -34,7 +34,7 @@ k3sup__json *k3sup__service_json(const struct k3sup__service *service)
 
 	if (service->manager) {
 		k3sup__json_set_str(json, "manager", service->manager->name);
-		if (service->manager->order)
+		if (!service->manager->able || service->can_start)
 			k3sup__json_set_str(json, "channel", k3sup__channel_name(service->channel.kind));
 		k3sup__json_set_str(json, "state", k3sup__service_state_name(service->state));
 		k3sup__json_set_int(json, "main_pid", service->main_pid);
@@ -84,15 +84,45 @@ bool k3sup__cgroup_within(const char *text, const char *of, const char *unit)
 	return false;
 }
 
-bool k3sup__cgroup_common(const char *a, const char *b)
+bool k3sup__cgroup_of_openrc(const char *text, const char *service)
+{
+	static const char *const before[] = {"", "openrc.", "rc/"};
+	const size_t len = strlen(service);
+
+	for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+		const char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+
+		if (!path || !(k3sup__startswith(controllers, "::") || k3sup__startswith(controllers, ":name=openrc:")))
+			continue;
+		for (path++; k3sup__startswith(path, "/.."); path += 3)
+			;
+		for (size_t i = 0; *path == '/' && i < ELEMENTSOF(before); i++) {
+			const char *at = k3sup__startswith(path + 1, before[i]) ? path + 1 + strlen(before[i]) : NULL;
+
+			if (at && strncmp(at, service, len) == 0 && strchr("/\n", at[len]))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool has_line(const char *text, const char *line, size_t len)
+{
+	for (; text && *text; text = strchr(text, '\n') ? strchr(text, '\n') + 1 : NULL)
+		if (strcspn(text, "\n") == len && memcmp(line, text, len) == 0)
+			return true;
+	return false;
+}
+
+bool k3sup__cgroup_common(const char *a, const char *b, const char *of_1)
 {
 	for (const char *line = a; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
 		size_t len = strcspn(line, "\n");
 
-		if (len > 2 && memcmp(line + len - 2, ":/", 2) != 0)
-			for (const char *other = b; other && *other; other = strchr(other, '\n') ? strchr(other, '\n') + 1 : NULL)
-				if (strcspn(other, "\n") == len && memcmp(line, other, len) == 0)
-					return true;
+		if (len <= 2 || (memcmp(line + len - 2, ":/", 2) == 0 && (!of_1 || has_line(of_1, line, len))))
+			continue;
+		if (has_line(b, line, len))
+			return true;
 	}
 	return false;
 }
@@ -104,16 +134,40 @@ static int cgroup_of(int proc_pid_fd, char **ret)
 	return r == -ENOENT ? -ESRCH : r;
 }
 
-int k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process)
+/* Is "/" that of a container, and not everywhere the hierarchy's? */
+static bool is_in_a_namespace(const k3sup_node *node)
 {
-	_free_ char *ours = NULL, *theirs = NULL;
+	struct stat ours, of_1;
+
+	return fstatat(node->proc_fd, "self/ns/cgroup", &ours, 0) == 0 && fstatat(node->proc_fd, "1/ns/cgroup", &of_1, 0) == 0 &&
+		(ours.st_dev != of_1.st_dev || ours.st_ino != of_1.st_ino);
+}
+
+static int shared_with(const k3sup_node *node, int proc_pid_fd)
+{
+	_free_ char *ours = NULL, *theirs = NULL, *of_1 = NULL;
 	int r = k3sup__read_file(node->proc_fd, "self/cgroup", 65536, &ours, NULL);
 
+	if (r >= 0 && is_in_a_namespace(node))
+		r = k3sup__read_file(node->proc_fd, "1/cgroup", 65536, &of_1, NULL);
 	if (r >= 0)
-		r = cgroup_of(k3sup__process_dirfd(process), &theirs);
+		r = cgroup_of(proc_pid_fd, &theirs);
 	if (r == -ENOENT || r == -ESRCH) /* a kernel without control groups; or it is gone */
 		return 0;
-	return r < 0 ? r : k3sup__cgroup_common(ours, theirs);
+	return r < 0 ? r : k3sup__cgroup_common(ours, theirs, of_1);
+}
+
+int k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process)
+{
+	return shared_with(node, k3sup__process_dirfd(process));
+}
+
+int k3sup__cgroup_shared_with(const k3sup_node *node, pid_t pid)
+{
+	_close_ int dirfd = -1;
+	int r = k3sup__proc_open(node->proc_fd, pid, &dirfd);
+
+	return r < 0 ? r : shared_with(node, dirfd);
 }
 
 /* ---- is it told to end, does that end us? ---- */
@@ -122,7 +176,7 @@ int k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process)
  * We ourselves, or one of our parents: in a container with the host's pid namespace the shim is one, which lives in k3s's cgroup (process model, 3.4) and whose end
  * is the container's.
  */
-static int would_end_us(k3sup_node *node, const k3sup_process *process, const char *unit, bool *ret)
+static int would_end_us(k3sup_node *node, const k3sup_process *process, const struct k3sup__service *service, bool *ret)
 {
 	_free_ char *theirs = NULL;
 	pid_t at = getpid();
@@ -140,7 +194,8 @@ static int would_end_us(k3sup_node *node, const k3sup_process *process, const ch
 		if (r >= 0)
 			r = k3sup__stat_read(dirfd, &stat);
 		if (r >= 0) {
-			*ret = k3sup__cgroup_within(ours, theirs, unit);
+			*ret = service->manager == &k3sup__openrc ? k3sup__cgroup_of_openrc(ours, service->name)
+								  : k3sup__cgroup_within(ours, theirs, service->name);
 			at = stat.ppid;
 		}
 	}
@@ -245,7 +300,7 @@ static int admit_signal(k3sup_op *op, const struct k3sup__service *s, pid_t pid,
 	if (s->manager && s->masked)
 		return k3sup__fail(op, K3SUP_E_SERVICE_MASKED, "%s is masked: once process %d has ended, nothing would start it again",
 			s->name, (int)pid);
-	if (s->manager && !s->respawns && s->manager->order)
+	if (s->manager && !s->respawns && !s->manager->respawner)
 		return k3sup__fail(op, K3SUP_E_NOT_SUPERVISED,
 			"%s has Restart=%s: once process %d has ended by a signal, nothing would start it again", s->name,
 			k3sup__json_text(s->facts, "restart"), (int)pid);
@@ -264,10 +319,9 @@ int k3sup__service_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__ser
 	bool ours = false;
 	int r;
 
-	if (how == K3SUP__HOW_SERVICE && !(s->manager && s->manager->order))
-		return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told to restart process %d: %s", (int)pid,
-			s->manager ? "OpenRC's supervise-daemon starts it again after a signal" : s->why);
-	*ret = how == K3SUP__HOW_SIGNAL || !s->manager || !s->manager->order ? K3SUP__HOW_SIGNAL : K3SUP__HOW_SERVICE;
+	if (how == K3SUP__HOW_SERVICE && !s->manager)
+		return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told to restart process %d: %s", (int)pid, s->why);
+	*ret = how == K3SUP__HOW_SIGNAL || !s->manager || (how == K3SUP__HOW_AUTO && s->manager->respawner) ? K3SUP__HOW_SIGNAL : K3SUP__HOW_SERVICE;
 	if (*ret == K3SUP__HOW_SIGNAL) {
 		r = admit_signal(op, s, pid, how == K3SUP__HOW_SIGNAL);
 		if (r < 0)
@@ -276,10 +330,15 @@ int k3sup__service_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__ser
 		return k3sup__fail(op, K3SUP_E_SERVICE_MASKED, "%s is masked: its manager would not start it again", s->name);
 	} else if (s->takes_nothing) {
 		return k3sup__fail(op, K3SUP_E_SERVICE, "%s has %s: its manager would start a second k3s beside the first one", s->name, s->setting);
+	} else if (s->manager->able) {
+		r = s->manager->able(op, s);
+		if (r < 0)
+			return r;
 	}
-	if (!s->takes_all || !process)
+	/* What OpenRC does with a group, it does at a stop, and supervise-daemon's own start is none. */
+	if (!s->takes_all || !process || (*ret == K3SUP__HOW_SIGNAL && s->manager->respawner))
 		return 0;
-	r = would_end_us(node, process, s->name, &ours);
+	r = would_end_us(node, process, s, &ours);
 	if (r < 0)
 		return k3sup__fail(op, r, "cannot tell whether the end of %s would end this program: %s", s->name, k3sup_strerror(r));
 	if (ours)

@@ -25,9 +25,15 @@ int k3sup__service_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__ser
 
 /* Is the cgroup in the first text of /proc/PID/cgroup that of the second one's unit, or below it? */
 bool k3sup__cgroup_within(const char *text, const char *of, const char *unit);
-/* Do two texts of /proc/PID/cgroup name one cgroup, but the root, in any hierarchy? A container's runtime kills all that is in the container's. */
-bool k3sup__cgroup_common(const char *a, const char *b);
+/* Is this process in the group that OpenRC made for this service, or below it? That is what rc_cgroup_cleanup empties (OpenRC, rc-cgroup.sh). */
+bool k3sup__cgroup_of_openrc(const char *text, const char *service);
+/*
+ * Do two texts of /proc/PID/cgroup name one cgroup, but the root, in any hierarchy? A container's runtime kills all that is in the container's. of_1:
+ * process 1's text, where they were read in a control group namespace of a container's own: "/" is the container's group then, unless process 1 is in it, too. Else NULL.
+ */
+bool k3sup__cgroup_common(const char *a, const char *b, const char *of_1);
 /* Is that so for this process and ours? 1, 0, -errno. */
 int k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process) _must_check_;
+int k3sup__cgroup_shared_with(const k3sup_node *node, pid_t pid) _must_check_;
 
 #endif

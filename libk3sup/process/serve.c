@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/serve.h"
 
+#include "node/procscan.h"
 #include "node/unit.h"
 #include "process/guard.h"
+#include "process/openrc.h"
 #include "process/systemctl.h"
 
 void k3sup__serving_clear(struct k3sup__serving *s)
@@ -10,8 +12,28 @@ void k3sup__serving_clear(struct k3sup__serving *s)
 	for (size_t i = 0; i < s->count; i++) {
 		k3sup__service_clear(&s->list[i].service);
 		k3sup_process_unref(s->list[i].process);
+		k3sup_process_unref(s->list[i].worker);
+		k3sup_process_unref(s->list[i].keeper);
 	}
 	s->count = 0;
+}
+
+/* Holds a supervise-daemon. That it is one was just seen by its number, and is seen again through the handle. */
+static int take_keeper(k3sup_node *node, struct k3sup__served *one)
+{
+	struct k3sup__stat stat;
+	_close_ int dirfd = -1;
+	int r = one->service.keeper_pid ? k3sup__proc_open(node->proc_fd, one->service.keeper_pid, &dirfd) : -ESRCH;
+
+	if (r >= 0)
+		r = k3sup__stat_read(dirfd, &stat);
+	if (r >= 0 && !k3sup__startswith("supervise-daemon", stat.comm))
+		r = -ESRCH;
+	if (r >= 0)
+		r = k3sup__process_new(node->proc_fd, one->service.keeper_pid, dirfd, stat.start_time, &one->keeper);
+	if (r >= 0)
+		dirfd = -1;
+	return r == -ESRCH ? 0 : r;
 }
 
 static int add_candidate(k3sup_op *op, struct k3sup__serving *s, const struct k3sup__candidate *c)
@@ -29,8 +51,11 @@ static int add_candidate(k3sup_op *op, struct k3sup__serving *s, const struct k3
 	r = s->by ? k3sup__commands_own(op, s->node.node, s->by, c, &service) : k3sup__service_of(op, s->node.node, c, &service);
 	if (r < 0)
 		return r;
-	*one = (struct k3sup__served){.service = service, .process = k3sup_process_ref(c->process)};
+	*one = (struct k3sup__served){.service = service, .process = k3sup_process_ref(c->process), .worker = k3sup_process_ref(c->worker)};
 	s->count++;
+	r = take_keeper(s->node.node, one);
+	if (r < 0)
+		return r;
 	r = k3sup__cgroup_shared(s->node.node, c->process);
 	one->apart = r == 0;
 	return r < 0 ? r : 0;
@@ -52,6 +77,20 @@ int k3sup__serving_scan(k3sup_op *op, struct k3sup__serving *s)
 	return r < 0 ? r : (int)s->count;
 }
 
+/* systemd's where it runs, else OpenRC's. */
+static int open_named(k3sup_op *op, k3sup_node *node, struct k3sup__service *service)
+{
+	int r = k3sup__systemd_open(op, node, service);
+
+	if (r >= 0) {
+		service->manager = &k3sup__systemd;
+		return r;
+	}
+	if (r != K3SUP_E_NO_SERVICE || k3sup__op_sentence(op))
+		return r;
+	return k3sup__openrc_open(op, node, service);
+}
+
 static int add_named(k3sup_op *op, struct k3sup__serving *s, const char *name)
 {
 	struct k3sup__served *one = &s->list[s->count];
@@ -59,14 +98,13 @@ static int add_named(k3sup_op *op, struct k3sup__serving *s, const char *name)
 
 	*one = (struct k3sup__served){.service = K3SUP__SERVICE_NONE, .apart = true};
 	one->service.name = strdup(name);
-	r = one->service.name ? k3sup__systemd_open(op, s->node.node, &one->service) : -ENOMEM;
+	r = one->service.name ? open_named(op, s->node.node, &one->service) : -ENOMEM;
 	if (r < 0) {
 		k3sup__service_clear(&one->service);
 		return r;
 	}
-	one->service.manager = &k3sup__systemd;
 	s->count++;
-	return 0;
+	return take_keeper(s->node.node, one);
 }
 
 static int add_commands(k3sup_op *op, struct k3sup__serving *s)
@@ -88,12 +126,12 @@ static int add_installed(k3sup_op *op, struct k3sup__serving *s)
 	k3sup__json *names = k3sup__json_array();
 	const char *only = NULL;
 	size_t n = 0;
-	int r = k3sup__units_read(op, s->node.node, &units);
+	int openrc = k3sup__openrc_booted(s->node.node), r = openrc < 0 ? openrc : k3sup__units_read(op, s->node.node, &units);
 
 	for (size_t i = 0; r >= 0 && i < units.count; i++) {
 		const struct k3sup__unit *u = &units.items[i];
 
-		if (u->manager != K3SUP__MANAGER_SYSTEMD || u->state != K3SUP__UNIT_LOADED)
+		if (u->manager != (openrc ? K3SUP__MANAGER_OPENRC : K3SUP__MANAGER_SYSTEMD) || u->state != K3SUP__UNIT_LOADED)
 			continue;
 		k3sup__json_add(names, k3sup__json_str(u->name));
 		only = u->name;
@@ -124,7 +162,7 @@ int k3sup__serving_find(k3sup_op *op, struct k3sup__serving *s)
 		return add_commands(op, s);
 	r = s->name ? add_named(op, s, s->name) : add_installed(op, s);
 	if (r == K3SUP_E_NO_SERVICE && !k3sup__op_sentence(op))
-		return k3sup__fail(op, r, "there is no systemd here that could be asked about k3s");
+		return k3sup__fail(op, r, "there is no service manager here that could be asked about k3s");
 	return r;
 }
 

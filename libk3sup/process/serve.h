@@ -13,6 +13,8 @@
 struct k3sup__served {
 	struct k3sup__service service;
 	k3sup_process *process; /* its k3s, at the first look; NULL: none ran */
+	k3sup_process *worker;  /* of a --log pair the child; NULL: there is none */
+	k3sup_process *keeper;  /* OpenRC: its supervise-daemon; NULL: there is none */
 	bool apart;             /* that was not in our cgroup */
 	bool guarded;           /* we armed its guard */
 };

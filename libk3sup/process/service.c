@@ -32,9 +32,8 @@ static int admit(k3sup_op *op, k3sup_node *node, const struct k3sup__serving *s)
 	for (size_t i = 0; r >= 0 && i < s->count; i++) {
 		const struct k3sup__served *one = &s->list[i];
 
-		if (!one->service.manager || !one->service.manager->order)
-			return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told: %s",
-				one->service.manager ? "OpenRC's supervise-daemon can only be signalled" : one->service.why);
+		if (!one->service.manager)
+			return k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager can be told: %s", one->service.why);
 		r = k3sup__service_admit(op, node, &one->service, one->process, K3SUP__HOW_SERVICE, &how);
 		if (r >= 0 && s->guard_delay_ms > 0 && (s->action == K3SUP_SERVICE_STOP || in_halves(s)))
 			r = k3sup__guard_possible(op, &one->service);
@@ -159,6 +158,17 @@ static int refuse_restarted(k3sup_op *op, const struct k3sup__serving *s, const 
 	return 0;
 }
 
+/* A stop was all that was asked for: whoever called may end. */
+static int release(k3sup_op *op, const struct k3sup__serving *s)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < s->count && s->action == K3SUP_SERVICE_STOP && !s->nested; i++)
+		if (s->list[i].guarded)
+			r = k3sup__guard_release(op, &s->list[i].service);
+	return r;
+}
+
 /* 1: no k3s of these services is seen any more, and their managers say the same, or do not know and none has been seen for a while. */
 static int work_gone(k3sup_op *op)
 {
@@ -182,7 +192,10 @@ static int work_gone(k3sup_op *op)
 		s->list[i].service.main_pid = 0;
 	if (s->absent_since == 0)
 		s->absent_since = k3sup__now_ms();
-	return stopped || (!is_denied(s) && k3sup__now_ms() >= s->absent_since + ABSENT_MS);
+	if (!stopped && (is_denied(s) || k3sup__now_ms() < s->absent_since + ABSENT_MS))
+		return 0;
+	r = release(op, s);
+	return r < 0 ? r : 1;
 }
 
 /* A command that said that it failed may have done its work; it is not waited for as long. */
@@ -212,18 +225,29 @@ static int work_hold(k3sup_op *op)
 	return 0;
 }
 
-static int watch_end(k3sup_op *op, const struct k3sup__served *one)
+/* One of those that have to end. */
+static k3sup_process *living(const struct k3sup__served *one)
+{
+	k3sup_process *const all[] = {one->process, one->worker, one->keeper};
+
+	for (size_t i = 0; i < ELEMENTSOF(all); i++)
+		if (all[i] && !k3sup__process_ended(all[i]))
+			return all[i];
+	return NULL;
+}
+
+static int watch_end(k3sup_op *op, const struct k3sup__served *one, k3sup_process *process)
 {
 	struct k3sup__serving *s = k3sup__op_state(op);
 	const int64_t now = k3sup__now_ms();
 
 	if (!one->guarded)
-		return k3sup__op_watch(op, one->process, s->stop_by);
+		return k3sup__op_watch(op, process, s->stop_by);
 	if (now >= s->hold_at) {
 		s->hold_at = now + s->guard_delay_ms / 2;
 		return k3sup__op_work(op, work_hold);
 	}
-	return k3sup__op_watch(op, one->process, s->hold_at < s->stop_by ? s->hold_at : s->stop_by);
+	return k3sup__op_watch(op, process, s->hold_at < s->stop_by ? s->hold_at : s->stop_by);
 }
 
 static int wait_stopped(k3sup_op *op)
@@ -241,9 +265,12 @@ static int wait_stopped(k3sup_op *op)
 		s->looked = false;
 		return k3sup__op_sleep(op, now + LOOK_EVERY_MS < s->stop_by ? now + LOOK_EVERY_MS : s->stop_by);
 	}
-	for (size_t i = 0; i < s->count; i++)
-		if (s->list[i].process && !k3sup__process_ended(s->list[i].process) && now < s->stop_by)
-			return watch_end(op, &s->list[i]);
+	for (size_t i = 0; i < s->count && now < s->stop_by; i++) {
+		k3sup_process *process = living(&s->list[i]);
+
+		if (process)
+			return watch_end(op, &s->list[i], process);
+	}
 	k3sup__op_went_down(op, now);
 	s->looked = true;
 	return k3sup__op_work(op, work_gone);
@@ -307,6 +334,9 @@ static int work_end(k3sup_op *op)
 	}
 	if (r >= 0)
 		r = k3sup__serving_look(op, s);
+	for (size_t i = 0; r >= 0 && i < s->count; i++)
+		if (s->list[i].apart && s->list[i].service.manager->apart)
+			r = s->list[i].service.manager->apart(op, &s->list[i].service);
 	return r < 0 ? r : 0;
 }
 

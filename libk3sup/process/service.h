@@ -23,7 +23,7 @@ struct k3sup__commands;
 
 struct k3sup__service {
 	const struct k3sup__service_manager *manager; /* NULL: none owns it; why says so */
-	struct k3sup__channel channel;          /* of systemd; of the caller's commands to the systemd that guards them, if there is one */
+	struct k3sup__channel channel; /* to its manager's programs; of the caller's commands to the systemd that guards them, if there is one */
 	const struct k3sup__commands *commands; /* of the caller; borrowed */
 	k3sup_node *node;                       /* borrowed */
 	char *name;                             /* "k3s.service", "k3s" */
@@ -39,10 +39,21 @@ struct k3sup__service {
 	int64_t restarts;   /* that its manager did by itself; -1: not known */
 	int exit_code;      /* how its last main process ended; -1: by a signal, or not known */
 	int exit_signal;    /* likewise; 0: by none, or not known */
+	pid_t keeper_pid;   /* OpenRC: its supervise-daemon; 0: none runs */
+	bool supervised;    /* OpenRC: by supervise-daemon */
+	bool can_start;     /* OpenRC: the channel leads out of our namespaces */
 	char *setting;      /* "KillMode=control-group": which setting says so */
 	k3sup__json *facts; /* what a report says about it */
 };
 #define K3SUP__SERVICE_NONE ((struct k3sup__service){.channel = K3SUP__CHANNEL_NONE, .restarts = -1, .exit_code = -1})
+
+/* Who starts it again while it is stopped by us. process/guard.h says what they do. */
+struct k3sup__guard_way {
+	int (*arm)(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms);
+	int (*rearm)(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms);
+	int (*release)(k3sup_op *op, const struct k3sup__service *service); /* NULL: it does not watch us */
+	int (*disarm)(k3sup_op *op, const struct k3sup__service *service);
+};
 
 struct k3sup__service_manager {
 	const char *name; /* in reports */
@@ -51,13 +62,19 @@ struct k3sup__service_manager {
 	/* What does it say about this service now? Fills in what the last look said. 0, or why it could not be asked. */
 	int (*look)(k3sup_op *op, struct k3sup__service *service);
 	/*
-	 * Gives the order and does not wait until it is carried out: it is a job of the manager's own, which goes on without us. 0, or K3SUP_E_SERVICE with what the manager said.
-	 * NULL: it cannot be told; a k3s that is to restart gets a signal, and its supervisor starts it again.
+	 * Gives the order, which goes on without us, and does not wait for ever until it is carried out. 0, or K3SUP_E_SERVICE with what the manager said.
 	 */
 	int (*order)(k3sup_op *op, const struct k3sup__service *service, enum k3sup__order order);
+	/* Can orders be given from where we are? NULL: if it answers, they can. Asked before anything is changed; after a look. */
+	int (*able)(k3sup_op *op, const struct k3sup__service *service);
+	/* Is what it started now neither in our control group nor in our mount namespace? NULL: it is not our descendant anyway. After a look. */
+	int (*apart)(k3sup_op *op, const struct k3sup__service *service);
+	const struct k3sup__guard_way *guard;
+	bool respawner; /* it starts k3s again after a signal, with less ado than by an order */
 };
 
 extern const struct k3sup__service_manager k3sup__systemd, k3sup__openrc, k3sup__by_commands;
+extern const struct k3sup__guard_way k3sup__guard_timer; /* of systemd */
 
 void k3sup__service_clear(struct k3sup__service *service);
 const char *k3sup__service_state_name(enum k3sup__service_state state);

@@ -264,7 +264,8 @@ static int order(k3sup_op *op, const struct k3sup__service *service, enum k3sup_
 	return k3sup__systemctl_do(op, &service->channel, args);
 }
 
-const struct k3sup__service_manager k3sup__systemd = {.name = "systemd", .tells_end = true, .look = look, .order = order};
+const struct k3sup__service_manager k3sup__systemd = {
+	.name = "systemd", .tells_end = true, .look = look, .order = order, .guard = &k3sup__guard_timer};
 
 /* ---- owning ---- */
 

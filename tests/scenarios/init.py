@@ -28,14 +28,16 @@ def mount(source, target, kind=None, flags=0, data=None):
         raise OSError(ctypes.get_errno(), "mount %s on %s" % (source, target))
 
 
-def make_world(binds):
-    """Empties every directory that anything here writes to, and makes the rest of the host's files read-only."""
+def make_world(binds, usr):
+    """Empties every directory that anything here writes to, and makes the rest of the host's files read-only. usr: is laid over /usr."""
     fds = {to: os.open(what, os.O_PATH) for to, what in binds.items()}
     etc = {}
     for name in ETC:
         if os.path.isfile("/etc/" + name):
             with open("/etc/" + name, "rb") as f:
                 etc[name] = f.read()
+    if usr:
+        mount("usr", "/usr", "overlay", MS_RDONLY, "lowerdir=%s:/usr" % usr)
     for top, mode in (("/usr/local", "0755"), ("/opt", "0755"), ("/etc", "0755"), ("/var", "0755"), ("/run", "0755"), ("/srv", "0755"),
                       ("/mnt", "0755"), ("/tmp", "1777")):
         mount("sandbox", top, "tmpfs", MS_NOSUID | MS_NODEV, "mode=%s,size=600m" % mode)
@@ -210,7 +212,7 @@ def main():
     os.umask(0o022)
     init = Init(sock)
     try:
-        make_world(json.loads(sys.argv[2]))
+        make_world(json.loads(sys.argv[2]), sys.argv[3])
         loopback_up()
         init.send({"ok": os.readlink("/proc/self/ns/pid")})
     except Exception as e:

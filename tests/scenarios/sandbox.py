@@ -39,14 +39,16 @@ class Done:
 
 
 class Sandbox:
-    def __init__(self, programs, library, binds=None):
+    def __init__(self, programs, library, binds=None, usr="", cgroups=None):
+        """usr: a directory whose files are laid over those of /usr. cgroups: it lives in these, and they are the root groups that it sees."""
         ours, theirs = socket.socketpair()
         binds = dict(binds or {}, **{PROGRAMS: programs, LIBRARY: library})
         self.sock, self.buffer, self.outputs = ours, b"", 0
         # Its own time is cut short by init's parent-death signal, and by the closed socket.
         self.unshare = subprocess.Popen(
-            ["unshare", "-pfmn", "--mount-proc", "--kill-child", "/usr/bin/python3", "-I", os.path.join(HERE, "init.py"),
-             str(theirs.fileno()), json.dumps(binds)],
+            (["sh", "-c", 'for c in %s; do echo 0 >$c/cgroup.procs; done; exec "$@"' % " ".join(cgroups), "sh"] if cgroups else []) +
+            ["unshare", "-pfmn" + ("C" if cgroups else ""), "--mount-proc", "--kill-child", "/usr/bin/python3", "-I", os.path.join(HERE, "init.py"),
+             str(theirs.fileno()), json.dumps(binds), usr],
             pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         try:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The start guard by itself: driver-guard ROOT SERVICE WORD... does, one after the other, arm=MS, rearm=MS, disarm, start, stop and sleep=MS, and prints one line for each: the word
+ * The start guard by itself: driver-guard ROOT SERVICE WORD... does, one after the other, arm=MS, rearm=MS, release, disarm, start, stop and sleep=MS, and prints one line for each: the word
  * and what came of it. Ends at the first that fails.
  */
 #include <k3sup.h>
@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "process/guard.h"
+#include "process/openrc.h"
 #include "process/systemctl.h"
 
 static int64_t number(const char *word)
@@ -33,6 +34,8 @@ static int carry_out(struct k3sup__service *service, const char *word)
 		return k3sup__guard_rearm(NULL, service, number(word));
 	if (k3sup__startswith(word, "sleep="))
 		return rest(number(word));
+	if (k3sup__streq(word, "release"))
+		return k3sup__guard_release(NULL, service);
 	if (k3sup__streq(word, "disarm"))
 		return k3sup__guard_disarm(NULL, service);
 	if (k3sup__streq(word, "start"))
@@ -51,8 +54,13 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = k3sup_node_new(ctx, &opts, &node);
 	if (r == 0)
-		r = (service.name = strdup(argv[2])) ? k3sup__systemd_open(NULL, node, &service) : -ENOMEM;
-	service.manager = &k3sup__systemd;
+		r = (service.name = strdup(argv[2])) ? 0 : -ENOMEM;
+	if (r == 0 && !strchr(argv[2], '.')) {
+		r = k3sup__openrc_open(NULL, node, &service);
+	} else if (r == 0) {
+		r = k3sup__systemd_open(NULL, node, &service);
+		service.manager = &k3sup__systemd;
+	}
 	if (r < 0)
 		printf("open %s\n", k3sup_error_name(r));
 	for (int i = 3; r >= 0 && i < argc; i++) {

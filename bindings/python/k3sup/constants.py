@@ -73,6 +73,7 @@ class Code(enum.IntEnum):
     SERVICE_TAKES_US = -10123
     SERVICE = -10124
     GUARD = -10125
+    CONFINED = -10126
     RUNNING = -10140
     AUTHORITY = -10141
     BACKUP = -10142

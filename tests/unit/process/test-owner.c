@@ -36,20 +36,25 @@ static void the_root_is_nobodys_own(void **state)
 	static const struct {
 		const char *a, *b;
 		bool common;
+		const char *of_1;
 	} cases[] = {
-		{SERVICE, SERVICE, true},
-		{"0::/kubepods/x\n", "0::/kubepods/x\n", true},
-		{"0::/kubepods/x\n", "0::/kubepods/xy\n", false},
-		{"0::/kubepods/xy\n", "0::/kubepods/x\n", false},
-		{"0::/\n", "0::/\n", false},
-		{"8:pids:/\n1:cpu:/docker/1\n", "1:cpu:/docker/1\n0::/system.slice/k3s.service\n", true},
-		{"8:pids:/docker/1\n", "7:cpu:/docker/1\n", false},
-		{"", "", false},
+		{SERVICE, SERVICE, true, NULL},
+		{"0::/kubepods/x\n", "0::/kubepods/x\n", true, NULL},
+		{"0::/kubepods/x\n", "0::/kubepods/xy\n", false, NULL},
+		{"0::/kubepods/xy\n", "0::/kubepods/x\n", false, NULL},
+		{"0::/\n", "0::/\n", false, NULL},
+		{"8:pids:/\n1:cpu:/docker/1\n", "1:cpu:/docker/1\n0::/system.slice/k3s.service\n", true, NULL},
+		{"8:pids:/docker/1\n", "7:cpu:/docker/1\n", false, NULL},
+		{"", "", false, NULL},
+		/* in a control group namespace our own is shown as "/", and process 1's as one further up, unless we are in the root like it */
+		{"0::/\n", "0::/\n", true, "0::/../..\n"},
+		{"0::/\n", "0::/../..\n", false, "0::/../..\n"},
+		{"1:cpu:/\n0::/\n", "1:cpu:/\n0::/../..\n", false, "1:cpu:/\n0::/../..\n"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ELEMENTSOF(cases); i++)
-		assert_int_equal(k3sup__cgroup_common(cases[i].a, cases[i].b), cases[i].common);
+		assert_int_equal(k3sup__cgroup_common(cases[i].a, cases[i].b, cases[i].of_1), cases[i].common);
 }
 
 int main(void)

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * k3sup_service() from one thread: driver-service ROOT GUARD_DELAY_MS ACTION... does "stop", "start", "restart" and "status" one after the other and prints the result of the last one
+ * as one line. Ends at the first that fails. STABLE_MS: how long a start must have stayed.
+ */
+#include <k3sup.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t action_of(const char *word)
+{
+	static const char *const words[] = {
+		[K3SUP_SERVICE_STATUS] = "status", [K3SUP_SERVICE_STOP] = "stop", [K3SUP_SERVICE_START] = "start", [K3SUP_SERVICE_RESTART] = "restart"};
+
+	for (uint32_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strcmp(word, words[i]) == 0)
+			return i;
+	return ~0U;
+}
+
+int main(int argc, char **argv)
+{
+	struct k3sup_ctx_opts inline_opts = {.struct_size = sizeof(inline_opts), .flags = K3SUP_CTX_INLINE};
+	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = argc > 1 ? argv[1] : "/"};
+	struct k3sup_service_opts what = {.struct_size = sizeof(what), .timeout_ms = 60000, .wait_lock_ms = 10000, .stable_ms = 100};
+	k3sup_ctx *ctx = NULL;
+	k3sup_node *node = NULL;
+	k3sup_op *op = NULL;
+	int r = argc > 3 ? k3sup_ctx_new(&inline_opts, &ctx) : -EINVAL;
+
+	if (r == 0)
+		r = k3sup_node_new(ctx, &where, &node);
+	if (getenv("STABLE_MS"))
+		what.stable_ms = strtol(getenv("STABLE_MS"), NULL, 10);
+	what.guard_delay_ms = argc > 2 ? strtol(argv[2], NULL, 10) : 0;
+	for (int i = 3; r >= 0 && i < argc; i++) {
+		k3sup_op_unref(op);
+		op = NULL;
+		what.action = action_of(argv[i]);
+		r = k3sup_service(node, &what, &op);
+		if (r >= 0)
+			r = k3sup_op_wait(op, -1);
+	}
+	printf("%s\n", op ? k3sup_doc_json(k3sup_op_result(op)) : k3sup_error_name(r));
+	k3sup_op_unref(op);
+	k3sup_node_unref(node);
+	k3sup_ctx_unref(ctx);
+	return r < 0;
+}
