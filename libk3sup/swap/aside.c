@@ -117,8 +117,9 @@ void k3sup__unpacked_take_back(const struct k3sup__unpacked *unpacked)
 	if (held < 0)
 		return;
 	(void)!k3sup__tree_remove(NULL, unpacked->data.fd, temp);
-	if (faccessat(unpacked->data.fd, unpacked->hash, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT &&
-		renameat(unpacked->data.fd, aside, unpacked->data.fd, unpacked->hash) == 0)
+	if (faccessat(unpacked->data.fd, unpacked->hash, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		(void)!k3sup__tree_remove(NULL, unpacked->data.fd, aside);
+	else if (errno == ENOENT && renameat(unpacked->data.fd, aside, unpacked->data.fd, unpacked->hash) == 0)
 		(void)!k3sup__sync_dir(unpacked->data.fd);
 }
 

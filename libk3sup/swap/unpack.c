@@ -219,8 +219,14 @@ static int run_child(struct unpacking *u, struct k3sup__child_result *said)
 
 static int look_again(struct unpacking *u)
 {
-	k3sup__unpacked_clear(&u->now[0]);
-	return k3sup__unpacked_look(u->op, u->node, u->dirs[0], u->want->build, false, &u->now[0]);
+	struct k3sup__unpacked again = K3SUP__UNPACKED_EMPTY;
+	int r = k3sup__unpacked_look(u->op, u->node, u->dirs[0], u->want->build, false, &again);
+
+	if (r >= 0) {
+		k3sup__unpacked_clear(&u->now[0]);
+		u->now[0] = again;
+	}
+	return r;
 }
 
 static int run(struct unpacking *u, bool *ret_refuse)
@@ -228,14 +234,12 @@ static int run(struct unpacking *u, bool *ret_refuse)
 	struct k3sup__child_result said = {0};
 	int r;
 
-	k3sup__op_begin(u->op, "unpack", "having %s unpack itself into %s", u->want->shown, u->want->data_dir);
 	r = run_child(u, &said);
 	if (r < 0) {
 		*ret_refuse = k3sup__op_checkpoint(u->op) < 0;
 		return k3sup__fail(u->op, r, "%s cannot be executed: %s", u->want->shown, k3sup_strerror(r));
 	}
 	u->ran = true;
-	k3sup__op_begin(u->op, "unpack", "checking what was unpacked into %s", u->want->data_dir);
 	r = look_again(u);
 	if (r >= 0)
 		r = judge(u, &said);
@@ -333,6 +337,12 @@ static int drop_asides(struct unpacking *u)
 	return r < 0 ? r : 0;
 }
 
+/* Who comes while k3s is about to start has nothing to gain but that. */
+static bool want_is_met(const struct unpacking *u)
+{
+	return u->want->only_torn && !u->put_aside;
+}
+
 static int unpack(struct unpacking *u, bool *ret_refuse)
 {
 	const struct k3sup__unpacked *there;
@@ -343,6 +353,8 @@ static int unpack(struct unpacking *u, bool *ret_refuse)
 	if (r < 0)
 		return r;
 	there = find_whole(u);
+	if (want_is_met(u))
+		return 0;
 	if (!there) {
 		r = run(u, ret_refuse);
 		if (r >= 0)
@@ -372,7 +384,7 @@ int k3sup__unpack_run(k3sup_op *op, k3sup_node *node, const struct k3sup__unpack
 		k3sup__unpack_skip(op, "its version is not known, so neither is where it unpacks itself");
 		return 0;
 	}
-	k3sup__op_begin(op, "unpack", "looking whether %s is unpacked already", want->shown);
+	k3sup__op_begin(op, "unpack", "having %s unpack itself into %s, unless it has", want->shown, want->data_dir);
 	r = unpack(&u, ret_refuse);
 	for (size_t i = 0; r < 0 && i < u.count; i++)
 		k3sup__unpacked_take_back(&u.now[i]);

@@ -58,7 +58,7 @@ int k3sup__unpacked_used(const k3sup_node *node, int dirfd, const char *hash, ch
 
 /* Moves it to <H>.k3sup-torn. 0; K3SUP_E_TORN: it is used; why not. What was put aside earlier is gone then. */
 int k3sup__unpacked_put_aside(k3sup_op *op, const k3sup_node *node, const struct k3sup__unpacked *unpacked) _must_check_;
-/* For those who failed: what was put aside is back, if nothing took its place; and what a killed k3s left of <H>-tmp is gone. Says nothing of its own failure. */
+/* For those who failed: what was put aside is back, or gone if something took its place; and what a killed k3s left of <H>-tmp is gone. Says nothing of its own failure. */
 void k3sup__unpacked_take_back(const struct k3sup__unpacked *unpacked);
 /* What was put aside, by whatever run, is gone. 1 if there was something, 0, or why not. */
 int k3sup__unpacked_drop_aside(k3sup_op *op, const struct k3sup__unpacked *unpacked) _must_check_;
@@ -70,6 +70,7 @@ struct k3sup__unpack {
 	const char *shown;
 	const struct k3sup__build *build;
 	const char *data_dir; /* inside the root */
+	bool only_torn;       /* only where a torn one is in the way: else k3s does it as well */
 	const char *like;     /* data/<H> of the running build, inside the root, whose security labels are the right ones; may be NULL */
 };
 

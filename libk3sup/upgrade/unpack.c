@@ -45,6 +45,7 @@ static int unpack(k3sup_op *op, struct k3sup__upgrade *s)
 		.shown = s->staged ? s->payload.shown : s->view.installed.path,
 		.build = &s->payload.build,
 		.data_dir = s->view.data_dir.path,
+		.only_torn = s->start_awaited && !s->staged,
 		.like = like,
 	};
 	bool refuse = true;

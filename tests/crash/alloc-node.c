@@ -48,6 +48,10 @@ void node_make(void)
 	put_file(AT_FDCWD, config, "# of a test\nwrite-kubeconfig-mode: \"0644\"\nnode-label:\n  - \"a=b\"\n", 0600);
 	files.root = scratch.path;
 	files.payload = below(&scratch, PAYLOAD);
+	files.unpacker = below(&scratch, "/payload/unpacker");
+	run("cc -static -O1 -D_GNU_SOURCE -o %s/unpacker " UNPACKER, fake_program);
+	install_program("unpacker", scratch.path, "/payload/unpacker", WRAPPER(HASH2, V2), NULL);
+	run("echo " HASH2 " >%s/unpacker", scratch.path);
 	files.images[0] = below(&scratch, "/payload/a.tar");
 	files.images[1] = below(&scratch, "/payload/b.tar");
 	put_file(AT_FDCWD, files.images[0], "new", 0644);
@@ -115,8 +119,8 @@ void node_stop(int (*play)(const struct scenario *scenario))
 
 void node_remove(void)
 {
-	char **all[] = {&files.payload, &files.gzipped, &files.sums, &files.images[0], &files.images[1], &files.authorities,
-		&files.prepared, &files.backup, &installed_dir};
+	char **all[] = {&files.payload, &files.unpacker, &files.gzipped, &files.sums, &files.images[0], &files.images[1],
+		&files.authorities, &files.prepared, &files.backup, &installed_dir};
 
 	if (unit.pid > 0)
 		unit_stop(&unit);
@@ -156,6 +160,10 @@ void node_put_back(enum kind kind)
 		put_wrapper(&scratch, INSTALLED, 1);
 	}
 	put_certificates(kind);
+	if (kind == UNPACKS)
+		run("cd %s" DATA_DIR "/data && rm -rf " HASH2 " " HASH2 ".* " HASH2 "-tmp && mkdir -p " HASH2 "/bin && : >" HASH2
+		    "/bin/k3s",
+			scratch.path);
 	make_dirs(in_place);
 	put_file(AT_FDCWD, image, "old", 0644);
 }
@@ -279,6 +287,18 @@ static const char *look_at_files(enum kind kind, int status)
 	return NULL;
 }
 
+static const char *look_at_unpacked(int status)
+{
+	static const char *const left[] = {DATA_DIR "/data/" HASH2 ".k3sup-torn", DATA_DIR "/data/" HASH2 "-tmp"};
+
+	if (status >= 0 && stat_below(&scratch, BIN2 "/k3s-server").st_nlink == 0)
+		return "success was told, and what is unpacked is torn";
+	for (size_t i = 0; status >= 0 && i < ELEMENTSOF(left); i++)
+		if (stat_below(&scratch, left[i]).st_nlink > 0)
+			return "success was told, and something lies beside what is unpacked";
+	return NULL;
+}
+
 const char *node_look(enum kind kind, int status, bool again)
 {
 	_free_ char *dir = below(&scratch, STATE), *lock = k3sup__fmt("%s/lock", dir);
@@ -288,6 +308,8 @@ const char *node_look(enum kind kind, int status, bool again)
 		bad = "something is left in the state directory";
 	if (!bad && (kind == STAGES || kind == COMMITS || kind == UNSTAGES))
 		bad = look_at_images(kind, status);
+	if (!bad && kind == UNPACKS)
+		bad = look_at_unpacked(status);
 	if (!bad && (kind == RETIRES || kind == RESTORES))
 		bad = look_at_certificates(kind, status, again);
 	return bad;

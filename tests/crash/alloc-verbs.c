@@ -166,6 +166,14 @@ static int unstage(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 	return k3sup_stage(node, &opts, ret_op);
 }
 
+static int unpack(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
+{
+	struct k3sup_unpack_opts opts = {.struct_size = sizeof(opts), .payload = files.unpacker};
+
+	(void)ctx;
+	return k3sup_unpack(node, &opts, ret_op);
+}
+
 static int backups(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 {
 	struct k3sup_swap_backups_opts opts = {.struct_size = sizeof(opts), .keep = 1};
@@ -321,6 +329,7 @@ const struct scenario scenarios[] = {
 	{.name = "stage", .start = stage, .expected = 1, .kind = STAGES},
 	{.name = "commit", .start = commit, .expected = 1, .kind = COMMITS},
 	{.name = "unstage", .start = unstage, .expected = 1, .kind = UNSTAGES},
+	{.name = "unpack", .start = unpack, .expected = 1, .kind = UNPACKS},
 	{.name = "leaks", .start = leaks, .control = true},
 	{.name = "trusts", .start = trusts, .control = true},
 	{.name = "mistakes", .start = mistakes, .control = true},

@@ -21,6 +21,7 @@ enum kind {
 	STAGES,
 	COMMITS, /* images that were staged */
 	UNSTAGES,
+	UNPACKS,  /* over a torn data/<H> */
 	RETIRES,  /* certificates */
 	RESTORES, /* those that were retired, over new ones */
 };
@@ -46,9 +47,9 @@ extern void *volatile scenario_sink;
 /* The node's root and what lies in it, as paths of ours. */
 extern struct node_files {
 	const char *root;
-	char *payload, *gzipped, *sums, *images[3]; /* images: NULL at the end */
-	char *authorities, *prepared;               /* of a cluster, and those to take their place */
-	char *backup;                               /* the name of the one to restore */
+	char *payload, *unpacker, *gzipped, *sums, *images[3]; /* images: NULL at the end */
+	char *authorities, *prepared;                          /* of a cluster, and those to take their place */
+	char *backup;                                          /* the name of the one to restore */
 } files;
 
 /* In a sandbox: makes what is put back for each point, and starts a k3s. */

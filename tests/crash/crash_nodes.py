@@ -217,7 +217,93 @@ class Images(Node):
         return None if self.look() == self.ends()[1] else "one more run leaves %s, kept %s" % self.look()
 
 
+class Unpacked(Node):
+    """A node into whose data-dir a payload unpacks itself; there may be a torn directory, as a power cut leaves it. What k3s does is told by tests/unpacker.c."""
+
+    def __init__(self, work, case):
+        super().__init__(work, case)
+        self.data = os.path.join(self.root, "var/lib/rancher/k3s/data")
+        self.hash = self.whole = None
+
+    def make(self):
+        with open(os.path.join(job_bin(self.work, self.case), "unpacker"), "rb") as f:
+            program = f.read()
+        frame, name = archive(b"unpacker")
+        self.hash = name.split(b"/")[1].split(b".")[0].decode()
+        with open(self.payload, "wb") as f:
+            f.write(program + frame + name + b"\0v1.31.0+k3s1\0")
+
+    def reset(self):
+        super().reset()
+        if self.hash is None:
+            self.make()
+        with open(os.path.join(self.root, "unpacker"), "w") as f:
+            f.write(self.hash + "\n")
+        if self.whole is None:
+            assert super().run() == "changed"
+            self.whole = self.tree(self.hash)
+            assert len(self.whole) > 4
+            return self.reset()
+        if self.case.torn:
+            os.makedirs(os.path.join(self.data, self.hash, "bin"))
+            with open(os.path.join(self.data, self.hash, "bin/k3s"), "w"):
+                pass
+        self.torn = self.tree(self.hash) if self.case.torn else None
+        return None
+
+    def tree(self, name):
+        """{path: content, "-> TEXT" of a link}; None: there is nothing."""
+        top, seen = os.path.join(self.data, name), {}
+        for where, _, names in os.walk(top):
+            for one in names:
+                path = os.path.join(where, one)
+                if os.path.islink(path):
+                    seen[path] = "-> " + os.readlink(path)
+                else:
+                    with open(path, "rb") as f:
+                        seen[path] = f.read()
+        return seen if os.path.isdir(top) else None
+
+    def names(self):
+        return set(os.listdir(self.data)) - {".lock", "current", "previous"} if os.path.isdir(self.data) else set()
+
+    def look(self):
+        state = os.path.join(self.root, "var/lib/k3sup")
+        return (self.tree(self.hash), self.names(), super().look()[0]), sorted(os.listdir(state)) if os.path.isdir(state) else []
+
+    def run(self, *tracing):
+        return super().run(*[t for t in tracing if t not in ("-f", "--seccomp-bpf")])
+
+    def after_fault(self, end, call, fault):
+        there, names, beside = self.look()[0]
+        if not whole(beside.get("k3s"), "old") or len(beside) != 1:
+            return "the installed file is %s" % beside
+        if end == "hangs":
+            return "hangs"
+        if end == "killed":  # the payload may be at work still; what it makes has its name when it is whole
+            return None if there in (None, self.torn, self.whole) else "there is %s" % sorted(there)
+        if end in ("already", "changed") and (there != self.whole or (names != {self.hash} and not call.startswith("unlink"))):
+            return "says '%s', but there is %s" % (end, sorted(names))
+        if end == "changed" and (call in MUST_HEAR or call == "syncfs") and fault != "EINTR":
+            return "says '%s' although %s failed" % (end, call)
+        if end == "failed" and there not in (None, self.torn, self.whole):
+            return "failed, and left %s" % sorted(there)
+        if end == "failed" and names - {self.hash} and not call.startswith(("unlink", "rename", "flock")):
+            return "failed, and left %s" % sorted(names)
+        return None
+
+    def after_rerun(self, end):
+        (there, names, _), state = self.look()
+        if end not in ("already", "changed"):
+            return "one more run does not reach the goal: " + end
+        if there != self.whole or names != {self.hash}:
+            return "one more run leaves %s: %s" % (sorted(names), there and sorted(there))
+        return "one more run leaves %s in the state directory" % state if set(state) - {"lock"} else None
+
+
 def node_for(work, case):
+    if case.verb == ["unpack"]:
+        return Unpacked(work, case)
     if case.verb and case.verb[0] in ("stage", "commit", "restore", "visible"):
         return Images(work, case)
     return (Versioned if case.versioned else Node)(work, case)

@@ -3,7 +3,7 @@
  * What every_syscall.py stops and fails: one verb of the shared library on one node, in a context without a worker thread, because strace counts
  * calls per thread.
  *
- *   driver-swap swap|upgrade|rollback ROOT K3S PAYLOAD
+ *   driver-swap swap|upgrade|rollback|unpack ROOT K3S PAYLOAD
  *   driver-swap stage|commit|restore ROOT K3S IMAGE        IMAGE.more.tar is a second one
  *
  * Prints the operation's status and its error. Exit status: 0 the goal held already, 10 it was reached, 1 anything else.
@@ -34,10 +34,13 @@ static int start(k3sup_node *node, char **argv, k3sup_op **op)
 {
 	const char *verb = argv[1], *payload = argv[4];
 	struct k3sup_swap_opts swap = {.struct_size = sizeof(swap), .payload = payload};
+	struct k3sup_unpack_opts unpack = {.struct_size = sizeof(unpack), .payload = payload};
 	struct k3sup_upgrade_opts upgrade = {.struct_size = sizeof(upgrade), .payload = payload, .restart = K3SUP_RESTART_NONE};
 
 	if (strcmp(verb, "swap") == 0)
 		return k3sup_swap(node, &swap, op);
+	if (strcmp(verb, "unpack") == 0)
+		return k3sup_unpack(node, &unpack, op);
 	if (strcmp(verb, "rollback") == 0)
 		return k3sup_swap_rollback(node, NULL, op);
 	return strcmp(verb, "upgrade") == 0 ? k3sup_upgrade(node, &upgrade, op) : start_stage(node, verb, payload, op);

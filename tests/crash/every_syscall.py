@@ -45,19 +45,21 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 WORKERS = 2
 TRIES = 3
-CALL = re.compile(r"^(\d+) +([a-z_0-9]+)\((.*)")
+CALL = re.compile(r"^(?:(\d+) +)?([a-z_0-9]+)\((.*)")
 # brk(2) has no errors: the C library would take the number of one for an address.
 NEVER_FAIL = {"exit_group", "exit", "execve", "rt_sigreturn", "restart_syscall", "brk"}
 # Where libuv or the C library end the process, since this cannot fail in its eyes; of read(2) and write(2) it is the loop's wake-up descriptor.
 MAY_ABORT = {"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2", "pipe2", "futex"}
+# What a child says, and when it ends, comes in as many pieces as it likes: these calls are more or fewer from run to run.
+OF_A_CHILD = {"poll", "recvfrom", "read"}
 ERRNOS = ("EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR", "EMFILE", "ENOMEM", "EPERM")
 
-Case = collections.namedtuple("Case", "name program verb begin earlier wanted versioned")
-Case.__new__.__defaults__ = (r'^-1, "begin"', False, "new", False)
+Case = collections.namedtuple("Case", "name program verb begin earlier wanted versioned torn")
+Case.__new__.__defaults__ = (r'^-1, "begin"', False, "new", False, False)
 
 
 def library(verb, **kw):
-    return Case(verb + (" over an earlier backup" if kw.get("earlier") else "") + (" of versions" if kw.get("versioned") else ""), "driver-swap", [verb], **kw)
+    return Case(verb + (" over an earlier backup" if kw.get("earlier") else "") + (" of versions" if kw.get("versioned") else "") + (" over a torn one" if kw.get("torn") else ""), "driver-swap", [verb], **kw)
 
 
 SWAP, UPGRADE = library("swap"), library("upgrade")
@@ -67,16 +69,19 @@ EARLIER = library("swap", earlier=True)
 ROLLBACK = library("rollback", wanted="old")
 # k3s is a link to k3s-VERSION.
 VERSIONS, VERSIONS_BACK = library("swap", versioned=True), library("rollback", versioned=True, wanted="old")
+# The payload is executed: what it does itself is not struck at.
+UNPACK, UNPACK_TORN = library("unpack"), library("unpack", torn=True)
 PROGRAM = Case("k3sup-upgrade --restart none", "k3sup-upgrade", None, begin=r"^EPOLL_CLOEXEC")
 # The mistake, the fault that shows it ("": it shows without one), and how.
 MISTAKES = {"lazy": ("", "usr/local/bin was not synced after"), "hasty": ("", "got its name before it was synced"),
             "inplace": ("KILL", "the target is ('torn'"), "gap": ("KILL", "the target is gone"), "late": ("KILL", "the old file is lost"),
             "litter": ("KILL", "one more run leaves"), "deaf": ("EIO", "although fsync failed"), "visible": ("KILL", "k3s would see")}
 PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL"), (COMMIT, "KILL"), (STAGE, "ENOSPC"), (RESTORE, "KILL"),
-        (ROLLBACK, "KILL"), (ROLLBACK, "ENOSPC"), (VERSIONS, "KILL"), (VERSIONS, "ENOSPC"), (VERSIONS_BACK, "KILL")]
+        (ROLLBACK, "KILL"), (ROLLBACK, "ENOSPC"), (VERSIONS, "KILL"), (VERSIONS, "ENOSPC"), (VERSIONS_BACK, "KILL"),
+        (UNPACK, "KILL"), (UNPACK_TORN, "KILL"), (UNPACK_TORN, "EIO")]
 # "+": from that occurrence on, as on a disk that stays full.
 FULL = [(case, fault) for case in (SWAP, UPGRADE, ROLLBACK) for fault in ERRNOS + ("ENOSPC+", "EIO+") if (case, fault) not in PLAN] + \
-    [(case, fault) for case in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK) for fault in ("KILL",) + ERRNOS if (case, fault) not in PLAN] + \
+    [(case, fault) for case in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK, UNPACK, UNPACK_TORN) for fault in ("KILL",) + ERRNOS if (case, fault) not in PLAN] + \
     [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")] + [(PROGRAM, fault) for fault in ERRNOS]
 
 
@@ -93,6 +98,8 @@ def compile_drivers(build, into):
                                "-o", os.path.join(into, name), os.path.join(HERE, name + ".c")] + flags + ["-Wl,-rpath," + build])
     subprocess.check_call([os.environ.get("CC", "cc"), "-std=c17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
                            "-o", os.path.join(into, "inline.so"), os.path.join(HERE, "inline.c"), "-ldl"] + [f for f in flags if f.startswith("-I")])
+    subprocess.check_call([os.environ.get("CC", "cc"), "-std=c17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-static",
+                           "-o", os.path.join(into, "unpacker"), os.path.join(HERE, "..", "unpacker.c")])
 
 
 # ---- one worker: a pid namespace, a mount namespace, a node on a tmpfs ----
@@ -231,6 +238,8 @@ class Result:
     def __init__(self, case, fault, points, bad, results, seconds):
         self.case, self.fault, self.points, self.seconds = case, fault, points, seconds
         idle = [r for r in results if r.get("idle")]
+        idle, results = ([r for r in idle if r["call"] not in OF_A_CHILD], [r for r in results if not r.get("idle") or r["call"] not in OF_A_CHILD]) \
+            if case.verb == ["unpack"] else (idle, results)
         self.void = ["%s#%d" % (r["call"], r["n"]) for r in idle]
         self.bad = ["without a fault: " + b for b in bad] + ["%s#%d: %s" % (r["call"], r["n"], r["bad"]) for r in results if r.get("bad")]
         self.struck = len(results) - len(idle)
@@ -245,7 +254,7 @@ class Result:
 
 def slice_of(case, full):
     """Of some cases one point in so many is tried in an ordinary run, which ones is up to chance; --full tries all."""
-    return 1 if full or case not in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK) else 4
+    return 1 if full or case not in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK, UNPACK, UNPACK_TORN) else 4
 
 
 def campaign(case, fault, build, programs, every=1):

@@ -344,7 +344,7 @@ def test_C01_success_is_a_new_process(make, old, new, pause):
     assert spec["began"] + answer.seconds >= starts[1]["at"] + 0.95, "it did not wait for 1 s of life"
     assert pause * 1000 - 50 <= answer["downtime_ms"] <= answer.seconds * 1000, answer["downtime_ms"]
     steps = [s["name"] for s in answer["steps"]]
-    assert [s for s in ("lock", "identify", "stage", "verify", "swap", "restart", "prove") if s in steps] == steps, steps
+    assert [s for s in ("lock", "identify", "stage", "verify", "unpack", "swap", "restart", "prove") if s in steps] == steps, steps
     events = [json.loads(line) for line in node.sb.read("/mnt/out/events").decode().splitlines()]
     assert list(dict.fromkeys(e["step"] for e in events)) == steps
     assert [e["percent"] for e in events] == sorted(e["percent"] for e in events)
