@@ -76,6 +76,39 @@ func (n *Node) Unlock() (bool, error) {
 	return n.changed("node_unlock", func() C.int { return C.k3sup_node_unlock(n.c) })
 }
 
+// Mark remembers that a step of the caller's own is done; false if it was marked before.
+func (n *Node) Mark(key string) (bool, error) {
+	var text texts
+	defer text.free()
+	return n.changed("node_mark", func() C.int { return C.k3sup_node_mark(n.c, text.add(key)) })
+}
+
+// Mark says whether a key is marked.
+type Mark int
+
+// The answers of Marked.
+const (
+	NotMarked     Mark = 0
+	MarkedNow     Mark = C.K3SUP_MARKED         // in this boot
+	MarkedEarlier Mark = C.K3SUP_MARKED_EARLIER // the node was booted since
+)
+
+// Marked says whether a step is marked as done, and whether the node was booted since.
+func (n *Node) Marked(key string) (Mark, error) {
+	var text texts
+	defer text.free()
+	r := 0
+	_, err := n.changed("node_marked", func() C.int {
+		code := C.k3sup_node_marked(n.c, text.add(key))
+		r = int(code)
+		return code
+	})
+	if err != nil {
+		return NotMarked, err
+	}
+	return Mark(r), nil
+}
+
 func (n *Node) changed(name string, call func() C.int) (bool, error) {
 	n.core.mu.Lock()
 	defer n.core.mu.Unlock()

@@ -597,3 +597,27 @@ func TestLogLinesComeAsText(t *testing.T) {
 		}
 	})
 }
+
+func TestMarks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("marks lie in a directory that must be root's")
+	}
+	ctx, err := NewContext(ContextOptions{})
+	must(t, err)
+	t.Cleanup(func() { ctx.Close() })
+	n, _ := node(t, ctx)
+	if is, err := n.Marked("step-1"); err != nil || is != NotMarked {
+		t.Error(is, err)
+	}
+	for _, first := range []bool{true, false} {
+		if made, err := n.Mark("step-1"); err != nil || made != first {
+			t.Error(made, err)
+		}
+	}
+	if is, err := n.Marked("step-1"); err != nil || is != MarkedNow {
+		t.Error(is, err)
+	}
+	if _, err := n.Mark("two words"); !errors.Is(err, syscall.EINVAL) {
+		t.Error(err)
+	}
+}

@@ -91,6 +91,30 @@ K3SUP_API k3sup_node *k3sup_node_unref(k3sup_node *node);
  */
 K3SUP_API int k3sup_node_lock(k3sup_node *node) K3SUP_MUST_CHECK;
 
+/* what k3sup_node_marked() says */
+#define K3SUP_MARKED 1         /* in this boot */
+#define K3SUP_MARKED_EARLIER 2 /* before the node was booted last */
+
+/**
+ * k3sup_node_mark() - remember that a step of the caller's own is done.
+ * @key: chosen by the caller, who makes it say what exactly is done ("firewall-v2"): 1 to 200 printable ASCII characters, no blanks.
+ *
+ * For what a caller prepares around an upgrade: mark a step behind its end, and ask before its beginning, so that a run that was cut repeats what it had not finished and nothing else.
+ * Already so: the key is marked; it keeps its first time and boot. The newest 256 keys are remembered.
+ * On disk: <state-dir>/marks, replaced durably, and marks-lock. Cut at any time the key is marked or not. Needs no lock of the node: also within a command of k3sup_upgrade().
+ * Threads: any, one at a time on a handle. Blocking: for the writes of others. Capabilities: to write there.
+ * Returns 1, or 0 if it was marked; -EINVAL, K3SUP_E_STATE_DIR (not ours, or damaged), -ENOSPC and other -errno. Since: 0.1
+ */
+K3SUP_API int k3sup_node_mark(k3sup_node *node, const char *key) K3SUP_MUST_CHECK;
+
+/**
+ * k3sup_node_marked() - is it?
+ *
+ * Changes nothing. Returns 0: no; K3SUP_MARKED: in this boot; K3SUP_MARKED_EARLIER: the node was booted since, which is how a step that reboots knows that it has happened. Errors as
+ * above. Since: 0.1
+ */
+K3SUP_API int k3sup_node_marked(k3sup_node *node, const char *key) K3SUP_MUST_CHECK;
+
 /** k3sup_node_unlock() - give it back. Returns 1, or 0 if this handle did not hold it, -EBUSY while an operation uses it. Since: 0.1 */
 K3SUP_API int k3sup_node_unlock(k3sup_node *node);
 

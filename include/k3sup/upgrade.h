@@ -83,9 +83,11 @@ K3SUP_BEGIN_DECLS
  * k3sup_state() - what is the state of this node, from evidence alone?
  * @opts: NULL for the defaults.
  *
- * Result: state, flags, next, installed, stale, running, processes, wanted, authenticated, backup, data_dir, service, units, lock, evidence, warnings. The states by precedence: "absent" (no k3s file and no k3s),
- * "ambiguous", "interrupted" (a swap was cut: one more run finishes it), "not-running", "starting", "restart-pending" (the running k3s is not the installed
- * build), "degraded" (k3s runs, and its file is gone), "outdated" (the installed file is not the payload), "current". Independent facts are in flags.
+ * Result: state, flags, next, installed, stale, running, processes, wanted, authenticated, backup, data_dir, service, units, lock, failed, last, evidence, warnings. The states by precedence: "absent" (no k3s file and no k3s),
+ * "ambiguous", "interrupted" (a swap was cut: one more run finishes it),
+ * "rotation-pending" (a rotation of certificates was cut), "not-running", "starting", "restart-pending" (the running k3s is not the installed
+ * build), "degraded" (k3s runs, and its file is gone), "outdated" (the installed file is not the payload), "rolled-back" (a new build failed, and this one was
+ * put back), "current". Independent facts are in flags.
  *
  * A payload is verified as in k3sup_upgrade() before the node is compared with it, and may lie in a place that others can write then; authenticated tells how. "outdated" is
  * never said because of a payload that is not the expected one: that is an error.

@@ -4,6 +4,7 @@
 #include "base/journal.h"
 #include "node/warn.h"
 #include "upgrade/failed.h"
+#include "upgrade/usage.h"
 
 #include <fcntl.h>
 #include <time.h>
@@ -228,6 +229,19 @@ void k3sup__view_clear(struct k3sup__view *view)
 
 /* ---- judging ---- */
 
+/* Certificates were retired, or were to be, and no run has said that new ones are served. */
+static bool rotation_is_open(const struct k3sup__view *v)
+{
+	for (size_t i = k3sup__json_len(v->records); i-- > 0;) {
+		const k3sup__json *record = k3sup__json_element(v->records, i);
+		const char *verb = k3sup__json_text(record, "verb"), *event = k3sup__json_text(record, "event");
+
+		if (verb && event && k3sup__streq(verb, "rotate") && (k3sup__streq(event, "open") || k3sup__streq(event, "close")))
+			return k3sup__streq(event, "open");
+	}
+	return false;
+}
+
 const char *k3sup__view_state(const struct k3sup__view *v)
 {
 	if (v->running_error == K3SUP_E_AMBIGUOUS || v->installed_error == K3SUP_E_TARGET_AMBIGUOUS)
@@ -236,6 +250,8 @@ const char *k3sup__view_state(const struct k3sup__view *v)
 		return "absent";
 	if (v->leftovers > 0 && !v->holder && !v->at_work) /* with a holder they are at work, not left over */
 		return "interrupted";
+	if (rotation_is_open(v) && !v->holder)
+		return "rotation-pending";
 	if (v->sighting.count == 0)
 		return "not-running";
 	if (v->unpacking)
@@ -257,6 +273,7 @@ static const char *next_step(const struct k3sup__view *v, const char *state)
 		{"absent", "install k3s; nothing of it was found on this node"},
 		{"ambiguous", "name the k3s file with --k3s, or end the process that does not belong here; the evidence lists them"},
 		{"interrupted", "run k3sup-upgrade once more with the same file; it finishes what was cut"},
+		{"rotation-pending", "run the rotation once more with the same key; it finishes what was cut, and starts k3s if it had stopped it"},
 		{"not-running", "start k3s with its service manager and look at its log"},
 		{"starting", "wait until k3s has unpacked itself, then look again"},
 		{"degraded", "put the k3s file back; the running k3s could not be started again"},
@@ -289,6 +306,8 @@ static k3sup__json *flags_json(const struct k3sup__view *v)
 		k3sup__json_add(flags, k3sup__json_str("open-operation"));
 	if (v->holder)
 		k3sup__json_add(flags, k3sup__json_str("busy"));
+	if (rotation_is_open(v))
+		k3sup__json_add(flags, k3sup__json_str("rotation-open"));
 	if (k3sup__failed_back_to(v->failed, &v->build))
 		k3sup__json_add(flags, k3sup__json_str("rolled-back"));
 	if (v->images_kept)
@@ -405,9 +424,38 @@ static void report_units(k3sup__json *facts, const struct k3sup__view *v)
 	k3sup__json_set(facts, "units", units);
 }
 
+/* How the last run on this node ended that had something to do. */
+static k3sup__json *last_json(const struct k3sup__view *v)
+{
+	for (size_t i = k3sup__json_len(v->records); i-- > 0;) {
+		const k3sup__json *record = k3sup__json_element(v->records, i);
+		const char *event = k3sup__json_text(record, "event"), *reason = k3sup__json_text(record, "reason");
+		k3sup__json *last;
+
+		if (!event || !reason || !k3sup__streq(event, "close"))
+			continue;
+		last = k3sup__json_object();
+		k3sup__json_set_str(last, "verb", k3sup__json_text(record, "verb"));
+		k3sup__json_set_str(last, "result", reason);
+		k3sup__json_set_int(last, "at", k3sup__json_number(record, "at", 0));
+		return last;
+	}
+	return NULL;
+}
+
+static k3sup__json *where_json(k3sup_node *node, const struct k3sup__view *v)
+{
+	k3sup__json *where = k3sup__data_dir_json(&v->data_dir);
+	int64_t bytes = k3sup__data_bytes(node, v->data_dir.path);
+
+	if (bytes >= 0)
+		k3sup__json_set_int(where, "bytes", bytes);
+	return where;
+}
+
 void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *v)
 {
-	k3sup__json *facts = k3sup__op_facts(op), *about = k3sup__json_object(), *processes = k3sup__json_array();
+	k3sup__json *facts = k3sup__op_facts(op), *about = k3sup__json_object(), *processes = k3sup__json_array(), *last = last_json(v);
 	const char *state = k3sup__view_state(v);
 
 	k3sup__json_set_str(about, "root", node->root.path);
@@ -416,7 +464,9 @@ void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view
 	k3sup__json_set_str(facts, "state", state);
 	k3sup__json_set(facts, "flags", flags_json(v));
 	k3sup__json_set_str(facts, "next", next_step(v, state));
-	k3sup__json_set(facts, "data_dir", k3sup__data_dir_json(&v->data_dir));
+	k3sup__json_set(facts, "data_dir", where_json(node, v));
+	if (last)
+		k3sup__json_set(facts, "last", last);
 	report_units(facts, v);
 	k3sup__json_set(facts, "installed", installed_json(v));
 	k3sup__stale_report(op, node, v);

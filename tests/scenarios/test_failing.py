@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A new build that ends again and again: remembered, refused from then on, and undone where that is safe. What is slow is not dead."""
+import re
+
 import pytest
 
 from node import BACKUP, STATE_DIR, asset_hash, content_of, sha256
@@ -217,3 +219,26 @@ def test_a_damaged_memory_is_a_warning(make, old, new):
     node.sb.write(STATE_DIR + "/failed", "{", 0o600)
     answer = node.upgrade(PAYLOAD)
     assert answer.exit == 0 and [w for w in answer["warnings"] if "failed" in w], answer
+
+
+def test_metrics(make, old, new):
+    """k3sup-status --output metrics: what is said in Prometheus' text form, after a build has failed. Read with the rules of that form."""
+    node = a_node(make, old, new, **DYING)
+    assert upgrade(node, stable="1").exit == 7
+    done = node.sb.wait(node.begin("k3sup-status", "--output", "metrics"))
+    lines = done.out.splitlines()
+    seen = {}
+    for line in lines:
+        if line.startswith("#"):
+            assert re.fullmatch(r"# (HELP \w+ .+|TYPE \w+ gauge)", line), line
+            continue
+        match = re.fullmatch(r'(\w+)(?:\{((?:\w+="[^"\\]*",?)*)\})? (\d+)', line)
+        assert match and "# TYPE %s gauge" % match[1] in lines, line
+        seen[match[1], match[2]] = int(match[3])
+    names = {name: labels for name, labels in seen}
+    assert done.status == 0 and names["k3sup_state"] == 'state="rolled-back"', done.out
+    assert seen["k3sup_restart_pending", None] == 0 and seen["k3sup_failed_builds", None] == 1
+    assert seen["k3sup_data_dir_bytes", None] > 1000000
+    assert {labels.split(",")[0]: 'version="%s"' % V1 in labels for name, labels in seen if name == "k3sup_build_info"} == {
+        'build="installed"': True, 'build="running"': True, 'build="backup"': True}, done.out
+    assert names["k3sup_last_result_timestamp_seconds"] == 'verb="upgrade",result="K3SUP_E_ROLLED_BACK"'

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The caller's own commands: --before-write (after all was decided) and --before-stop (when all is staged and verified, before the swap and the restart)."""
+import os
+
 import pytest
 
 from node import K3S, content_of
@@ -117,3 +119,31 @@ def test_an_empty_command_is_a_mistake(node):
     """--before-stop '': 2."""
     for hook in ("--before-write", "--before-stop"):
         assert node.upgrade(hook, "", PAYLOAD).exit == 2
+
+
+def test_B10_a_downgrade_is_refused_before_the_cordon(node, old, standin):
+    """The channel's pointer moved back: the payload is older than what runs. Whoever cordons first leaves the node cordoned.
+
+    k3sup-upgrade --before-write 'kubectl cordon' FILE: 3, K3SUP_E_POLICY_DOWNGRADE, the command was not run, nothing was touched; --check and --dry-run say the same.
+    """
+    node.payload(standin("v1.30.2+k3s1"))
+    for more in ([], ["--check"], ["--dry-run"]):
+        answer = node.upgrade(*more, "--before-write", LOOK, "--before-stop", LOOK, PAYLOAD)
+        assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_POLICY_DOWNGRADE", False) and "hooks" not in answer.json, answer
+    assert not seen(node) and node.content() == content_of(old) and node.assert_runs(old)["pid"] == node.process["pid"]
+
+
+def test_F06_the_quorum_is_asked_before_the_stop(node, old, new):
+    """More nodes were taken than may be down at once. The command takes a place in a common file, and gives the place of a run that was refused back to nobody.
+
+    k3sup-upgrade --before-stop 'take a place' FILE: 3 while another node has it, k3s runs on and nothing is left; 0 when it is free.
+    """
+    take = "mkdir /mnt/place"
+    node.sb.makedirs("/mnt/place")
+    for _ in range(2):
+        answer = node.upgrade("--before-stop", take, PAYLOAD)
+        assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_HOOK", False) and not temps(node), answer
+        assert node.assert_runs(old)["pid"] == node.process["pid"]
+    os.rmdir(node.sb.path("/mnt/place"))
+    node.assert_upgraded(node.upgrade("--before-stop", take, PAYLOAD), old, new, node.process)
+    assert node.sb.exists("/mnt/place")

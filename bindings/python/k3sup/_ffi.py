@@ -198,6 +198,8 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_node_unref": (ptr, [ptr], None),
     "k3sup_node_lock": (c_int, [ptr], check),
     "k3sup_node_unlock": (c_int, [ptr], check),
+    "k3sup_node_mark": (c_int, [ptr, c_char_p], check),
+    "k3sup_node_marked": (c_int, [ptr, c_char_p], check),
     "k3sup_build_read": (c_int, [ptr, POINTER(BuildReadOpts), POINTER(ptr)], check),
     "k3sup_policy_check": (c_int, [POINTER(PolicyOpts), POINTER(ptr)], check),
     "k3sup_identify": (c_int, [ptr, POINTER(IdentifyOpts), POINTER(ptr)], check),

@@ -51,6 +51,16 @@ class Node(Handle):
         with self._core:
             return bool(lib.k3sup_node_unlock(self._ptr))
 
+    def mark(self, key: str) -> bool:
+        """Remember that a step of the caller's own is done. False: it was marked before."""
+        with self._core:
+            return bool(lib.k3sup_node_mark(self._ptr, encode_opt(key)))
+
+    def marked(self, key: str) -> int:
+        """Is it? 0: no, MARKED: in this boot, MARKED_EARLIER: the node was booted since."""
+        with self._core:
+            return int(lib.k3sup_node_marked(self._ptr, encode_opt(key)))
+
     def state(self, payload: Optional[Path] = None, *, sha256: Optional[str] = None, sums: Optional[Path] = None,
               signature: Optional[Path] = None, key: Optional[Path] = None, expect_version: Optional[str] = None) -> Op:
         """What is the state of this node, and how does it compare with a payload? Changes nothing.

@@ -657,3 +657,13 @@ def test_backups(tmp_path, standin):
             with pytest.raises(ValueError):
                 node.swap(old, keep_backups=wrong)
     assert (root / "usr/local/bin/k3s").read_bytes() == open(old, "rb").read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="marks lie in a directory that must be root's")
+def test_marks(tmp_path):
+    with k3sup.Context() as ctx, ctx.node(root=str(tmp_path)) as node:
+        assert node.marked("step-1") == 0 and node.mark("step-1") is True and node.mark("step-1") is False
+        assert node.marked("step-1") == k3sup.constants.MARKED
+        for wrong in ("", "two words"):
+            with pytest.raises(k3sup.K3supOSError):
+                node.mark(wrong)
