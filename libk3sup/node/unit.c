@@ -259,8 +259,9 @@ int k3sup__unit_read(k3sup_op *op, const k3sup_node *node, const char *name, str
 
 static bool is_k3s_service(const char *name)
 {
-	return k3sup__endswith(name, ".service") && strchr(name, '@') == NULL &&
-		(k3sup__startswith(name, "k3s-") || k3sup__streq(name, "k3s.service"));
+	/* Of instances those that have a file of their own; a template is none. */
+	return k3sup__endswith(name, ".service") && strstr(name, "@.") == NULL &&
+		(k3sup__startswith(name, "k3s-") || k3sup__startswith(name, "k3s@") || k3sup__streq(name, "k3s.service"));
 }
 
 static int keep(struct k3sup__units *units, struct k3sup__unit *unit)

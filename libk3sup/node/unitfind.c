@@ -137,6 +137,22 @@ static int find_name(k3sup_op *op, const k3sup_node *node, const char *name, str
 	return -ENOENT;
 }
 
+/* k3s@east.service is written as k3s@.service, unless it has a file of its own (systemd.unit(5)). NULL: it is no instance, or memory ran out. */
+static char *template_of(const char *name)
+{
+	const char *at = strchr(name, '@'), *dot = strrchr(name, '.');
+
+	return at != NULL && dot != NULL && at + 1 < dot ? k3sup__fmt("%.*s@%s", (int)(at - name), name, dot) : NULL;
+}
+
+static int find_template(k3sup_op *op, const k3sup_node *node, const char *name, struct k3sup__unit_found *found)
+{
+	_free_ char *template = template_of(name), *alias = NULL;
+	int r = template != NULL ? find_name(op, node, template, found, &alias) : -ENOENT;
+
+	return r > 0 ? -ENOENT : r; /* a template by another name: an instance of that one, which is more than is told here */
+}
+
 static int add_alias(const k3sup_node *node, const char *dir, int dirfd, const char *name, struct k3sup__unit_found *found)
 {
 	_free_ char *text = NULL, *alias = NULL;
@@ -181,6 +197,8 @@ int k3sup__unit_find(k3sup_op *op, const k3sup_node *node, const char *name, str
 		char *alias = NULL;
 
 		r = i < MAX_ALIASES ? find_name(op, node, found.id, &found, &alias) : -ELOOP;
+		if (r == -ENOENT)
+			r = find_template(op, node, found.id, &found);
 		if (r > 0) {
 			free(found.id);
 			found.id = alias;
@@ -227,13 +245,17 @@ static int add_dir(k3sup_op *op, const k3sup_node *node, const char *dir, struct
 	return r;
 }
 
-/* UNIT.d in one directory, then those of its prefixes: k3s-a-b.service.d, k3s-a-.service.d, k3s-.service.d. */
+/* UNIT.d in one directory, its template's, then those of its prefixes: k3s-a-b.service.d, k3s-a-.service.d, k3s-.service.d. */
 static int add_chain(k3sup_op *op, const k3sup_node *node, const char *base, const char *name, struct drop_ins *to)
 {
 	const char *dot = strrchr(name, '.'), *at = strchr(name, '@');
 	size_t len = (size_t)((at != NULL ? at : dot) - name);
-	_free_ char *own = k3sup__fmt("%s/%s.d", base, name);
+	_free_ char *own = k3sup__fmt("%s/%s.d", base, name), *template = template_of(name);
+	_free_ char *shared = template != NULL ? k3sup__fmt("%s/%s.d", base, template) : NULL;
 	int r = own != NULL ? add_dir(op, node, own, to) : -ENOMEM;
+
+	if (r == 0 && shared != NULL)
+		r = add_dir(op, node, shared, to);
 
 	if (len > 0 && name[len - 1] == '-')
 		len--;

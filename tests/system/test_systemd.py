@@ -153,7 +153,7 @@ def test_masked(machine, old, new, how):
     assert not machine.exists("/var/lib/k3sup/journal") or b'"open"' not in machine.read("/var/lib/k3sup/journal")
 
 
-def test_masked_leftovers(machine, old, new):
+def test_C06_masked_leftovers(machine, old, new):
     """C06: a masked k3s.service is left on an agent's node: it is not the one that runs.
 
     k3sup-upgrade FILE: 0 by k3s-agent.service; the set of enabled units is what it was.
@@ -207,6 +207,19 @@ def test_C02_started_by_hand(machine, old, new):
         assert (answer.exit, answer.error) == (3, error), told(answer)
         assert "belongs to no service" in answer.message
     assert machine.read(K3S) == content_of(old) and machine.running()[0]["pid"] == before["pid"]
+
+
+def test_an_instance(machine, old, new):
+    """k3s@east.service is written as k3s@.service: it names the file, and is restarted under its own name."""
+    machine.install(old, name="k3s@", unit=unit_with())
+    before = machine.start("k3s@east")
+
+    answer = machine.upgrade(machine.payload(new))
+
+    assert answer.exit == 0 and answer["service"]["name"] == "k3s@east.service", told(answer)
+    assert answer["processes"][0]["unit"] == "k3s@east.service" and answer["processes"][0]["target"] == K3S, told(answer)
+    machine.assert_runs(new, but=before)
+    machine.systemctl("stop", "k3s@east")
 
 
 def test_C04_crash_loop(machine, standin, old):

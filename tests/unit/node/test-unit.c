@@ -315,10 +315,43 @@ static void all_units_that_may_start_k3s(void **state)
 	k3sup_node_unref(node);
 }
 
+/* k3s@east.service is written as k3s@.service, with drop-ins of both, unless it has a file of its own. */
+static void an_instance_is_its_templates(void **state)
+{
+	struct scratch *s = *state;
+	struct k3sup__unit unit;
+	struct k3sup__units units;
+	k3sup_node *node;
+
+	put_tree(s, ETC "k3s@.service", "[Service]\nExecStart=/usr/bin/k3s agent --data-dir /srv/%i\nRestart=always\n");
+	put_tree(s, ETC "k3s@.service.d/10-a.conf", "[Service]\nEnvironment=A=template B=template\n");
+	put_tree(s, ETC "k3s@east.service.d/20-b.conf", "[Service]\nEnvironment=B=%I\n");
+	put_tree(s, ETC "k3s@west.service", "[Service]\nExecStart=/opt/k3s server\n");
+	unit = read_unit(s, "k3s@east.service");
+	assert_string_equal(unit.name, "k3s@east.service");
+	assert_int_equal(unit.state, K3SUP__UNIT_LOADED);
+	assert_int_equal(unit.role, K3SUP__ROLE_AGENT);
+	assert_argv(&unit, "/usr/bin/k3s|agent|--data-dir|/srv/east");
+	assert_string_equal(k3sup__env_get(&unit.env, "A", 1), "template");
+	assert_string_equal(k3sup__env_get(&unit.env, "B", 1), "east");
+	k3sup__unit_clear(&unit);
+	unit = read_unit(s, "k3s@west.service");
+	assert_argv(&unit, "/opt/k3s|server");
+	k3sup__unit_clear(&unit);
+	/* Listed are those that have a file of their own: a template starts nothing. */
+	node = tree_node(s);
+	assert_int_equal(k3sup__units_read(s->op, node, &units), 0);
+	assert_int_equal(units.count, 1);
+	assert_string_equal(units.items[0].name, "k3s@west.service");
+	k3sup__units_clear(&units);
+	k3sup_node_unref(node);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		scratch_test(the_installers_unit),
+		scratch_test(an_instance_is_its_templates),
 		scratch_test(what_the_report_says_holds_no_secret),
 		scratch_test(directories_and_drop_ins_in_their_order),
 		scratch_test(aliases_lead_to_the_unit_and_bring_their_drop_ins),
