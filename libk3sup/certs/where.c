@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "certs/where.h"
 
+#include <fcntl.h>
+
+#include "node/build.h"
+#include "node/datadir.h"
+
 /* What cannot be found out about an installed file is not needed: certificates are there without it, too. */
 static int look_for_k3s(k3sup_op *op, k3sup_node *node, struct k3sup__sighting *ret)
 {
@@ -25,6 +30,80 @@ static void take_process(struct k3sup__certs_where *where, const struct k3sup__c
 	where->worker = k3sup_process_ref(candidate->worker);
 }
 
+/* "" if it cannot be told: then it is taken for a new one. */
+static void read_version(k3sup_op *op, k3sup_node *node, struct k3sup__build *ret)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
+	_close_ int fd = -1;
+	int r = k3sup__installed_find(op, node, NULL, &installed);
+
+	*ret = (struct k3sup__build){0};
+	if (r >= 0)
+		r = fd = k3sup__place_open(&installed, O_RDONLY);
+	if (r >= 0)
+		r = k3sup__build_read_fd(op, fd, installed.path, K3SUP__BUILD_LENIENT, ret);
+	if (r < 0)
+		k3sup__op_forgive(op);
+}
+
+static bool names_environment(const struct k3sup__data_dir *found)
+{
+	for (size_t i = 0; i < k3sup__json_len(found->sources); i++) {
+		const char *source = k3sup__json_text(k3sup__json_element(found->sources, i), "source");
+
+		if (source && k3sup__streq(source, "environment"))
+			return true;
+	}
+	return false;
+}
+
+/* The installed file is read only where its age matters: an old k3s does not know K3S_DATA_DIR. */
+static int take_data_dir(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, struct k3sup__certs_where *ret)
+{
+	struct k3sup__data_dir found;
+	struct k3sup__build build;
+	int r = k3sup__data_dir_look(op, node, candidate, NULL, NULL, &found);
+
+	if (r >= 0 && !candidate && names_environment(&found)) {
+		k3sup__data_dir_clear(&found);
+		read_version(op, node, &build);
+		r = k3sup__data_dir_look(op, node, NULL, NULL, build.version, &found);
+	}
+	if (r < 0)
+		return r;
+	ret->data_dir = found.path;
+	found.path = NULL;
+	ret->source = found.source;
+	ret->sources = k3sup__json_ref(found.sources);
+	k3sup__data_dir_clear(&found);
+	return 0;
+}
+
+/* "a unit says /x, the default is /y": whoever has named the wrong one is among them. */
+static char *tell_sources(const struct k3sup__certs_where *where)
+{
+	char *text = NULL;
+
+	for (size_t i = 0; i < k3sup__json_len(where->sources); i++) {
+		const k3sup__json *one = k3sup__json_element(where->sources, i);
+		const char *source = k3sup__json_text(one, "source"), *path = k3sup__json_text(one, "path"), *from = k3sup__json_text(one, "from");
+		char *more = k3sup__fmt("%s%s%s: %s%s%s%s", text ? text : "", text ? "; " : "", source ? source : "?", path ? path : "?",
+			from ? " (" : "", from ? from : "", from ? ")" : "");
+
+		free(text);
+		text = more;
+	}
+	return text;
+}
+
+static int fail_data_dir(k3sup_op *op, const struct k3sup__certs_where *where, const char *what)
+{
+	_free_ char *sources = tell_sources(where);
+
+	k3sup__json_set(k3sup__op_evidence(op), "sources", k3sup__json_copy(where->sources));
+	return k3sup__fail(op, K3SUP_E_DATA_DIR, "%s; who says where the data-dir is: %s", what, sources ? sources : where->source);
+}
+
 /* role: of the running k3s, a server's if there are both */
 static int find_data_dir(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret, enum k3sup__role *ret_role)
 {
@@ -38,12 +117,12 @@ static int find_data_dir(k3sup_op *op, k3sup_node *node, struct k3sup__certs_whe
 	r = k3sup__sighting_judge(op, &sighting);
 	if (r == K3SUP_E_NO_K3S || (r == K3SUP_E_AMBIGUOUS && node->data_dir != NULL)) {
 		k3sup__op_forgive(op);
-		r = k3sup__data_dir_find(op, node, NULL, &ret->data_dir, &ret->source);
+		r = take_data_dir(op, node, NULL, ret);
 	} else if (r >= 0) {
 		for (size_t i = 0; i < sighting.count; i++)
 			if (*ret_role != K3SUP__ROLE_SERVER)
 				*ret_role = sighting.candidates[i].role;
-		r = k3sup__data_dir_find(op, node, &sighting.candidates[0], &ret->data_dir, &ret->source);
+		r = take_data_dir(op, node, &sighting.candidates[0], ret);
 	}
 	k3sup__sighting_clear(&sighting);
 	return r;
@@ -64,16 +143,19 @@ static int has_dir(k3sup_node *node, const char *data_dir, const char *name)
 static int tell_role(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *where, enum k3sup__role role)
 {
 	int server = has_dir(node, where->data_dir, "server"), agent = has_dir(node, where->data_dir, "agent");
+	_free_ char *what = NULL;
 
 	if (server < 0 || agent < 0)
 		return k3sup__fail(op, server < 0 ? server : agent, "%s cannot be looked into: %s", where->data_dir,
 			k3sup_strerror(server < 0 ? server : agent));
-	if (server == 0 && agent == 0)
-		return k3sup__fail(op, K3SUP_E_DATA_DIR, "no k3s has started in %s (from: %s): neither server nor agent is in there",
-			where->data_dir, where->source);
-	if (server == 0 && role == K3SUP__ROLE_SERVER)
-		return k3sup__fail(op, K3SUP_E_DATA_DIR, "a server runs, but %s (from: %s) is not a server's: give its own data-dir",
-			where->data_dir, where->source);
+	if (server == 0 && agent == 0) {
+		what = k3sup__fmt("no k3s has started in %s (from: %s): neither server nor agent is in there", where->data_dir, where->source);
+		return what ? fail_data_dir(op, where, what) : -ENOMEM;
+	}
+	if (server == 0 && role == K3SUP__ROLE_SERVER) {
+		what = k3sup__fmt("a server runs, but %s (from: %s) is not a server's: give its own data-dir", where->data_dir, where->source);
+		return what ? fail_data_dir(op, where, what) : -ENOMEM;
+	}
 	where->server = server == 1;
 	return 0;
 }
@@ -95,6 +177,7 @@ int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_
 void k3sup__certs_where_clear(struct k3sup__certs_where *where)
 {
 	free(where->data_dir);
+	k3sup__json_unref(where->sources);
 	k3sup_process_unref(where->process);
 	k3sup_process_unref(where->worker);
 	*where = (struct k3sup__certs_where){0};

@@ -10,6 +10,7 @@
 struct k3sup__certs_where {
 	char *data_dir; /* inside the root */
 	const char *source;
+	k3sup__json *sources;            /* all that say something, as in k3sup__data_dir */
 	bool server;                     /* by what is in there; else an agent */
 	bool running;                    /* a k3s of this node runs */
 	pid_t pid;                       /* then: which one */

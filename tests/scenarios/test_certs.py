@@ -360,3 +360,15 @@ def test_backups_of_k3s_are_listed(make, standin):
     listed = node.finish(node.begin("k3sup-certs", "backups", "--json"))
     mine, = [b for b in listed["backups"] if b["name"] == mine["name"]]
     assert "server/tls/client-admin.crt" in mine["lost"] and "server/tls/serving-kube-apiserver.crt" in mine["files"], mine
+
+
+def test_a_wrong_data_dir_names_all_who_say_where_it_is(make, standin):
+    """A server runs in one data-dir, and another one is asked about: an error that names both, never "nothing to do"."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    node.sb.makedirs("/srv/decoy/agent")
+
+    answer = check(node, "--data-dir", "/srv/decoy")
+
+    assert answer.exit != 0 and answer.error == "K3SUP_E_DATA_DIR", answer
+    assert "/srv/decoy" in answer.message and DATA in answer.message, answer.message
+    assert {s["path"] for s in answer["error"]["evidence"]["sources"]} >= {"/srv/decoy", DATA}, answer
