@@ -331,6 +331,13 @@ func TestCertificates(t *testing.T) {
 			t.Error(part)
 		}
 	}
+	op, err = n.CertsCheck(CertsCheckOptions{Services: []string{"k3s-server"}, Wire: true})
+	must(t, err)
+	result, err = op.Wait(context.Background())
+	must(t, err)
+	if matches, err := result.Int("/served/0/matches"); err != nil || matches != 1 {
+		t.Error(result)
+	}
 	for _, o := range []CertsCheckOptions{{Services: []string{"nonsense"}}, {Services: []string{""}}, {Kubeconfigs: []string{"relative"}}} {
 		if _, err := n.CertsCheck(o); !errors.Is(err, syscall.EINVAL) {
 			t.Error(o, err)
