@@ -64,8 +64,9 @@ static char *escaped(const char *text)
 /* The caller's start command, unless k3s runs by then. What it leaves running is k3s, and goes on when the command has ended. */
 static int add_commands(const struct k3sup__commands *commands, struct k3sup__strv *argv)
 {
-	static const char *const words[] = {"--property=Type=oneshot", "--property=KillMode=process", "--setenv=" K3SUP__ASK_PATH,
-		"--setenv=K3SUP_ROOT=/", "/bin/sh", "-c", "/bin/sh -c \"$$1\" && exit; exec /bin/sh -c \"$$2\"", "sh", NULL};
+	static const char path[] = "--setenv=" K3SUP__ASK_PATH;
+	static const char *const words[] = {"--property=Type=oneshot", "--property=KillMode=process", path, "--setenv=K3SUP_ROOT=/",
+		"/bin/sh", "-c", "/bin/sh -c \"$$1\" && exit; exec /bin/sh -c \"$$2\"", "sh", NULL};
 	_free_ char *status = escaped(commands->status), *start = escaped(commands->start);
 	const char *const rest[] = {status, start, NULL};
 	int r = status && start ? add_all(argv, words) : -ENOMEM;

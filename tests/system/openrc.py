@@ -215,10 +215,6 @@ class Machine:
             if self.sb.exists("%s/%s/cgroup.kill" % (at, name)):
                 self.sb.write("%s/%s/cgroup.kill" % (at, name), "1")
                 return
-        for at in self.mounts:
-            while True:
-                pids = self.sb.read("%s/%s/cgroup.procs" % (at, name)).split()
-                if not pids:
-                    break
-                for pid in pids:
-                    self.sb.ask("kill", pid=int(pid), signo=9)
+        # By those inside: who reads a list of processes gets the numbers of its own pid namespace.
+        lists = " ".join("%s/%s/cgroup.procs" % (at, name) for at in self.mounts)
+        self.sb.run(["sh", "-c", "while p=$(cat %s) && [ \"$p\" ]; do kill -9 $p 2>/dev/null; done; :" % lists])

@@ -57,11 +57,37 @@ static void the_root_is_nobodys_own(void **state)
 		assert_int_equal(k3sup__cgroup_common(cases[i].a, cases[i].b, cases[i].of_1), cases[i].common);
 }
 
+/* rc-cgroup.sh of all ages: a hierarchy of OpenRC's own, and groups in the unified one, by three names. */
+static void what_openrc_empties(void **state)
+{
+	static const struct {
+		const char *text;
+		bool in;
+	} cases[] = {
+		{"1:name=openrc:/k3s\n", true},
+		{"0::/k3s\n", true},
+		{"0::/k3s/shim\n", true},
+		{"0::/openrc.k3s\n", true},
+		{"0::/rc/k3s\n", true},
+		{"0::/../k3s\n", true},
+		{"0::/k3s-agent\n", false},
+		{"0::/kubepods/k3s\n", false},
+		{"3:pids:/k3s\n", false},
+		{"0::/\n", false},
+		{"", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+		assert_int_equal(k3sup__cgroup_of_openrc(cases[i].text, "k3s"), cases[i].in);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(below_the_unit_is_within),
 		cmocka_unit_test(the_root_is_nobodys_own),
+		cmocka_unit_test(what_openrc_empties),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
