@@ -403,8 +403,9 @@ def test_killed_anywhere_between_stop_and_start(boot, old, strace, kind, view):
         done = machine.sb.wait(machine.begin(argv, view=view, prefix=["strace", "-q", "-o", "/dev/null", "-e", "inject=%s:signal=KILL:when=%d" % (name, n)]))
         machine.kill_group()
         struck += done.status != 0
-        until(lambda: machine.running() and machine.daemons(), 10, why)
+        # It may be stopping still; and what is started has no name at first.
         until(lambda: not machine.guards(), 10, "the guardian to go: " + why)
+        until(lambda: machine.running() and machine.daemons(), 10, why)
         assert len(machine.running()) == 1 and len(machine.daemons()) == 1, why
         assert_of_the_host(machine, machine.daemons()[0]["pid"])
         if i % 8 == 0:
