@@ -164,7 +164,7 @@ go_tests() {
 
 benchmarks() {
 	status=0
-	for one in run exits.py; do
+	for one in run exits.py downtime.py; do
 		"tests/bench/$one" || status=1
 	done
 	return "$status"

@@ -74,3 +74,14 @@ def test_waiting_makes_no_system_call(exits, tmp_path, how):
     finally:
         p.kill()
         p.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("systemd-nspawn"), reason="needs root and systemd-nspawn")
+@pytest.mark.skipif(not shutil.which("go"), reason="needs Go for the stand-ins")
+def test_one_round_of_downtime():
+    """What is unpacked ahead is not waited for: an upgrade to a build that was never there is down for as long as a restart, not for as long as a supervisor's pause."""
+    p = subprocess.run([os.path.join(BENCH, "downtime.py"), "--once"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = p.stdout.decode(errors="replace")
+    print(said)
+    assert p.returncode in (0, 2) and "TOO MUCH" not in said
+    assert p.returncode == 2 or "not judged" in said
