@@ -621,3 +621,22 @@ func TestMarks(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A service by commands has all three, and no name besides; an upgrade takes them with RestartCommands alone.
+func TestAServiceByCommandsHasAllThree(t *testing.T) {
+	both(t, func(t *testing.T, ctx *Context) {
+		n, _ := node(t, ctx)
+		all := Commands{Stop: "true", Start: "true", Status: "true"}
+		_, a := n.Service(ServiceOptions{Action: ServiceStop, Commands: Commands{Stop: "true", Start: "true"}})
+		_, b := n.Service(ServiceOptions{Action: ServiceStop, Commands: Commands{Start: "true", Status: "true"}})
+		_, c := n.Service(ServiceOptions{Action: ServiceStop, Name: "k3s.service", Commands: all})
+		_, d := n.Service(ServiceOptions{Action: ServiceStop, Name: "../k3s"})
+		_, e := n.Upgrade(UpgradeOptions{Payload: "/nowhere", Commands: all})
+		_, f := n.Upgrade(UpgradeOptions{Payload: "/nowhere", Restart: RestartCommands})
+		for i, err := range []error{a, b, c, d, e, f} {
+			if !errors.Is(err, syscall.EINVAL) {
+				t.Error(i, err)
+			}
+		}
+	})
+}

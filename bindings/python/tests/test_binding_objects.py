@@ -667,3 +667,27 @@ def test_marks(tmp_path):
         for wrong in ("", "two words"):
             with pytest.raises(k3sup.K3supOSError):
                 node.mark(wrong)
+
+
+def test_a_service_by_commands_has_all_three(ctx, root):
+    """And no name besides; an upgrade takes them with Restart.COMMANDS alone."""
+    all_three = {"stop_command": "true", "start_command": "true", "status_command": "true"}
+    with ctx.node(root=root) as node:
+        for without in all_three:
+            with pytest.raises(OSError) as refused:
+                node.service(k3sup.ServiceAction.STOP, **{k: v for k, v in all_three.items() if k != without})
+            assert refused.value.errno == errno.EINVAL, without
+        for call in (lambda: node.service(k3sup.ServiceAction.STOP, name="k3s.service", **all_three),
+                     lambda: node.service(k3sup.ServiceAction.STOP, name="../k3s"),
+                     lambda: node.upgrade("/nowhere", restart=k3sup.Restart.COMMANDS),
+                     lambda: node.upgrade("/nowhere", **all_three)):
+            with pytest.raises(OSError) as refused:
+                call()
+            assert refused.value.errno == errno.EINVAL
+
+
+@needs_root
+def test_a_service_waits_for_the_lock(busy):
+    with pytest.raises(k3sup.K3supError) as refused:
+        busy.service(k3sup.ServiceAction.STOP, wait_lock=0.05, stop_command="false", start_command="false", status_command="false").wait()
+    assert refused.value.code == Code.BUSY
