@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Histories: drawn from a seed, printed as a script, and read from one.
+ */
+#include "law.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const mutant_names[MUTANTS] = {"none", "no-directory-sync", "no-file-sync", "rename-by-unlink", "no-sweep", "entry-not-closed",
+	"lock-not-taken", "restart-forgotten", "in-place", "certificate-first", "key-back-first", "no-backup-of-leafs"};
+static const char *const words[WHATS] = {"upgrade", "swap", "rollback", "swap-back", "stage", "unstage", "retire", "restore", "replace",
+	"stop", "start", "reboot", "flip-current", "drop-backup", "wait"};
+
+bool is_run(enum what what)
+{
+	return what < REPLACE;
+}
+
+bool is_proof(const struct event *e)
+{
+	return (e->what == UPGRADE || e->what == ROLLBACK) && e->restart != K3SUP_RESTART_NONE;
+}
+
+/* ---- drawing ---- */
+
+static uint64_t random_state;
+
+static unsigned draw(unsigned below)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return (unsigned)((random_state >> 11) % below);
+}
+
+static bool one_in(unsigned n)
+{
+	return draw(n) == 0;
+}
+
+/* About as many calls as the longest of these runs makes: most cuts are to strike. */
+static unsigned draw_cut(enum what what)
+{
+	static const unsigned most[REPLACE] = {
+		[UPGRADE] = 70, [SWAP] = 45, [ROLLBACK] = 60, [SWAP_BACK] = 40, [STAGE] = 30, [UNSTAGE] = 20, [RETIRE] = 420, [RESTORE] = 500};
+	unsigned at = 1 + draw(most[what]);
+
+	/* Half of them early, where short runs are, too. */
+	return one_in(2) && what >= RETIRE ? 1 + draw(at) : at;
+}
+
+static struct event *add(struct history *h, enum what what)
+{
+	struct event *e = &h->events[h->count++];
+
+	*e = (struct event){.what = what, .build = 1 + draw(BUILDS)};
+	if (what == UPGRADE || what == ROLLBACK)
+		e->restart = draw(2)                    ? K3SUP_RESTART_AUTO
+			: h->setup.managed && one_in(2) ? K3SUP_RESTART_SERVICE
+			: draw(4)                       ? K3SUP_RESTART_SIGNAL
+							: K3SUP_RESTART_NONE;
+	if ((what == UPGRADE || what == STAGE) && (what == STAGE || one_in(3)))
+		e->images = 1 + draw((1 << IMAGES) - 1);
+	if (what == REBOOT && one_in(2)) {
+		e->power = true;
+		e->lost = draw(1000);
+	}
+	return e;
+}
+
+static void add_cut(struct history *h, enum what what)
+{
+	struct event *e = add(h, what);
+
+	e->cut = draw_cut(what);
+	e->half = one_in(4);
+}
+
+/* What may happen between two runs of somebody who only wants to get there: nothing of it decides anything. */
+static void pause_between(struct history *h)
+{
+	switch (draw(6)) {
+	case 0:
+		add(h, REBOOT);
+		break;
+	case 1:
+		add(h, STOP);
+		add(h, START);
+		break;
+	case 2:
+		add(h, FLIP_CURRENT);
+		break;
+	default:
+		add(h, WAIT);
+		break;
+	}
+}
+
+/* One goal until it is reached. */
+static void draw_stubborn(struct history *h)
+{
+	static const enum what goals[] = {UPGRADE, UPGRADE, UPGRADE, UPGRADE, SWAP, STAGE, ROLLBACK, SWAP_BACK};
+	enum what goal = goals[draw(ELEMENTSOF(goals))];
+	unsigned cuts = 1 + draw(4);
+	struct event like;
+
+	if (goal == ROLLBACK || goal == SWAP_BACK)
+		add(h, UPGRADE)->build = 2;
+	like = *add(h, goal);
+	h->count--;
+	for (unsigned i = 0; i <= cuts; i++) {
+		if (i < cuts) {
+			like.cut = draw_cut(goal);
+			like.half = one_in(4);
+		} else {
+			like.cut = 0;
+		}
+		h->events[h->count++] = like;
+		if (i < cuts)
+			pause_between(h);
+	}
+}
+
+/* Others want other things meanwhile. */
+static void draw_mixed(struct history *h)
+{
+	static const enum what runs[] = {UPGRADE, UPGRADE, UPGRADE, SWAP, ROLLBACK, SWAP_BACK, STAGE, UNSTAGE};
+	static const enum what others[] = {REPLACE, STOP, START, REBOOT, REBOOT, FLIP_CURRENT, DROP_BACKUP, WAIT};
+	unsigned cuts = draw(5), plain = draw(3), others_left = draw(4);
+
+	while (cuts + plain + others_left > 0) {
+		unsigned which = draw(cuts + plain + others_left);
+
+		if (which < cuts) {
+			add_cut(h, runs[draw(ELEMENTSOF(runs))]);
+			cuts--;
+		} else if (which < cuts + plain) {
+			add(h, runs[draw(ELEMENTSOF(runs))])->locked = one_in(8);
+			plain--;
+		} else {
+			add(h, others[draw(ELEMENTSOF(others))]);
+			others_left--;
+		}
+	}
+	if (one_in(2))
+		add(h, START);
+	add(h, runs[draw(ELEMENTSOF(runs))]);
+}
+
+/* Certificates, while k3s is stopped by its operator. */
+static void draw_certs(struct history *h)
+{
+	unsigned cuts = 1 + draw(4);
+
+	if (one_in(3))
+		add(h, UPGRADE);
+	add(h, STOP);
+	for (unsigned i = 0; i < cuts; i++) {
+		add_cut(h, draw(3) ? RETIRE : RESTORE);
+		if (one_in(3)) {
+			add(h, one_in(2) ? REBOOT : START);
+			add(h, STOP);
+		}
+	}
+	if (one_in(3))
+		add(h, START);
+	if (one_in(3)) {
+		add(h, STOP);
+		add(h, RESTORE);
+	} else {
+		add(h, STOP);
+		add(h, RETIRE);
+	}
+}
+
+struct history history_draw(uint64_t seed)
+{
+	struct history h = {.seed = seed};
+	unsigned kind;
+
+	random_state = (seed + 1) * 0x9e3779b97f4a7c15u;
+	for (int i = 0; i < 8; i++)
+		(void)draw(2);
+	kind = draw(12);
+	h.setup = (struct setup){.versions = one_in(4), .managed = !one_in(3), .certs = kind == 0, .images = !one_in(4), .attributes = one_in(2)};
+	h.setup.pause = one_in(2) ? 0 : draw(8000);
+	if (kind == 0)
+		draw_certs(&h);
+	else if (kind <= 5)
+		draw_stubborn(&h);
+	else
+		draw_mixed(&h);
+	return h;
+}
+
+/* ---- scripts ---- */
+
+void history_print(const struct history *h)
+{
+	const struct setup *s = &h->setup;
+
+	printf("node versions=%d managed=%d certs=%d images=%d attributes=%d pause=%u\n", s->versions, s->managed, s->certs, s->images,
+		s->attributes, s->pause);
+	for (unsigned i = 0; i < h->count; i++) {
+		const struct event *e = &h->events[i];
+
+		printf("%s build=%u restart=%u images=%u cut=%u half=%d power=%d lost=%u locked=%d\n", words[e->what], e->build, e->restart,
+			e->images, e->cut, e->half, e->power, e->lost, e->locked);
+	}
+}
+
+static unsigned number_of(const char *line, const char *key)
+{
+	_free_ char *pattern = k3sup__fmt(" %s=", key);
+	const char *found = pattern ? strstr(line, pattern) : NULL;
+
+	return found ? (unsigned)strtoul(found + strlen(pattern), NULL, 10) : 0;
+}
+
+static bool read_event(const char *line, struct event *e)
+{
+	size_t len = strcspn(line, " \n");
+
+	*e = (struct event){.what = WHATS};
+	for (unsigned i = 0; i < WHATS; i++)
+		if (strlen(words[i]) == len && strncmp(words[i], line, len) == 0)
+			e->what = i;
+	e->build = number_of(line, "build");
+	e->restart = number_of(line, "restart");
+	e->images = number_of(line, "images");
+	e->cut = number_of(line, "cut");
+	e->half = number_of(line, "half");
+	e->power = number_of(line, "power");
+	e->lost = number_of(line, "lost");
+	e->locked = number_of(line, "locked");
+	return e->what != WHATS && e->build <= BUILDS;
+}
+
+bool history_read(const char *text, struct history *ret)
+{
+	_free_ char *copy = strdup(text);
+	char *rest = copy, *line;
+
+	*ret = (struct history){0};
+	while (rest && (line = strsep(&rest, "\n"))) {
+		if (line[0] == '\0' || line[0] == '#')
+			continue;
+		if (strncmp(line, "node ", 5) == 0) {
+			ret->setup = (struct setup){.versions = number_of(line, "versions"),
+				.managed = number_of(line, "managed"),
+				.certs = number_of(line, "certs"),
+				.images = number_of(line, "images"),
+				.attributes = number_of(line, "attributes"),
+				.pause = number_of(line, "pause")};
+		} else if (ret->count == MOST_EVENTS || !read_event(line, &ret->events[ret->count])) {
+			return false;
+		} else {
+			ret->count++;
+		}
+	}
+	return ret->count > 0;
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Judging: what a history with cuts comes to has to be what it comes to without.
+ *
+ * Who wants one thing and is only interrupted gets exactly what one run would have made. Who wants something else after a cut gets what it would have been if each cut run
+ * had been run through, or never begun, or had ended behind one of the names it had given.
+ */
+#include "law.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_same_goal(const struct event *a, const struct event *b)
+{
+	return a->what == b->what && a->build == b->build && a->restart == b->restart && a->images == b->images;
+}
+
+/* One goal, and nobody else who decides anything: a start decides which build runs where the goal is only a file. */
+static bool is_strict(const struct history *h, const struct outcome *real)
+{
+	const struct event *last = &h->events[h->count - 1];
+	bool begun = false;
+
+	for (unsigned i = 0; i < h->count; i++) {
+		const struct event *e = &h->events[i];
+
+		begun |= real->struck & 1u << i;
+		if (begun && is_run(e->what) && !is_same_goal(e, last))
+			return false;
+		if (e->what == REPLACE || e->what == DROP_BACKUP || e->what == RETIRE || e->what == RESTORE)
+			return false;
+		if ((e->what == START || e->what == REBOOT) && !is_proof(last) && last->what != STAGE)
+			return false;
+	}
+	return true;
+}
+
+static bool goes_back(const struct history *h)
+{
+	for (unsigned i = 0; i < h->count; i++)
+		if (h->events[i].what == ROLLBACK || h->events[i].what == SWAP_BACK)
+			return true;
+	return false;
+}
+
+/*
+ * A run that was cut when it had recorded what it keeps, and before it replaced it: whoever goes back then stays where he is, as the last thing that was begun is undone. Nothing
+ * but that run knows the backup that it would have had, and whether images that are kept are its own or those of a run before it that was never proven.
+ */
+static bool is_undone(const struct outcome *a, const struct outcome *b)
+{
+	return a->status >= 0 && (b->status >= 0 || b->status == K3SUP_E_BACKUP_MISSING) &&
+		node_hash_without_backups(a->tree.text) == node_hash_without_backups(b->tree.text);
+}
+
+/* How much was left to do is up to the cuts; whether it could be done is not. Only a proof ends what was begun. */
+static bool equal(const struct outcome *a, const struct outcome *b, const struct history *h, bool strict)
+{
+	const struct event *last = &h->events[h->count - 1];
+
+	if (a->build != b->build || (is_proof(last) && a->status >= 0 && strcmp(a->state, b->state) != 0))
+		return false;
+	if (!strict && goes_back(h) && is_undone(a, b))
+		return true;
+	return a->tree.hash == b->tree.hash && (a->status == b->status || (a->status >= 0 && b->status >= 0));
+}
+
+static const char *name_of(int status)
+{
+	return status < 0 ? k3sup_error_name(status) : status > 0 ? "changed" : "already so";
+}
+
+static void print_difference(const struct outcome *a, const struct outcome *b)
+{
+	_free_ char *mine = strdup(a->tree.text);
+	char *rest = mine, *line;
+
+	printf("  with cuts: status %s, state %s, build %u runs%s; without: status %s, state %s, build %u runs%s\n", name_of(a->status),
+		a->state, a->build, a->open_entry ? ", an open entry" : "", name_of(b->status), b->state, b->build,
+		b->open_entry ? ", an open entry" : "");
+	while (rest && (line = strsep(&rest, "\n")))
+		if (!strstr(b->tree.text, line))
+			printf("  with cuts: %s\n", line);
+	free(mine);
+	mine = strdup(b->tree.text);
+	rest = mine;
+	while (rest && (line = strsep(&rest, "\n")))
+		if (!strstr(a->tree.text, line))
+			printf("  without:   %s\n", line);
+}
+
+static bool next(enum variant *variants, unsigned struck, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (!(struck & 1u << i))
+			continue;
+		if (variants[i] != PREFIX) {
+			variants[i]++;
+			return true;
+		}
+		variants[i] = FULL;
+	}
+	return false;
+}
+
+static bool is_reached(const struct history *h, const struct outcome *real, const struct verdict *v)
+{
+	enum variant variants[MOST_EVENTS] = {FULL};
+	bool found = false;
+
+	do {
+		struct outcome o = play(h, real, variants);
+
+		found = equal(real, &o, h, v->strict) && !o.complaint;
+		if (getenv("LAW_VERBOSE") && !found)
+			print_difference(real, &o);
+		outcome_clear(&o);
+	} while (!found && !v->strict && next(variants, real->struck, h->count));
+	return found;
+}
+
+struct verdict judge(const struct history *h)
+{
+	struct outcome real = play(h, NULL, NULL);
+	struct verdict v = {.hash = real.tree.hash, .strict = is_strict(h, &real)};
+
+	v.cuts = (unsigned)__builtin_popcount(real.struck);
+	if (getenv("LAW_VERBOSE"))
+		printf("%s", real.tree.text);
+	if (real.complaint)
+		v.complaint = strdup(real.complaint);
+	if (!v.complaint && real.status >= 0)
+		v.complaint = node_litter(real.tree.text);
+	if (!v.complaint && real.status >= 0 && real.open_entry && is_proof(&h->events[h->count - 1]))
+		v.complaint = strdup("its entry in the journal is open");
+	if (!v.complaint && real.status >= 0)
+		v.complaint = play_again(&h->events[h->count - 1], &real);
+	if (!v.complaint && real.struck && !is_reached(h, &real, &v))
+		v.complaint = strdup(v.strict ? "it is not what it is without cuts" : "no history without cuts comes to this");
+	outcome_clear(&real);
+	return v;
+}
+
+/* ---- shrinking ---- */
+
+/* what: how the complaint begins. */
+static bool still_fails(const struct history *h, const char *what)
+{
+	struct verdict v = judge(h);
+	bool fails = v.complaint != NULL && strncmp(v.complaint, what, 10) == 0;
+
+	free(v.complaint);
+	return fails;
+}
+
+static bool drop_events(struct history *h, const char *what)
+{
+	bool shrunk = false;
+
+	for (unsigned i = 0; i + 1 < h->count;) {
+		struct history less = *h;
+
+		memmove(&less.events[i], &less.events[i + 1], (less.count - i - 1) * sizeof(less.events[0]));
+		less.count--;
+		if (still_fails(&less, what)) {
+			*h = less;
+			shrunk = true;
+		} else {
+			i++;
+		}
+	}
+	return shrunk;
+}
+
+static bool simplify(struct history *h, const char *what)
+{
+	bool shrunk = false;
+
+	for (unsigned i = 0; i < h->count; i++)
+		for (unsigned how = 0; how < 4; how++) {
+			struct history less = *h;
+			struct event *e = &less.events[i];
+
+			if (how == 0)
+				e->cut = 0;
+			else if (how == 1)
+				e->images = 0;
+			else if (how == 2)
+				e->half = e->power = false;
+			else
+				e->restart = K3SUP_RESTART_AUTO;
+			if (memcmp(&less, h, sizeof(less)) != 0 && still_fails(&less, what)) {
+				*h = less;
+				shrunk = true;
+			}
+		}
+	return shrunk;
+}
+
+void shrink(struct history h)
+{
+	struct verdict first = judge(&h), v;
+
+	while (first.complaint && (drop_events(&h, first.complaint) || simplify(&h, first.complaint)))
+		;
+	free(first.complaint);
+	v = judge(&h);
+	printf("# %s (seed %llu, shrunk)\n", v.complaint ? v.complaint : "?", (unsigned long long)h.seed);
+	history_print(&h);
+	free(v.complaint);
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Playing a history: each run of the library is a process of its own, which ends where it is cut.
+ */
+#include "law.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HOUR 3600000
+
+/* ---- one run ---- */
+
+static char *payload_path(unsigned build)
+{
+	return k3sup__fmt("%s/payload/%u/k3s", machine->top, build);
+}
+
+static int begin_upgrade(k3sup_node *node, const struct event *e, const char *const *images, k3sup_op **op)
+{
+	_free_ char *payload = e->what == UPGRADE ? payload_path(e->build) : NULL;
+	struct k3sup_upgrade_opts opts = {
+		.struct_size = sizeof(opts),
+		.flags = e->what == ROLLBACK ? K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_NO_UNPACK_AHEAD
+					     : K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_NO_UNPACK_AHEAD,
+		.stable_ms = -1,
+		.payload = payload,
+		.restart = e->restart,
+		.probe = K3SUP_PROBE_NONE,
+		.images = e->images ? images : NULL,
+	};
+
+	return k3sup_upgrade(node, &opts, op);
+}
+
+static int begin_swap(k3sup_node *node, const struct event *e, k3sup_op **op)
+{
+	_free_ char *payload = payload_path(e->build);
+	struct k3sup_swap_opts opts = {.struct_size = sizeof(opts), .flags = K3SUP_SWAP_ALLOW_DOWNGRADE, .payload = payload};
+
+	return k3sup_swap(node, &opts, op);
+}
+
+static int begin_stage(k3sup_node *node, const struct event *e, const char *const *images, k3sup_op **op)
+{
+	struct k3sup_stage_opts opts = {.struct_size = sizeof(opts)};
+
+	if (e->what == UNSTAGE)
+		opts.flags = e->build == 1 ? K3SUP_STAGE_COMMIT : K3SUP_STAGE_RESTORE;
+	else
+		opts.files = images;
+	return k3sup_stage(node, &opts, op);
+}
+
+static int begin_restore(k3sup_node *node, k3sup_op **op)
+{
+	_free_ char *backup = node_cert_backup();
+	struct k3sup_certs_restore_opts opts = {.struct_size = sizeof(opts), .backup = backup ? backup : "tls-1"};
+
+	return k3sup_certs_restore(node, &opts, op);
+}
+
+static int begin(k3sup_node *node, const struct event *e, k3sup_op **op)
+{
+	char *images[IMAGES + 1] = {NULL};
+	const char *const *list = (const char *const *)images;
+	unsigned n = 0;
+	int r = -EINVAL;
+
+	for (unsigned i = 0; i < IMAGES; i++)
+		if (e->images & 1u << i)
+			images[n++] = k3sup__fmt("%s/payload/image%u.tar", machine->top, i);
+	if (e->what == UPGRADE || e->what == ROLLBACK)
+		r = begin_upgrade(node, e, list, op);
+	else if (e->what == SWAP)
+		r = begin_swap(node, e, op);
+	else if (e->what == SWAP_BACK)
+		r = k3sup_swap_rollback(node, NULL, op);
+	else if (e->what == STAGE || e->what == UNSTAGE)
+		r = begin_stage(node, e, list, op);
+	else if (e->what == RETIRE)
+		r = k3sup_certs_retire(node, NULL, op);
+	else if (e->what == RESTORE)
+		r = begin_restore(node, op);
+	for (unsigned i = 0; i < n; i++)
+		free(images[i]);
+	return r;
+}
+
+static k3sup_node *open_node(k3sup_ctx **ctx)
+{
+	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
+	struct k3sup_node_opts opts = {.struct_size = sizeof(opts), .root = machine->root};
+	k3sup_node *node = NULL;
+
+	if (k3sup_ctx_new(&inside, ctx) < 0 || k3sup_node_new(*ctx, &opts, &node) < 0)
+		abort();
+	return node;
+}
+
+/* What the next operator would be told. */
+static void look_at_state(k3sup_node *node)
+{
+	const char *state = "?";
+	k3sup_op *op = NULL;
+	int64_t n;
+
+	if (k3sup_state(node, NULL, &op) < 0 || k3sup_op_wait(op, HOUR) < 0)
+		abort();
+	(void)k3sup_doc_str(k3sup_op_result(op), "/state", &state);
+	(void)snprintf(machine->state, sizeof(machine->state), "%s", state);
+	n = k3sup_doc_len(k3sup_op_result(op), "/flags");
+	machine->open_entry = false;
+	for (int64_t i = 0; i < n; i++) {
+		_free_ char *path = k3sup__fmt("/flags/%lld", (long long)i);
+		const char *flag = "";
+
+		(void)k3sup_doc_str(k3sup_op_result(op), path, &flag);
+		machine->open_entry |= k3sup__streq(flag, "open-operation");
+	}
+	k3sup_op_unref(op);
+}
+
+static void run(const struct event *e, bool last)
+{
+	k3sup_ctx *ctx = NULL, *other = NULL;
+	k3sup_node *holder = NULL, *node;
+	k3sup_op *op = NULL;
+
+	(void)alarm(60);
+	if (e->locked) {
+		holder = open_node(&other);
+		if (k3sup_node_lock(holder) < 0)
+			abort();
+	}
+	node = open_node(&ctx);
+	machine->calls = machine->publications = 0;
+	machine->counting = true;
+	machine->status = begin(node, e, &op);
+	if (machine->status >= 0)
+		machine->status = k3sup_op_wait(op, HOUR);
+	machine->counting = false;
+	if (getenv("LAW_VERBOSE") && machine->status < 0 && op) {
+		const char *message = "";
+
+		(void)k3sup_doc_str(k3sup_op_error(op), "/message", &message);
+		printf("  %s: %s\n", k3sup_error_name(machine->status), message);
+		(void)fflush(stdout);
+	}
+	k3sup_op_unref(op);
+	if (last)
+		look_at_state(node);
+	_exit(0);
+}
+
+/* True if it was cut. */
+static bool run_in_a_process(const struct event *e, bool last)
+{
+	pid_t pid;
+	int how;
+
+	(void)fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		run(e, last);
+	if (pid < 0 || waitpid(pid, &how, 0) != pid)
+		abort();
+	machine->counting = machine->logging = false;
+	if (WIFEXITED(how) && WEXITSTATUS(how) == EXIT_CUT)
+		return true;
+	if (!WIFEXITED(how) || WEXITSTATUS(how) != 0)
+		machine->status = INT32_MIN; /* it crashed */
+	return false;
+}
+
+/* ---- a history ---- */
+
+static void complain(struct outcome *o, unsigned at, char *what)
+{
+	if (what && !o->complaint)
+		o->complaint = k3sup__fmt("%s, after event %u", what, at + 1);
+	free(what);
+}
+
+static bool power_follows(const struct history *h, unsigned i)
+{
+	return i + 1 < h->count && h->events[i + 1].what == REBOOT && h->events[i + 1].power;
+}
+
+/* What was said to be done is on disk. */
+static void cut_power(struct outcome *o, const struct event *e, unsigned at, bool complete)
+{
+	struct tree_text before = {0}, after;
+
+	if (complete)
+		before = node_look();
+	lose(e->lost);
+	if (!complete)
+		return;
+	after = node_look();
+	if (before.hash != after.hash)
+		complain(o, at, strdup("a power cut took back what a run had done"));
+	free(before.text);
+	free(after.text);
+}
+
+static void others_do(const struct event *e)
+{
+	switch (e->what) {
+	case REPLACE:
+		node_replace(e->build);
+		break;
+	case STOP:
+		machine_stop();
+		break;
+	case START:
+		machine_start();
+		break;
+	case REBOOT:
+		machine_reboot();
+		break;
+	case FLIP_CURRENT:
+		node_flip_current();
+		break;
+	case DROP_BACKUP:
+		node_drop_backup();
+		break;
+	default:
+		machine_wait(60000);
+		break;
+	}
+}
+
+static bool has_backup(void)
+{
+	_free_ char *path = at(INSTALLED ".k3sup-backup");
+
+	return node_build_of(path) != 0;
+}
+
+/* A second name of the installed file, as a cut run leaves it, is none that may not go. */
+static bool has_another_build(void)
+{
+	_free_ char *path = at(INSTALLED ".k3sup-backup"), *k3s = at(INSTALLED);
+	struct stat backup, installed;
+
+	return has_backup() && stat(path, &backup) == 0 && stat(k3s, &installed) == 0 && backup.st_ino != installed.st_ino;
+}
+
+static void play_run(const struct history *h, unsigned i, struct outcome *o, unsigned stop_after, unsigned cut)
+{
+	const struct event *e = &h->events[i];
+	struct tree_text before = {0}, after;
+	const bool backup = has_another_build();
+
+	machine->cut = cut;
+	machine->half = e->half;
+	machine->stop_after = stop_after;
+	machine->logging = power_follows(h, i);
+	if (e->locked)
+		before = node_look();
+	if (run_in_a_process(e, i + 1 == h->count))
+		o->struck |= 1u << i;
+	else if (machine->status == INT32_MIN)
+		complain(o, i, strdup("the run crashed"));
+	o->publications[i] = machine->publications;
+	if (backup && !has_backup())
+		complain(o, i, strdup("the only backup is gone"));
+	if (e->locked) {
+		after = node_look();
+		if (machine->status != K3SUP_E_BUSY || strcmp(before.text, after.text) != 0)
+			complain(o, i, strdup("it worked beside the holder of the lock"));
+		free(before.text);
+		free(after.text);
+	}
+}
+
+/* Where this run leaves no litter, its own or others'. Who is refused does not tidy up. */
+static const char *const *tidied(const struct event *last, int status)
+{
+	static const char *const nowhere[] = {NULL}, *const files[] = {BIN_DIR, NULL}, *const images[] = {DATA_DIR "/agent/.k3sup", NULL},
+				 *const both[] = {BIN_DIR, DATA_DIR "/agent/.k3sup", NULL}, *const certs[] = {DATA_DIR, STATE_DIR "/certs", NULL};
+
+	if (status < 0)
+		return nowhere;
+	if (last->what == RETIRE || last->what == RESTORE)
+		return certs;
+	if (last->what == STAGE || last->what == UNSTAGE)
+		return images;
+	return is_proof(last) || (last->what == UPGRADE && last->images) ? both : files;
+}
+
+struct outcome play(const struct history *h, const struct outcome *real, const enum variant *variants)
+{
+	struct outcome o = {0};
+
+	node_make(&h->setup);
+	machine_new(&h->setup);
+	machine->steps_count = 0;
+	for (unsigned i = 0; i < h->count; i++) {
+		const struct event *e = &h->events[i];
+		bool was_cut = real && real->struck & 1u << i;
+		enum variant variant = was_cut ? variants[i] : FULL;
+		bool power = e->what == REBOOT && e->power;
+
+		if (power && i > 0 && is_run(h->events[i - 1].what))
+			cut_power(&o, e, i, !(o.struck & 1u << (i - 1)) && machine->status >= 0);
+		if (!is_run(e->what))
+			others_do(e);
+		else if (variant != DROPPED)
+			play_run(h, i, &o, variant == PREFIX ? real->publications[i] : UINT32_MAX, real ? 0 : e->cut);
+		machine->logging = false;
+		if (!power_follows(h, i)) {
+			forget_steps();
+			if (i + 1 < h->count)
+				machine_wait(1000);
+		}
+		complain(&o, i, node_complaint());
+	}
+	o.status = machine->status;
+	o.open_entry = machine->open_entry;
+	memcpy(o.state, machine->state, sizeof(o.state));
+	o.build = machine_build();
+	o.tree = node_look();
+	node_forget_litter(&o.tree, tidied(&h->events[h->count - 1], o.status));
+	return o;
+}
+
+char *play_again(const struct event *last, const struct outcome *real)
+{
+	struct tree_text after;
+	char *complaint = NULL;
+
+	machine->cut = 0;
+	machine->stop_after = UINT32_MAX;
+	(void)run_in_a_process(last, true);
+	after = node_look();
+	if (machine->status != 0)
+		complaint = k3sup__fmt("a second run ends with %s",
+			machine->status > 0 ? "something that was left to do" : k3sup_error_name(machine->status));
+	else if (after.touch != real->tree.touch)
+		complaint = strdup("a second run changes something");
+	free(after.text);
+	return complaint;
+}
+
+void outcome_clear(struct outcome *o)
+{
+	free(o->tree.text);
+	free(o->complaint);
+	*o = (struct outcome){0};
+}
