@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ops.h"
 
+#include <fcntl.h>
+#include <poll.h>
+
 #include <jansson.h>
 
 static void nothing_runs_before_the_context_is_driven(void **state)
@@ -387,10 +390,54 @@ static void waiting_is_bounded_and_can_be_repeated(void **state)
 	k3sup_op_unref(other.op);
 }
 
+static int watched_fd;
+
+/* Wakes for what can be read, and for nothing else. */
+static int step_reads(k3sup_op *op, struct script *s)
+{
+	char byte;
+
+	(void)s;
+	if (k3sup__op_woke(op) == K3SUP__WOKE_START)
+		return k3sup__op_watch_fd(op, watched_fd, POLLIN, k3sup__deadline(60000));
+	assert_int_equal(k3sup__op_woke(op), K3SUP__WOKE_FD);
+	return read(watched_fd, &byte, 1) == 1 && byte == 'x' ? 1 : K3SUP_E_INTERNAL;
+}
+
+static int step_reads_in_time(k3sup_op *op, struct script *s)
+{
+	(void)s;
+	if (k3sup__op_woke(op) == K3SUP__WOKE_START)
+		return k3sup__op_watch_fd(op, watched_fd, POLLIN, k3sup__deadline(30));
+	return k3sup__op_woke(op) == K3SUP__WOKE_DEADLINE ? 0 : K3SUP_E_INTERNAL;
+}
+
+static void a_descriptor_is_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	struct script late = {.step = step_reads_in_time}, script = {.step = step_reads};
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	watched_fd = fds[0];
+	begin(f->ctx, &late);
+	assert_int_equal(finish(late.op), 0);
+	k3sup_op_unref(late.op);
+	begin(f->ctx, &script);
+	turn_once(f->ctx);
+	assert_int_equal(k3sup_op_status(script.op), -EINPROGRESS);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	assert_int_equal(finish(script.op), 1);
+	k3sup_op_unref(script.op);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		in_both(nothing_runs_before_the_context_is_driven),
+		in_both(a_descriptor_is_waited_for),
 		in_both(a_new_operation_makes_the_descriptor_readable),
 		in_both(a_failure_has_its_documents),
 		in_both(success_says_whether_something_changed),
