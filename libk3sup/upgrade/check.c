@@ -7,6 +7,7 @@
 #include "node/warn.h"
 #include "upgrade/failed.h"
 #include "upgrade/plan.h"
+#include "upgrade/prepared.h"
 #include "upgrade/upgrade.h"
 
 static_assert(K3SUP_UPGRADE_ALLOW_DOWNGRADE == K3SUP_SWAP_ALLOW_DOWNGRADE && K3SUP_UPGRADE_ALLOW_SKIP_MINOR == K3SUP_SWAP_ALLOW_SKIP_MINOR &&
@@ -202,6 +203,8 @@ static int work(k3sup_op *op)
 	if (r >= 0)
 		r = look(op, s->node.node, &payload, &view, &whole);
 	if (r >= 0) {
+		if (whole)
+			k3sup__prepared_warn(op, s->node.node, &view);
 		r = check(op, s, &payload, &view);
 		if (r >= 0 && whole)
 			r = check_failed(op, s, &payload, &view);

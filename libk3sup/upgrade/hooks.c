@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upgrade/hooks.h"
 
+#include "node/warn.h"
 #include "process/ask.h"
 
 #define LONGEST_MS 3600000
@@ -98,6 +99,9 @@ int k3sup__hook_run(k3sup_op *op, k3sup_node *node, const char *name, const char
 		return r;
 	k3sup__op_begin(op, name, "running the command of --%s", name);
 	r = k3sup__ask(op, node, &question, &answer);
+	for (size_t i = 0; i < view->sighting.count; i++)
+		if (k3sup__process_ended(view->sighting.candidates[i].process))
+			k3sup__warn(op, "k3s (process %d) ended while %s ran", (int)k3sup__process_pid(view->sighting.candidates[i].process), what);
 	if (answer)
 		note(op, name, k3sup__now_ms() - began, answer, r);
 	return r;

@@ -6,6 +6,7 @@
 #include "process/signal.h"
 #include "upgrade/check.h"
 #include "upgrade/failed.h"
+#include "upgrade/prepared.h"
 
 #define FLAGS \
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
@@ -80,6 +81,8 @@ static int work_look(k3sup_op *op)
 		r = k3sup__upgrade_look_at_images(op, s);
 	if (r >= 0 && !s->nested)
 		k3sup__entry_take_over(op, node, &s->view, &s->payload, &s->entry);
+	if (r >= 0 && !s->nested)
+		k3sup__prepared_warn(op, node, &s->view);
 	if (r >= 0)
 		r = k3sup__rollback_look(op, s);
 	if (r < 0 || s->back.resumed)

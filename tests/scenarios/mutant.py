@@ -74,7 +74,7 @@ def main():
         word = args.pop(0)
         if word == "--root":
             root = args.pop(0)
-        elif word in ("--stable", "--timeout", "--k3s", "--wait-lock", "--restart", "--rollback"):
+        elif word in ("--stable", "--timeout", "--k3s", "--wait-lock", "--restart", "--rollback", "--before-write", "--before-stop"):
             args.pop(0)
         elif not word.startswith("--"):
             file = word

@@ -11,7 +11,9 @@ import pytest
 import sandbox
 import test_bad_input
 import test_cut_runs
+import test_failing
 import test_field
+import test_hooks
 import test_identity
 import test_images
 import test_proof
@@ -101,6 +103,10 @@ CONTROLS = [
     (test_field.test_B17_attributes_are_kept, {}, "loses attributes", "mode was|xattrs was"),
     (test_field.test_nothing_restarts_it, {}, "claims success", "exit 0"),
     (test_proof.test_C04_a_crash_loop, {"how": {"die_after_ms@v1.30.5+k3s1": 900}}, "claims success", "exit 0"),
+    (test_failing.test_B20_C04_back_to_the_build_before, {}, "plain", "exit 0"),
+    (test_failing.test_C04_twenty_retries_restart_twice, {}, "plain", "exit|assert"),
+    (test_hooks.test_B10_a_downgrade_is_refused_before_the_cordon, {}, "plain", "exit 0"),
+    (test_hooks.test_F06_the_quorum_is_asked_before_the_stop, {}, "plain", "exit 0"),
     (test_proof.test_C09_slow_to_be_ready, {}, "plain", "KeyError|not the wanted build|0 k3s run|starts|exit 0"),
     (test_proof.test_C09_never_ready, {}, "claims success", "exit 0"),
     (test_proof.test_probe_answered_by_somebody_else, {}, "claims success", "exit 0"),

@@ -108,3 +108,17 @@ def test_in_a_loop_of_the_callers(node, old, new):
     assert node.content() == content_of(new) and node.assert_runs(new, but=node.process)
     again = node.sb.run([PROGRAMS + "/example-hosted", PAYLOAD], env=ENV)
     assert again.status == 0 and again.out.strip().split("\n")[-1].startswith("already so"), again.out
+
+
+def test_what_a_step_before_broke_is_said(node, old, new, other):
+    """Since the last upgrade somebody replaced the file; a command ends k3s. k3sup-upgrade --check FILE and the upgrade: a warning each, and no refusal because of them."""
+    assert not [w for w in node.upgrade(PAYLOAD).json.get("warnings", []) if "somebody" in w]
+    node.payload(other, "/opt/payload/other")
+    node.install(old)
+    for more in (["--check"], []):
+        answer = node.upgrade(*more, "--before-stop", "kill %d; sleep 0.3" % node.main_process()["pid"], "/opt/payload/other")
+        said = [w for w in answer["warnings"] if "not what the last upgrade here has installed (v1.30.5+k3s1)" in w]
+        assert answer.exit == 0 and len(said) == 1, answer
+    assert [w for w in answer["warnings"] if "ended while the command of --before-stop ran" in w], answer
+    node.assert_runs(other)
+    assert not [w for w in node.upgrade("/opt/payload/other").json.get("warnings", []) if "somebody" in w]

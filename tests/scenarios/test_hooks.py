@@ -14,13 +14,17 @@ SEEN = "/mnt/seen"
 LOOK = 'echo "$K3SUP_HOOK $(stat -c %s /usr/local/bin/k3s) $(stat -c %s /usr/local/bin/.k3s.k3sup-tmp-* 2>/dev/null)" >> ' + SEEN
 
 
-@pytest.fixture
-def node(make, old, new):
+def a_node(make, old, new):
     node = make()
     node.install(old)
     node.process = node.start()
     node.payload(new)
     return node
+
+
+@pytest.fixture
+def node(make, old, new):
+    return a_node(make, old, new)
 
 
 def seen(node):
@@ -121,11 +125,12 @@ def test_an_empty_command_is_a_mistake(node):
         assert node.upgrade(hook, "", PAYLOAD).exit == 2
 
 
-def test_B10_a_downgrade_is_refused_before_the_cordon(node, old, standin):
+def test_B10_a_downgrade_is_refused_before_the_cordon(make, old, new, standin):
     """The channel's pointer moved back: the payload is older than what runs. Whoever cordons first leaves the node cordoned.
 
     k3sup-upgrade --before-write 'kubectl cordon' FILE: 3, K3SUP_E_POLICY_DOWNGRADE, the command was not run, nothing was touched; --check and --dry-run say the same.
     """
+    node = a_node(make, old, new)
     node.payload(standin("v1.30.2+k3s1"))
     for more in ([], ["--check"], ["--dry-run"]):
         answer = node.upgrade(*more, "--before-write", LOOK, "--before-stop", LOOK, PAYLOAD)
@@ -133,11 +138,12 @@ def test_B10_a_downgrade_is_refused_before_the_cordon(node, old, standin):
     assert not seen(node) and node.content() == content_of(old) and node.assert_runs(old)["pid"] == node.process["pid"]
 
 
-def test_F06_the_quorum_is_asked_before_the_stop(node, old, new):
+def test_F06_the_quorum_is_asked_before_the_stop(make, old, new):
     """More nodes were taken than may be down at once. The command takes a place in a common file, and gives the place of a run that was refused back to nobody.
 
     k3sup-upgrade --before-stop 'take a place' FILE: 3 while another node has it, k3s runs on and nothing is left; 0 when it is free.
     """
+    node = a_node(make, old, new)
     take = "mkdir /mnt/place"
     node.sb.makedirs("/mnt/place")
     for _ in range(2):
