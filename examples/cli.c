@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -284,6 +285,36 @@ void cli_check_terms(struct cli *cli, const char *sha256, const char *sums, cons
 		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--sums, --signature and --key name files; an empty text is none"));
 }
 
+void cli_check_commands(struct cli *cli, bool wanted, const char *stop, const char *start, const char *status)
+{
+	const bool all = stop && *stop && start && *start && status && *status;
+
+	if (wanted && !all)
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--restart commands needs --stop-command, --start-command and --status-command"));
+	if (!wanted && (stop || start || status))
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--stop-command, --start-command and --status-command go with --restart commands"));
+}
+
+const char *const cli_restarts[] = {
+	[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none", [K3SUP_RESTART_SERVICE] = "service", [K3SUP_RESTART_COMMANDS] = "commands", NULL};
+const char *const cli_probes[] = {
+	[K3SUP_PROBE_AUTO] = "auto", [K3SUP_PROBE_KUBELET] = "kubelet", [K3SUP_PROBE_SUPERVISOR] = "supervisor", [K3SUP_PROBE_APISERVER] = "apiserver", [K3SUP_PROBE_NONE] = "none", NULL};
+
+int cli_word(const char *word, const char *const *words, uint32_t *ret)
+{
+	for (uint32_t i = 0; words[i]; i++)
+		if (strcmp(words[i], word) == 0) {
+			*ret = i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+int64_t cli_explicit_ms(int64_t ms)
+{
+	return ms == 0 ? -1 : ms;
+}
+
 int cli_exit_of(int status, k3sup_doc *result)
 {
 	bool changed = cli_number(result, "/changed", 0) != 0, runs = k3sup_doc_len(result, "/processes") > 0;
@@ -313,6 +344,8 @@ int cli_exit_of(int status, k3sup_doc *result)
 		if (!changed)
 			return CLI_REFUSED;
 		return runs ? CLI_UNPROVEN : CLI_DOWN;
+	case K3SUP_E_NOT_ROTATED:
+		return CLI_UNPROVEN;
 	case K3SUP_E_CANCELLED:
 	case K3SUP_E_CALLBACK:
 	case K3SUP_E_TIMEOUT:
@@ -324,12 +357,27 @@ int cli_exit_of(int status, k3sup_doc *result)
 
 /* ---- running ---- */
 
+/* Only if somebody reads: while k3s is stopped nothing may wait for a full pipe, whose reader may be a container. */
+static void write_line(int fd, const char *line, size_t len)
+{
+	if (poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, 0) > 0)
+		if (write(fd, line, len) < 0)
+			return; /* the reader went away: what is said here is a courtesy */
+}
+
 static void on_log(int32_t level, const char *component, const char *message, void *userdata)
 {
 	struct cli *cli = userdata;
+	char line[PIPE_BUF];
+	int len;
 
 	clear_bar(cli);
-	fprintf(stderr, "%s: %s%s: %s\n", cli->tool, level <= K3SUP_LOG_WARNING ? "warning: " : "", component, message);
+	len = snprintf(line, sizeof(line), "%s: %s%s: %s\n", cli->tool, level <= K3SUP_LOG_WARNING ? "warning: " : "", component, message);
+	if (len >= (int)sizeof(line)) {
+		len = sizeof(line) - 1;
+		line[len - 1] = '\n';
+	}
+	write_line(STDERR_FILENO, line, (size_t)len);
 }
 
 k3sup_node *cli_node(struct cli *cli)
@@ -368,9 +416,8 @@ static void write_event(int fd, const struct k3sup_progress *progress)
 	cli_print_quoted(out, progress->text);
 	fputs("}\n", out);
 	len = ftell(out);
-	if (fclose(out) == 0 && len > 0 && poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, 0) > 0)
-		if (write(fd, line, (size_t)len) < 0)
-			return; /* the reader went away: events are a courtesy */
+	if (fclose(out) == 0 && len > 0)
+		write_line(fd, line, (size_t)len);
 }
 
 /* How much of the bar's text fits: a line that wraps cannot be cleared. */

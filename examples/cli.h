@@ -68,6 +68,14 @@ k3sup_node *cli_node(struct cli *cli);
 int cli_wait(struct cli *cli, k3sup_op *op, int64_t timeout_ms);
 /* What a payload has to be: what the library would refuse with -EINVAL; the program ends here then. */
 void cli_check_terms(struct cli *cli, const char *sha256, const char *sums, const char *signature, const char *key, const char *expect_version);
+/* The words for K3SUP_RESTART_* and K3SUP_PROBE_*, by number; NULL at the end. */
+extern const char *const cli_restarts[], *const cli_probes[];
+/* Which of these words is it? -EINVAL if none. */
+int cli_word(const char *word, const char *const *words, uint32_t *ret);
+/* 0 of the command line means none; 0 in the library's options means the default. */
+int64_t cli_explicit_ms(int64_t ms);
+/* The three commands go with --restart commands, all of them: what the library would refuse with -EINVAL; the program ends here then. */
+void cli_check_commands(struct cli *cli, bool wanted, const char *stop, const char *start, const char *status);
 /* The exit status for an operation's status. result may be NULL. */
 int cli_exit_of(int status, k3sup_doc *result);
 /* Ends with the one JSON line (--json), or with the failure's sentence on stderr if there is one. Returns exit. */

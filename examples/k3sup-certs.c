@@ -24,6 +24,29 @@ static const struct cli_option check_options[] = {
 	{"k3s-version", CLI_TEXT, &k3s_version, "V", "of the node's k3s, if its file shall not be read"},
 };
 
+static const char *restart = "auto", *probe = "auto", *health, *rotate_key, *stop_command, *start_command, *status_command;
+static int64_t stable_ms = 20000, wait_lock_ms, guard_delay_ms = 30000, if_within = -1;
+static bool dry_run;
+
+static const struct cli_option rotate_options[] = {
+	{"rotate-key", CLI_TEXT, &rotate_key, "KEY", "a name of yours for this rotation: under one key everything is replaced once"},
+	{"if-within", CLI_NUMBER, &if_within, "DAYS", "only if a certificate ends within so many days"},
+	{"service", CLI_LIST, &services, "NAME", "only this service's, as k3s calls it; may be given several times"},
+	{"dry-run", CLI_FLAG, &dry_run, NULL, "say what would be done; exits 9 if that is anything"},
+	{"restart", CLI_TEXT, &restart, "auto|service|commands|none",
+		"by its service manager, by these commands, or not at all: then k3s must not run (default auto)"},
+	{"stop-command", CLI_TEXT, &stop_command, "CMD", "of --restart commands: stops k3s (for /bin/sh; with K3SUP_ROOT, K3SUP_PID)"},
+	{"start-command", CLI_TEXT, &start_command, "CMD", "and starts it: returns then, and does nothing if it runs"},
+	{"status-command", CLI_TEXT, &status_command, "CMD", "and ends with 0 if it runs, with 3 if it is stopped"},
+	{"guard-delay", CLI_SECONDS, &guard_delay_ms, "SECONDS",
+		"when the start guard starts k3s if this program does not (default 30; 0: there is none)"},
+	{"stable", CLI_SECONDS, &stable_ms, "SECONDS", "how long k3s must have stayed to count as running (default 20)"},
+	{"probe", CLI_TEXT, &probe, "auto|kubelet|supervisor|apiserver|none",
+		"how it is asked whether it is ready (default auto: what its role offers)"},
+	{"health", CLI_TEXT, &health, "CMD", "and a command that must end with 0 (for /bin/sh; asked again each second until it does)"},
+	{"wait-lock", CLI_SECONDS, &wait_lock_ms, "SECONDS", "how long to wait while another run holds the lock (default 0: exit 5)"},
+};
+
 static struct cli cli = {.tool = "k3sup-certs", .timeout_ms = 900000};
 
 static const struct form {
@@ -201,23 +224,110 @@ static int restore(int argc, char **argv)
 	return r;
 }
 
+static void print_rotated(k3sup_doc *doc)
+{
+	const char *kept = cli_text(doc, "/kept", NULL);
+
+	if (dry_run && cli_number(doc, "/would_change", 0))
+		printf("would stop k3s if it runs, and replace %lld files; see --json\n", (long long)k3sup_doc_len(doc, "/retires"));
+	else if (cli_number(doc, "/left_stopped", 0))
+		printf("retired: k3s was stopped by somebody else and is left so; its next start makes new certificates\n");
+	else if (!cli_number(doc, "/changed", 0))
+		printf("already so\n");
+	else
+		printf("rotated: %lld certificates are new%s, k3s was down for %.1f s\n", (long long)k3sup_doc_len(doc, "/renewed"),
+			strcmp(cli_text(doc, "/issued_by", ""), "server") == 0 ? " (from its server; the keys are new, too)" : "",
+			(double)cli_number(doc, "/downtime_ms", 0) / 1000);
+	if (kept)
+		printf("backup: %s\n", kept);
+}
+
+static int rotate(int argc, char **argv)
+{
+	struct k3sup_rotate_opts opts = {.struct_size = sizeof(opts)};
+	k3sup_node *node;
+	k3sup_op *op = NULL;
+	k3sup_doc *doc;
+	bool waits;
+	int r;
+
+	cli.usage = "rotate --rotate-key KEY|--if-within DAYS [OPTION]...";
+	cli.about = "Stops k3s, keeps and retires its leaf certificates, starts it, and proves that it has made new ones and serves them.\n"
+		    "Does only what is missing: the same key again does nothing; what was cut is finished by the same command. If this "
+		    "program is\n"
+		    "killed while k3s is stopped, a start guard starts it. A k3s that was stopped before is left so (exit 9). Exits 11 "
+		    "when k3s runs\n"
+		    "and its certificates are not proven.";
+	cli.examples = "  k3sup-certs rotate --rotate-key 2026-11\n"
+		       "  k3sup-certs rotate --if-within 60\n"
+		       "  k3sup-certs rotate --if-within 60 --dry-run\n"
+		       "  k3sup-certs rotate --root /host --rotate-key plan-7 --service kubelet --json\n";
+	cli.options = rotate_options;
+	cli.n_options = sizeof(rotate_options) / sizeof(rotate_options[0]);
+	r = cli_parse(&cli, argc, argv);
+	if (r != argc)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "unexpected argument '%s'; see --help", argv[r]);
+	if ((!rotate_key || !*rotate_key) && if_within < 0)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "give --rotate-key or --if-within: else each run would rotate once more");
+	if (cli.timeout_ms == 0)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--timeout must be more than 0");
+	if (cli_word(restart, cli_restarts, &opts.restart) < 0)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, service, commands or none, not '%s'", restart);
+	cli_check_commands(&cli, opts.restart == K3SUP_RESTART_COMMANDS, stop_command, start_command, status_command);
+	if (cli_word(probe, cli_probes, &opts.probe) < 0)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
+	if (health && !*health)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
+	opts.flags = (if_within >= 0 ? K3SUP_ROTATE_IF_WITHIN : 0) | (dry_run ? K3SUP_ROTATE_DRY_RUN : 0);
+	opts.if_within_days = if_within < 0 ? 0 : if_within > UINT32_MAX ? UINT32_MAX : (uint32_t)if_within;
+	opts.stop_command = stop_command;
+	opts.start_command = start_command;
+	opts.status_command = status_command;
+	opts.key = rotate_key;
+	opts.services = services.count ? services.items : NULL;
+	opts.health = health;
+	opts.timeout_ms = cli.timeout_ms;
+	opts.wait_lock_ms = wait_lock_ms;
+	opts.stable_ms = cli_explicit_ms(stable_ms);
+	opts.guard_delay_ms = cli_explicit_ms(guard_delay_ms);
+
+	node = cli_node(&cli);
+	r = k3sup_rotate(node, &opts, &op);
+	if (r == -EINVAL)
+		return cli_fail(&cli, CLI_USAGE, r, "a --service that k3s does not have, more than 36500 days, or a --rotate-key that is too long");
+	if (r == 0)
+		r = cli_wait(&cli, op, cli.timeout_ms + 60000); /* it ends by its own deadline, or when k3s was started after it */
+	if (!op)
+		return cli_fail(&cli, cli_exit_of(r, NULL), r, "%s", k3sup_strerror(r));
+	doc = k3sup_op_result(op);
+	if (r >= 0 && !cli.json)
+		print_rotated(doc);
+	waits = cli_number(doc, "/left_stopped", 0) || (dry_run && cli_number(doc, "/would_change", 0));
+	r = cli_finish(&cli, r >= 0 && waits ? CLI_PENDING : cli_exit_of(r, doc), op);
+	k3sup_op_unref(op);
+	k3sup_node_unref(node);
+	return r;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
-	} commands[] = {{"check", check}, {"backups", backups}, {"restore", restore}, {"ca-check", ca_check}};
+	} commands[] = {{"check", check}, {"rotate", rotate}, {"backups", backups}, {"restore", restore}, {"ca-check", ca_check}};
 	int (*command)(int argc, char **argv) = NULL;
 	int r;
 
-	cli.usage = "check|backups|restore|ca-check [OPTION]...";
+	cli.usage = "check|rotate|backups|restore|ca-check [OPTION]...";
 	cli.about = "Commands:\n"
 		    "  check     every certificate and key on this node, and what is wrong with them\n"
+		    "  rotate    new leaf certificates: stop, retire, start, prove\n"
 		    "  backups   which leaf certificates were kept\n"
 		    "  restore   make those of a backup the live ones again, while k3s is stopped\n"
 		    "  ca-check  would a server take a prepared authority?\n"
 		    "COMMAND --help tells more.";
 	cli.examples = "  k3sup-certs check\n"
+		       "  k3sup-certs rotate --if-within 60\n"
 		       "  k3sup-certs ca-check /opt/new-ca\n";
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (strcmp(argv[1], commands[i].name) == 0)

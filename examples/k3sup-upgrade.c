@@ -57,28 +57,7 @@ static const struct cli_option options[] = {
 	{"wait-lock", CLI_SECONDS, &wait_lock_ms, "SECONDS", "how long to wait while another run holds the lock (default 0: exit 5)"},
 };
 
-static const char *const restarts[] = {
-	[K3SUP_RESTART_AUTO] = "auto", [K3SUP_RESTART_SIGNAL] = "signal", [K3SUP_RESTART_NONE] = "none", [K3SUP_RESTART_SERVICE] = "service", [K3SUP_RESTART_COMMANDS] = "commands", NULL};
-static const char *const probes[] = {
-	[K3SUP_PROBE_AUTO] = "auto", [K3SUP_PROBE_KUBELET] = "kubelet", [K3SUP_PROBE_SUPERVISOR] = "supervisor", [K3SUP_PROBE_APISERVER] = "apiserver", [K3SUP_PROBE_NONE] = "none", NULL};
-
 static const char *const rollbacks[] = {[K3SUP_ROLLBACK_AUTO] = "auto", [K3SUP_ROLLBACK_ALWAYS] = "always", [K3SUP_ROLLBACK_NEVER] = "never", NULL};
-
-static int word_of(const char *word, const char *const *words, uint32_t *ret)
-{
-	for (uint32_t i = 0; words[i]; i++)
-		if (strcmp(words[i], word) == 0) {
-			*ret = i;
-			return 0;
-		}
-	return -EINVAL;
-}
-
-/* 0 of the command line means none; 0 in the library's options means the default. */
-static int64_t explicit_ms(int64_t ms)
-{
-	return ms == 0 ? -1 : ms;
-}
 
 /* What the library would refuse with -EINVAL; the program ends here then. */
 static void check_images(struct cli *cli)
@@ -95,16 +74,6 @@ static void check_images(struct cli *cli)
 				exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--images: two files of the name '%s'", name));
 		}
 	}
-}
-
-static void check_commands(struct cli *cli, bool wanted)
-{
-	const bool all = stop_command && *stop_command && start_command && *start_command && status_command && *status_command;
-
-	if (wanted && !all)
-		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--restart commands needs --stop-command, --start-command and --status-command"));
-	if (!wanted && (stop_command || start_command || status_command))
-		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--stop-command, --start-command and --status-command go with --restart commands"));
 }
 
 /* Of --check: what would be done. */
@@ -219,7 +188,7 @@ int main(int argc, char **argv)
 	opts.payload = argv[r]; /* NULL behind the last */
 	opts.flags = flags();
 	opts.timeout_ms = cli.timeout_ms;
-	opts.stable_ms = explicit_ms(stable_ms);
+	opts.stable_ms = cli_explicit_ms(stable_ms);
 	opts.wait_lock_ms = wait_lock_ms;
 	opts.sha256 = sha256;
 	opts.sums = sums;
@@ -228,7 +197,7 @@ int main(int argc, char **argv)
 	opts.expect_version = expect_version;
 	opts.server_version = server_version;
 	opts.health = health;
-	opts.guard_delay_ms = explicit_ms(guard_delay_ms);
+	opts.guard_delay_ms = cli_explicit_ms(guard_delay_ms);
 	opts.stop_command = stop_command;
 	opts.start_command = start_command;
 	opts.status_command = status_command;
@@ -242,12 +211,12 @@ int main(int argc, char **argv)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--timeout must be more than 0");
 	if (keep_backups < 1 || keep_backups > UINT32_MAX)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--keep-backups: at least 1");
-	if (word_of(restart, restarts, &opts.restart) < 0)
+	if (cli_word(restart, cli_restarts, &opts.restart) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--restart is auto, service, signal, commands or none, not '%s'", restart);
-	check_commands(&cli, opts.restart == K3SUP_RESTART_COMMANDS);
-	if (word_of(probe, probes, &opts.probe) < 0)
+	cli_check_commands(&cli, opts.restart == K3SUP_RESTART_COMMANDS, stop_command, start_command, status_command);
+	if (cli_word(probe, cli_probes, &opts.probe) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
-	if (word_of(rollback, rollbacks, &opts.rollback) < 0)
+	if (cli_word(rollback, rollbacks, &opts.rollback) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--rollback is auto, always or never, not '%s'", rollback);
 	if (health && !*health)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");

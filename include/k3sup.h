@@ -13,6 +13,7 @@
 #include <k3sup/node.h>
 #include <k3sup/op.h>
 #include <k3sup/process.h>
+#include <k3sup/rotate.h>
 #include <k3sup/swap.h>
 #include <k3sup/upgrade.h>
 #include <k3sup/version.h>

@@ -51,6 +51,43 @@ func (n *Node) CertsRetire(o CertsRetireOptions) (*Op, error) {
 	return n.start("certs_retire", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_certs_retire(n.c, &opts, ret) })
 }
 
+// RotateOptions say what is replaced, and how k3s is stopped and started for it. One of Key and IfWithin is needed.
+type RotateOptions struct {
+	Key          string // under one key everything is replaced once
+	IfWithin     bool   // only if something ends within IfWithinDays
+	IfWithinDays uint32
+	Services     []string      // in k3s's words; none: all
+	DryRun       bool          // only say what would be done
+	Restart      Restart       // RestartNone: k3s must not run
+	Timeout      time.Duration // bounds everything; 0: 15 minutes, below 0: for ever
+	WaitLock     time.Duration // how long to wait for the node's lock; 0: not at all, below 0: for ever
+	Stable       time.Duration // how long k3s must have stayed; 0: 20 s, below 0: being there once is enough
+	GuardDelay   time.Duration // when the start guard starts it; 0: 30 s, below 0: there is none
+	Probe        Probe         // how it is asked whether it is ready
+	Health       string        // a command that must end with 0, or ""
+	Keep         uint32        // so many backups; 0: 5
+	KeepDays     uint32        // and for how long; 0: for ever
+	Commands     Commands      // of RestartCommands
+}
+
+// Rotate has k3s make new leaf certificates: it is stopped, they are retired, it is started, and that it serves new ones is proven.
+func (n *Node) Rotate(o RotateOptions) (*Op, error) {
+	var text texts
+	defer text.free()
+	opts := C.struct_k3sup_rotate_opts{struct_size: C.sizeof_struct_k3sup_rotate_opts, timeout_ms: ms(o.Timeout), wait_lock_ms: ms(o.WaitLock),
+		stable_ms: ms(o.Stable), guard_delay_ms: ms(o.GuardDelay), key: text.add(o.Key), health: text.add(o.Health), services: text.list(o.Services),
+		if_within_days: C.uint32_t(o.IfWithinDays), restart: C.uint32_t(o.Restart), probe: C.uint32_t(o.Probe), keep: C.uint32_t(o.Keep),
+		keep_days: C.uint32_t(o.KeepDays), stop_command: text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start),
+		status_command: text.add(o.Commands.Status)}
+	if o.IfWithin {
+		opts.flags |= C.K3SUP_ROTATE_IF_WITHIN
+	}
+	if o.DryRun {
+		opts.flags |= C.K3SUP_ROTATE_DRY_RUN
+	}
+	return n.start("rotate", &text, func(ret **C.k3sup_op) C.int { return C.k3sup_rotate(n.c, &opts, ret) })
+}
+
 // CertsRestore makes the leafs of this backup the live ones again. Refused while k3s runs.
 func (n *Node) CertsRestore(backup string) (*Op, error) {
 	var text texts

@@ -93,6 +93,7 @@ const (
 	ErrHook               Code = C.K3SUP_E_HOOK
 	ErrRolledBack         Code = C.K3SUP_E_ROLLED_BACK
 	ErrFailedBefore       Code = C.K3SUP_E_FAILED_BEFORE
+	ErrNotRotated         Code = C.K3SUP_E_NOT_ROTATED
 )
 
 // Error is one English sentence for the code, without a full stop.

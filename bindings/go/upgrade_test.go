@@ -351,6 +351,21 @@ func TestCertificates(t *testing.T) {
 	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrRunning) {
 		t.Error(err)
 	}
+	for _, wrong := range []RotateOptions{{}, {IfWithinDays: 3}, {Key: "k", Services: []string{"nonsense"}}} {
+		if _, err := n.Rotate(wrong); !errors.Is(err, syscall.EINVAL) {
+			t.Error(err)
+		}
+	}
+	op, err = n.Rotate(RotateOptions{Key: "k", IfWithin: true, IfWithinDays: 3, Services: []string{"admin"}})
+	must(t, err)
+	if _, err := op.Wait(context.Background()); err != nil || op.Status() != 0 {
+		t.Error(err, op.Status())
+	}
+	op, err = n.Rotate(RotateOptions{Key: "k", IfWithin: true, IfWithinDays: 400, Restart: RestartNone})
+	must(t, err)
+	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrRunning) {
+		t.Error(err)
+	}
 	op, err = n.CertsRestore("tls-1")
 	must(t, err)
 	if _, err := op.Wait(context.Background()); !errors.Is(err, ErrRunning) {

@@ -92,10 +92,11 @@
 #define K3SUP_E_CONFINED (-10126)         /* what this program starts would be confined as it is, or end with it: in a container, say */
 
 /* about certificates */
-#define K3SUP_E_RUNNING (-10140)   /* k3s runs: its certificates are only touched while it is stopped */
-#define K3SUP_E_AUTHORITY (-10141) /* an authority is missing, damaged or over: no start could issue new certificates */
-#define K3SUP_E_BACKUP (-10142)    /* there is no such backup, or it is not whole, or from before a change of authorities */
-#define K3SUP_E_CLOCK (-10143)     /* the clock shows a time that cannot be */
+#define K3SUP_E_RUNNING (-10140)     /* k3s runs: its certificates are only touched while it is stopped */
+#define K3SUP_E_AUTHORITY (-10141)   /* an authority is missing, damaged or over: no start could issue new certificates */
+#define K3SUP_E_BACKUP (-10142)      /* there is no such backup, or it is not whole, or from before a change of authorities */
+#define K3SUP_E_CLOCK (-10143)       /* the clock shows a time that cannot be */
+#define K3SUP_E_NOT_ROTATED (-10150) /* k3s runs, but its certificates are not all there, right and new */
 
 /* about what k3s unpacks of itself */
 #define K3SUP_E_UNPACK (-10160) /* the payload cannot unpack itself here, or not to what its own list says */

@@ -92,6 +92,7 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_HOOK, "a command of the caller refused"),
 	CODE(K3SUP_E_ROLLED_BACK, "the new build failed; the one before was put back and runs"),
 	CODE(K3SUP_E_FAILED_BEFORE, "this very payload failed on this node before"),
+	CODE(K3SUP_E_NOT_ROTATED, "k3s runs, but its certificates are not all there, right and new"),
 };
 
 /*

@@ -155,13 +155,14 @@ static bool is_event(const k3sup__json *record, const char *event, const char *i
 	return its_event && its_id && k3sup__streq(its_event, event) && (!id || k3sup__streq(its_id, id));
 }
 
-k3sup__json *k3sup__journal_open_entry(const k3sup__json *records)
+k3sup__json *k3sup__journal_open_entry(const k3sup__json *records, const char *verb)
 {
 	for (size_t i = k3sup__json_len(records); i-- > 0;) {
 		k3sup__json *record = k3sup__json_element(records, i);
+		const char *its_verb = k3sup__json_text(record, "verb");
 		bool closed = false;
 
-		if (!is_event(record, "open", NULL))
+		if (!is_event(record, "open", NULL) || (verb && (!its_verb || !k3sup__streq(its_verb, verb))))
 			continue;
 		for (size_t j = 0; j < k3sup__json_len(records) && !closed; j++)
 			closed = is_event(k3sup__json_element(records, j), "close", k3sup__json_text(record, "op"));

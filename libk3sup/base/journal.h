@@ -23,7 +23,7 @@ int k3sup__journal_append(k3sup_op *op, int dirfd, k3sup__json *record) _must_ch
  * Changes nothing.
  */
 int k3sup__journal_read(k3sup_op *op, int dirfd, k3sup__json **ret_records, unsigned *ret_damaged) _must_check_;
-/* The newest "open" record without a "close" of the same "op", borrowed from records; NULL if there is none. */
-k3sup__json *k3sup__journal_open_entry(const k3sup__json *records);
+/* The newest "open" record without a "close" of the same "op", borrowed from records; NULL if there is none. verb: only of that "verb"; NULL: of any. */
+k3sup__json *k3sup__journal_open_entry(const k3sup__json *records, const char *verb);
 
 #endif

@@ -55,3 +55,10 @@ void k3sup__utc_text(int64_t seconds, char ret[static K3SUP__UTC_TEXT])
 		(unsigned)(tm.tm_mon + 1) % 100, (unsigned)tm.tm_mday % 100, (unsigned)tm.tm_hour % 100, (unsigned)tm.tm_min % 100,
 		(unsigned)tm.tm_sec % 100);
 }
+
+#define TOLERANCE DAY
+
+bool k3sup__clock_can_be(int64_t now)
+{
+	return now >= (int64_t)K3SUP__BUILT - TOLERANCE;
+}

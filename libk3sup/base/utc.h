@@ -17,4 +17,7 @@ void k3sup__utc_fields(int64_t seconds, struct tm *ret);
 #define K3SUP__UTC_TEXT 21 /* 2026-11-23T12:00:00Z and NUL */
 void k3sup__utc_text(int64_t seconds, char ret[static K3SUP__UTC_TEXT]);
 
+/* Could it be this time now (seconds since 1970)? Not before this library was built; a day is granted for clocks that differ. */
+bool k3sup__clock_can_be(int64_t now);
+
 #endif

@@ -35,14 +35,14 @@ const struct k3sup__pair k3sup__pairs[] = {
 	/* Its common name was k3s-cloud-controller-manager, cloud-controller-manager and system:... over the years. */
 	{"cloud-controller", T "client-k3s-cloud-controller", K3SUP__CA_CLIENT, 0, CLIENT, NULL, NULL, NULL},
 	{"controller-manager", T "client-controller", K3SUP__CA_CLIENT, ALWAYS, CLIENT, "system:kube-controller-manager", NULL, NULL},
-	{"controller-manager", T "kube-controller-manager/kube-controller-manager", K3SUP__CA_SERVER, 0, SERVER, "kube-controller-manager",
-		NULL, localhost},
+	{"controller-manager", T "kube-controller-manager/kube-controller-manager", K3SUP__CA_SERVER, K3SUP__PAIR_NOT_ALL_ERAS, SERVER,
+		"kube-controller-manager", NULL, localhost},
 	{"etcd", E "client", K3SUP__CA_ETCD_SERVER, 0, CLIENT, "etcd-client", NULL, NULL},
 	{"etcd", E "server-client", K3SUP__CA_ETCD_SERVER, 0, BOTH, "etcd-server", NULL, loopback},
 	{"etcd", E "peer-server-client", K3SUP__CA_ETCD_PEER, 0, BOTH, "etcd-peer", NULL, loopback},
-	{"k3s-controller", T "client-k3s-controller", K3SUP__CA_CLIENT, 0, CLIENT, "system:k3s-controller", NULL, NULL},
+	{"k3s-controller", T "client-k3s-controller", K3SUP__CA_CLIENT, K3SUP__PAIR_NOT_ALL_ERAS, CLIENT, "system:k3s-controller", NULL, NULL},
 	{"k3s-controller", A "client-k3s-controller", K3SUP__CA_CLIENT, K3SUP__PAIR_AGENT, CLIENT, "system:k3s-controller", NULL, NULL},
-	{"kube-proxy", T "client-kube-proxy", K3SUP__CA_CLIENT, 0, CLIENT, "system:kube-proxy", NULL, NULL},
+	{"kube-proxy", T "client-kube-proxy", K3SUP__CA_CLIENT, K3SUP__PAIR_NOT_ALL_ERAS, CLIENT, "system:kube-proxy", NULL, NULL},
 	{"kube-proxy", A "client-kube-proxy", K3SUP__CA_CLIENT, K3SUP__PAIR_AGENT, CLIENT, "system:kube-proxy", NULL, NULL},
 	{"kubelet", T "client-kubelet", K3SUP__CA_CLIENT, K3SUP__PAIR_KEY_ONLY, 0, NULL, NULL, NULL},
 	{"kubelet", T "serving-kubelet", K3SUP__CA_SERVER, K3SUP__PAIR_KEY_ONLY, 0, NULL, NULL, NULL},
@@ -50,8 +50,8 @@ const struct k3sup__pair k3sup__pairs[] = {
 		"system:node:", "system:nodes", NULL},
 	{"kubelet", A "serving-kubelet", K3SUP__CA_SERVER, ALWAYS | K3SUP__PAIR_AGENT | K3SUP__PAIR_NODE_NAME, SERVER, "", NULL, local_names},
 	{"scheduler", T "client-scheduler", K3SUP__CA_CLIENT, ALWAYS, CLIENT, "system:kube-scheduler", NULL, NULL},
-	{"scheduler", T "kube-scheduler/kube-scheduler", K3SUP__CA_SERVER, 0, SERVER, "kube-scheduler", NULL, localhost},
-	{"supervisor", T "client-supervisor", K3SUP__CA_CLIENT, 0, CLIENT, "system:k3s-supervisor", "system:masters", NULL},
+	{"scheduler", T "kube-scheduler/kube-scheduler", K3SUP__CA_SERVER, K3SUP__PAIR_NOT_ALL_ERAS, SERVER, "kube-scheduler", NULL, localhost},
+	{"supervisor", T "client-supervisor", K3SUP__CA_CLIENT, K3SUP__PAIR_NOT_ALL_ERAS, CLIENT, "system:k3s-supervisor", "system:masters", NULL},
 };
 const size_t k3sup__n_pairs = ELEMENTSOF(k3sup__pairs);
 

@@ -20,8 +20,9 @@ extern const char *const k3sup__ca_paths[K3SUP__N_CAS];
 #define K3SUP__PAIR_AGENT 1u     /* one of an agent's: its issuers are the copies in agent/ */
 #define K3SUP__PAIR_KEY_ONLY 2u  /* the certificate belonging to this key lies elsewhere */
 #define K3SUP__PAIR_NODE_NAME 4u /* the common name ends with the node's name, which cannot be known here */
-
-#define K3SUP__PAIR_ALWAYS 8u /* there in every era, once a server has started; an agent's: once an agent without a server has */
+#define K3SUP__PAIR_ALWAYS 8u    /* there in every era, once a server has started; an agent's: once an agent without a server has */
+/* Some releases make it again after a rotation, others do not (since 2023: supervisor; since May 2025: serving pairs; until 2025: those for old agents). */
+#define K3SUP__PAIR_NOT_ALL_ERAS 16u
 
 /* A leaf certificate and its key. */
 struct k3sup__pair {

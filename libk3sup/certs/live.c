@@ -8,6 +8,7 @@
 #include "base/durable.h"
 #include "base/strv.h"
 #include "base/tree.h"
+#include "base/utc.h"
 #include "certs/audit.h"
 
 #define TRIGGER_DIR "server/tls/"
@@ -114,6 +115,8 @@ static int look_at_authorities(struct k3sup__live *live, struct k3sup__audit *au
 				return k3sup__fail(live->op, K3SUP_E_AUTHORITY, "no start could issue new certificates: %s: %s",
 					k3sup__json_text(problem, "path"), k3sup__json_text(problem, "text"));
 	}
+	if (!k3sup__clock_can_be(audit->now))
+		return k3sup__fail(live->op, K3SUP_E_CLOCK, "the clock shows a time before this library was built");
 	for (size_t i = 0; i < K3SUP__N_CAS; i++) {
 		const struct k3sup__certs *certs = live->where->server ? &audit->cas[i] : &audit->agent_cas[i];
 
@@ -144,15 +147,19 @@ static int read_authorities(struct k3sup__live *live)
 	return r < 0 ? r : look_at_authorities(live, &audit);
 }
 
+int k3sup__live_look(struct k3sup__live *live)
+{
+	int r = read_authorities(live);
+
+	return r < 0 ? r : read_files(live);
+}
+
 int k3sup__live_read(struct k3sup__live *live)
 {
-	int r;
-
 	if (live->where->running)
 		return k3sup__fail(live->op, K3SUP_E_RUNNING, "k3s runs (pid %d): its certificates are only touched while it is stopped",
 			(int)live->where->pid);
-	r = read_authorities(live);
-	return r < 0 ? r : read_files(live);
+	return k3sup__live_look(live);
 }
 
 void k3sup__live_clear(struct k3sup__live *live)

@@ -19,9 +19,11 @@ struct k3sup__live {
 };
 
 /*
- * Reads all leafs and keys there are, and the authorities in use. Refuses what must not be retired: K3SUP_E_RUNNING (k3s runs), K3SUP_E_AUTHORITY (an authority is missing, damaged,
- * without its key or expired, so that no start could issue anything), K3SUP_E_CLOCK (the clock is before the newest authority's beginning), K3SUP_E_TARGET_NOT_FILE (a link).
+ * Reads all leafs and keys there are, and the authorities in use. Refuses what must not be retired: K3SUP_E_AUTHORITY (an authority is missing, damaged, without its key or expired, so
+ * that no start could issue anything), K3SUP_E_CLOCK (the clock is before the newest authority's beginning, or before this library was built), K3SUP_E_TARGET_NOT_FILE (a link).
  */
+int k3sup__live_look(struct k3sup__live *live) _must_check_;
+/* The same, and K3SUP_E_RUNNING (k3s runs). */
 int k3sup__live_read(struct k3sup__live *live) _must_check_;
 void k3sup__live_clear(struct k3sup__live *live);
 bool k3sup__live_wants(const struct k3sup__live *live, const char *service);

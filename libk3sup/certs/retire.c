@@ -2,11 +2,12 @@
 /*
  * k3sup_certs_retire(): keep, then take away. The next start of k3s makes new ones (k3s pkg/daemons/control/deps; an agent's come from its server).
  */
+#include "certs/retire.h"
+
 #include <time.h>
 
 #include <k3sup/certs.h>
 
-#include "base/strv.h"
 #include "certs/live.h"
 
 #define KEEP 5
@@ -14,8 +15,7 @@
 
 struct retire_state {
 	struct k3sup__node_state node;
-	struct k3sup__strv services; /* empty: all */
-	uint32_t keep, keep_days;
+	struct k3sup__retiring what;
 };
 
 static k3sup__json *paths_of(const struct k3sup__tls_files *files)
@@ -33,13 +33,13 @@ static k3sup__json *paths_of(const struct k3sup__tls_files *files)
 }
 
 /* From the backup on it is only going forward: one more run goes on where this one was cut. */
-static int keep_and_remove(struct k3sup__live *live, const struct retire_state *s)
+static int keep_and_remove(struct k3sup__live *live, const struct k3sup__retiring *what)
 {
 	k3sup__json *facts = k3sup__op_facts(live->op);
 	_close_ int backups = -1;
 	_free_ char *name = NULL;
 	bool made = false;
-	int64_t since = s->keep_days > 0 ? (int64_t)time(NULL) - s->keep_days * (int64_t)DAY : 0;
+	int64_t since = what->keep_days > 0 ? (int64_t)time(NULL) - what->keep_days * (int64_t)DAY : 0;
 	int removed = 0, triggered = 0, pruned = 0, tidied, r;
 
 	r = tidied = k3sup__live_tidy(live);
@@ -54,16 +54,16 @@ static int keep_and_remove(struct k3sup__live *live, const struct retire_state *
 	if (r >= 0)
 		r = removed = k3sup__live_remove(live, NULL);
 	if (r >= 0)
-		r = pruned = k3sup__live_prune(live, backups, s->keep, since, name);
+		r = pruned = k3sup__live_prune(live, backups, what->keep != 0 ? what->keep : KEEP, since, name);
 	k3sup__json_set(facts, "retired", paths_of(&live->files));
 	k3sup__json_set_int(facts, "pruned", pruned > 0 ? pruned : 0);
 	return r < 0 ? r : made || removed > 0 || triggered > 0 || pruned > 0 || tidied > 0;
 }
 
-static int retire(k3sup_op *op, k3sup_node *node, const struct retire_state *s)
+int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what)
 {
 	struct k3sup__certs_where where;
-	struct k3sup__live live = {.op = op, .node = node, .where = &where, .services = (const char *const *)s->services.items};
+	struct k3sup__live live = {.op = op, .node = node, .where = &where, .services = (const char *const *)what->services.items};
 	int r = k3sup__certs_where_find(op, node, &where);
 
 	if (r < 0)
@@ -71,7 +71,7 @@ static int retire(k3sup_op *op, k3sup_node *node, const struct retire_state *s)
 	k3sup__certs_where_report(op, &where);
 	r = k3sup__live_read(&live);
 	if (r >= 0)
-		r = keep_and_remove(&live, s);
+		r = keep_and_remove(&live, what);
 	k3sup__live_clear(&live);
 	k3sup__certs_where_clear(&where);
 	return r;
@@ -82,7 +82,7 @@ static int work(k3sup_op *op)
 	struct retire_state *s = k3sup__op_state(op);
 	int r = k3sup__node_take_turn(op, s->node.node);
 
-	return r < 0 ? r : retire(op, s->node.node, s);
+	return r < 0 ? r : k3sup__retire(op, s->node.node, &s->what);
 }
 
 static int step(k3sup_op *op)
@@ -94,7 +94,7 @@ static void clear(k3sup_op *op)
 {
 	struct retire_state *s = k3sup__op_state(op);
 
-	k3sup__strv_clear(&s->services);
+	k3sup__strv_clear(&s->what.services);
 	k3sup__node_give_turn(op, s->node.node);
 }
 
@@ -124,9 +124,7 @@ int k3sup_certs_retire(k3sup_node *node, const struct k3sup_certs_retire_opts *o
 		return r;
 	}
 	s = k3sup__op_state(op);
-	s->services = services;
-	s->keep = o.keep != 0 ? o.keep : KEEP;
-	s->keep_days = o.keep_days;
+	s->what = (struct k3sup__retiring){.services = services, .keep = o.keep, .keep_days = o.keep_days};
 	*ret_op = op;
 	return 0;
 }

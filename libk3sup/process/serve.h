@@ -7,6 +7,7 @@
 
 #include "process/commands.h"
 #include "process/owner.h"
+#include "process/seen.h"
 
 #define K3SUP__MOST_SERVED 2 /* a server and an agent */
 
@@ -30,6 +31,7 @@ struct k3sup__serving {
 	bool nested;   /* within an operation that has the node's turn */
 	bool unproven; /* a start is over once it was ordered */
 	int64_t deadline, lock_deadline, stable_ms, guard_delay_ms;
+	const struct k3sup__want *proof; /* borrowed; NULL: any k3s, and it is not asked whether it is ready */
 
 	enum k3sup__serving_phase phase;
 	size_t count;
@@ -46,6 +48,8 @@ struct k3sup__serving {
 int k3sup__serving_scan(k3sup_op *op, struct k3sup__serving *s) _must_check_;
 /* The same, and if none runs those that are installed. K3SUP_E_NO_SERVICE, K3SUP_E_AMBIGUOUS. */
 int k3sup__serving_find(k3sup_op *op, struct k3sup__serving *s) _must_check_;
+/* May all of them be told to stop and to start? Why not, before anything is changed. */
+int k3sup__serving_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__serving *s) _must_check_;
 /* Asks their managers once more. 1 if all are stopped, else 0; -errno. */
 int k3sup__serving_look(k3sup_op *op, struct k3sup__serving *s) _must_check_;
 /* None of what the proof has found may be in our cgroup, where what ran before was not. */
@@ -60,6 +64,7 @@ struct k3sup__service_want {
 	bool nested;                            /* the caller has the node's turn */
 	bool unproven; /* of a restart: end once it is ordered; the caller proves, and disarms the guard after that */
 	int64_t deadline, lock_deadline, stable_ms, guard_delay_ms;
+	const struct k3sup__want *proof; /* of a start: what has to run; outlives the operation. NULL: any k3s */
 };
 
 /* The operation behind k3sup_service(), to be called by others with k3sup__op_call(). */

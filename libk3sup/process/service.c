@@ -24,7 +24,7 @@ static bool in_halves(const struct k3sup__serving *s)
 	return s->action == K3SUP_SERVICE_RESTART && s->count > 0 && s->list[0].service.manager && s->list[0].service.manager->halves;
 }
 
-static int admit(k3sup_op *op, k3sup_node *node, const struct k3sup__serving *s)
+int k3sup__serving_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__serving *s)
 {
 	enum k3sup__how how;
 	int r = 0;
@@ -51,7 +51,7 @@ static int work_look(k3sup_op *op)
 		return r;
 	k3sup__op_begin(op, "identify", "looking for k3s and its service");
 	r = k3sup__serving_find(op, s);
-	return r >= 0 && s->action != K3SUP_SERVICE_STATUS ? admit(op, node, s) : r;
+	return r >= 0 && s->action != K3SUP_SERVICE_STATUS ? k3sup__serving_admit(op, node, s) : r;
 }
 
 static bool is_so(const struct k3sup__serving *s)
@@ -299,11 +299,12 @@ static int stopped_step(k3sup_op *op)
 static int call_proof(k3sup_op *op)
 {
 	struct k3sup__serving *s = k3sup__op_state(op);
-	struct k3sup__want want = {
-		.count = s->count, .come_by = s->deadline, .give_up = s->deadline, .stable_ms = s->stable_ms, .probe = K3SUP_PROBE_NONE, .most_ends = 5};
+	struct k3sup__want want = s->proof ? *s->proof : (struct k3sup__want){.count = s->count, .probe = K3SUP_PROBE_NONE, .most_ends = 5};
 	k3sup_op *child;
 	int r;
 
+	want.come_by = want.give_up = s->deadline;
+	want.stable_ms = s->stable_ms;
 	for (size_t i = 0; i < s->count; i++) {
 		int64_t patience = k3sup__deadline(PATIENCE_MS);
 
@@ -469,6 +470,7 @@ int k3sup__service_op(k3sup_node *node, const struct k3sup__service_want *want, 
 	s->lock_deadline = want->lock_deadline;
 	s->stable_ms = want->stable_ms;
 	s->guard_delay_ms = want->guard_delay_ms;
+	s->proof = want->proof;
 	*ret_op = op;
 	return 0;
 }

@@ -1,34 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upgrade/entry.h"
 
-#include "base/journal.h"
 #include "base/process.h"
 #include "node/warn.h"
-
-#include <sys/random.h>
-#include <time.h>
-
-static int append(k3sup_op *op, k3sup_node *node, k3sup__json *record)
-{
-	_close_ int dirfd = -1;
-	int r = k3sup__state_dir_open(op, &node->root, node->state_dir, true, node->trust_flags, &dirfd);
-
-	if (r < 0) {
-		k3sup__json_unref(record);
-		return r;
-	}
-	return k3sup__journal_append(op, dirfd, record);
-}
-
-static k3sup__json *record_of(const char *id, const char *event)
-{
-	k3sup__json *record = k3sup__json_object();
-
-	k3sup__json_set_str(record, "op", id);
-	k3sup__json_set_str(record, "event", event);
-	k3sup__json_set_str(record, "verb", "upgrade");
-	return record;
-}
+#include "upgrade/records.h"
 
 static bool was_stopped(k3sup_node *node, const struct k3sup__view *view, const char *id)
 {
@@ -68,38 +43,22 @@ void k3sup__entry_take_over(
 	k3sup__log(op, K3SUP_LOG_INFO, "going on where an earlier run was cut");
 }
 
-/* Only has to differ from the ids of other entries in this journal: waiting for randomness, early at boot, could take for ever. */
-static void make_id(char ret[static 17])
-{
-	unsigned char random[8];
-	struct timespec now;
-
-	if (getrandom(random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random)) {
-		uint64_t number;
-
-		clock_gettime(CLOCK_REALTIME, &now);
-		number = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-		memcpy(random, &number, sizeof(random));
-	}
-	k3sup__hex(random, sizeof(random), ret);
-}
-
 int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, bool prove,
 	struct k3sup__entry *entry)
 {
 	k3sup__json *record;
-	char id[17];
+	char id[K3SUP__ENTRY_ID];
 	int r;
 
 	if (entry->id[0])
 		return 0;
-	make_id(id);
-	record = record_of(id, "open");
+	k3sup__entry_make_id(id);
+	record = k3sup__entry_record(id, "open", K3SUP__VERB_UPGRADE);
 	k3sup__json_set(record, "payload", k3sup__build_json(&payload->build));
 	k3sup__json_set(record, "before", k3sup__build_json(&view->build));
 	k3sup__json_set_str(record, "target", view->installed.path);
 	k3sup__json_set_bool(record, "prove", prove);
-	r = append(op, node, record);
+	r = k3sup__entry_append(op, node, record);
 	if (r < 0)
 		return r;
 	memcpy(entry->id, id, sizeof(id));
@@ -109,45 +68,16 @@ int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *
 
 int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, const struct k3sup__entry *entry)
 {
-	return append(op, node, record_of(entry->id, "stop"));
-}
-
-static int close_one(k3sup_op *op, k3sup_node *node, const char *id, const char *reason)
-{
-	k3sup__json *record = record_of(id, "close");
-
-	k3sup__json_set_str(record, "reason", reason);
-	return append(op, node, record);
-}
-
-static int close_older(k3sup_op *op, k3sup_node *node)
-{
-	int r = 1;
-
-	while (r > 0) {
-		_cleanup_(k3sup__json_unrefp) k3sup__json *records = NULL;
-		_close_ int dirfd = -1;
-		const k3sup__json *entry;
-		unsigned damaged;
-
-		r = k3sup__state_dir_open(op, &node->root, node->state_dir, false, node->trust_flags, &dirfd);
-		if (r >= 0)
-			r = k3sup__journal_read(op, dirfd, &records, &damaged);
-		entry = r >= 0 ? k3sup__journal_open_entry(records) : NULL;
-		if (entry)
-			r = close_one(op, node, k3sup__json_text(entry, "op"), "superseded");
-		if (r >= 0)
-			r = entry != NULL;
-	}
-	return r;
+	return k3sup__entry_append(op, node, k3sup__entry_record(entry->id, "stop", K3SUP__VERB_UPGRADE));
 }
 
 int k3sup__entry_close(k3sup_op *op, k3sup_node *node, int status, struct k3sup__entry *entry)
 {
-	int r = entry->id[0] ? close_one(op, node, entry->id, status < 0 ? k3sup_error_name(status) : "done") : 0;
+	int r = entry->id[0] ? k3sup__entry_close_one(op, node, entry->id, K3SUP__VERB_UPGRADE, status < 0 ? k3sup_error_name(status) : "done")
+			     : 0;
 
 	if (r < 0)
 		return r;
 	entry->id[0] = '\0';
-	return entry->older && status >= 0 ? close_older(op, node) : 0;
+	return entry->older && status >= 0 ? k3sup__entry_close_all(op, node, K3SUP__VERB_UPGRADE) : 0;
 }

@@ -5,6 +5,7 @@
 #include "node/warn.h"
 #include "upgrade/failed.h"
 #include "upgrade/usage.h"
+#include "upgrade/records.h"
 
 #include <fcntl.h>
 #include <time.h>
@@ -93,7 +94,8 @@ static int look_at_journal(k3sup_op *op, k3sup_node *node, struct k3sup__view *v
 
 	if (r >= 0)
 		r = k3sup__journal_read(op, dirfd, &v->records, &v->damaged);
-	v->open_entry = v->records ? k3sup__journal_open_entry(v->records) : NULL;
+	v->open_entry = v->records ? k3sup__journal_open_entry(v->records, K3SUP__VERB_UPGRADE) : NULL;
+	v->rotation = v->records ? k3sup__journal_open_entry(v->records, K3SUP__VERB_ROTATE) : NULL;
 	if (r >= 0 || r == -ENOMEM || k3sup__op_checkpoint(op) < 0)
 		return r;
 	k3sup__op_forgive(op);
@@ -229,19 +231,6 @@ void k3sup__view_clear(struct k3sup__view *view)
 
 /* ---- judging ---- */
 
-/* Certificates were retired, or were to be, and no run has said that new ones are served. */
-static bool rotation_is_open(const struct k3sup__view *v)
-{
-	for (size_t i = k3sup__json_len(v->records); i-- > 0;) {
-		const k3sup__json *record = k3sup__json_element(v->records, i);
-		const char *verb = k3sup__json_text(record, "verb"), *event = k3sup__json_text(record, "event");
-
-		if (verb && event && k3sup__streq(verb, "rotate") && (k3sup__streq(event, "open") || k3sup__streq(event, "close")))
-			return k3sup__streq(event, "open");
-	}
-	return false;
-}
-
 const char *k3sup__view_state(const struct k3sup__view *v)
 {
 	if (v->running_error == K3SUP_E_AMBIGUOUS || v->installed_error == K3SUP_E_TARGET_AMBIGUOUS)
@@ -250,7 +239,7 @@ const char *k3sup__view_state(const struct k3sup__view *v)
 		return "absent";
 	if (v->leftovers > 0 && !v->holder && !v->at_work) /* with a holder they are at work, not left over */
 		return "interrupted";
-	if (rotation_is_open(v) && !v->holder)
+	if (v->rotation && !v->holder)
 		return "rotation-pending";
 	if (v->sighting.count == 0)
 		return "not-running";
@@ -273,7 +262,7 @@ static const char *next_step(const struct k3sup__view *v, const char *state)
 		{"absent", "install k3s; nothing of it was found on this node"},
 		{"ambiguous", "name the k3s file with --k3s, or end the process that does not belong here; the evidence lists them"},
 		{"interrupted", "run k3sup-upgrade once more with the same file; it finishes what was cut"},
-		{"rotation-pending", "run the rotation once more with the same key; it finishes what was cut, and starts k3s if it had stopped it"},
+		{"rotation-pending", "run k3sup-certs rotate once more, with the same key if it had one; certificates were retired, and that new ones are served was not proven"},
 		{"not-running", "start k3s with its service manager and look at its log"},
 		{"starting", "wait until k3s has unpacked itself, then look again"},
 		{"degraded", "put the k3s file back; the running k3s could not be started again"},
@@ -306,7 +295,7 @@ static k3sup__json *flags_json(const struct k3sup__view *v)
 		k3sup__json_add(flags, k3sup__json_str("open-operation"));
 	if (v->holder)
 		k3sup__json_add(flags, k3sup__json_str("busy"));
-	if (rotation_is_open(v))
+	if (v->rotation)
 		k3sup__json_add(flags, k3sup__json_str("rotation-open"));
 	if (k3sup__failed_back_to(v->failed, &v->build))
 		k3sup__json_add(flags, k3sup__json_str("rolled-back"));

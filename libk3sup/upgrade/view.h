@@ -30,7 +30,8 @@ struct k3sup__view {
 	struct k3sup__units units;           /* what starts k3s here, read from files */
 	struct k3sup__data_dir data_dir;
 	k3sup__json *records;    /* the journal */
-	k3sup__json *open_entry; /* in records, or NULL */
+	k3sup__json *open_entry; /* of an upgrade, in records, or NULL */
+	k3sup__json *rotation;   /* likewise, of a rotation */
 	k3sup__json *failed;     /* builds that failed here (failed.h) */
 	unsigned damaged;        /* lines of the journal that could not be read */
 	k3sup__json *holder;     /* who holds the lock, or NULL */

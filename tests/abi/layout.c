@@ -216,6 +216,28 @@ AT(k3sup_certs_ca_check_opts, dir, 8, 8);
 AT(k3sup_certs_ca_check_opts, server_dir, 16, 12);
 END(k3sup_certs_ca_check_opts, server_dir, 24, 16);
 
+AT(k3sup_rotate_opts, struct_size, 0, 0);
+AT(k3sup_rotate_opts, flags, 4, 4);
+AT(k3sup_rotate_opts, timeout_ms, 8, 8);
+AT(k3sup_rotate_opts, wait_lock_ms, 16, 16);
+AT(k3sup_rotate_opts, stable_ms, 24, 24);
+AT(k3sup_rotate_opts, guard_delay_ms, 32, 32);
+AT(k3sup_rotate_opts, key, 40, 40);
+AT(k3sup_rotate_opts, health, 48, 44);
+AT(k3sup_rotate_opts, services, 56, 48);
+AT(k3sup_rotate_opts, reserved, 64, 52);
+AT(k3sup_rotate_opts, if_within_days, 72, 56);
+AT(k3sup_rotate_opts, restart, 76, 60);
+AT(k3sup_rotate_opts, probe, 80, 64);
+AT(k3sup_rotate_opts, keep, 84, 68);
+AT(k3sup_rotate_opts, keep_days, 88, 72);
+AT(k3sup_rotate_opts, reserved2, 92, 76);
+AT(k3sup_rotate_opts, stop_command, 96, 80);
+AT(k3sup_rotate_opts, start_command, 104, 84);
+AT(k3sup_rotate_opts, status_command, 112, 88);
+AT(k3sup_rotate_opts, reserved3, 120, 92);
+END(k3sup_rotate_opts, reserved3, 128, 96);
+
 AT(k3sup_certs_retire_opts, struct_size, 0, 0);
 AT(k3sup_certs_retire_opts, flags, 4, 4);
 AT(k3sup_certs_retire_opts, services, 8, 8);

@@ -74,6 +74,7 @@ VERB(upgrade, node)
 VERB(state, node)
 VERB(certs_check, node)
 VERB(certs_retire, node)
+VERB(rotate, node)
 VERB(certs_restore, node)
 VERB(certs_backups, node)
 VERB(certs_ca_check, ctx)
@@ -101,6 +102,7 @@ static const struct kind {
 	{"k3sup_state_opts", sizeof(struct k3sup_state_opts), call_state},
 	{"k3sup_certs_check_opts", sizeof(struct k3sup_certs_check_opts), call_certs_check},
 	{"k3sup_certs_retire_opts", sizeof(struct k3sup_certs_retire_opts), call_certs_retire},
+	{"k3sup_rotate_opts", sizeof(struct k3sup_rotate_opts), call_rotate},
 	{"k3sup_certs_restore_opts", sizeof(struct k3sup_certs_restore_opts), call_certs_restore},
 	{"k3sup_certs_backups_opts", sizeof(struct k3sup_certs_backups_opts), call_certs_backups},
 	{"k3sup_certs_ca_check_opts", sizeof(struct k3sup_certs_ca_check_opts), call_certs_ca_check},

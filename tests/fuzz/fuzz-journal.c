@@ -30,7 +30,7 @@ static size_t count(unsigned *ret_damaged)
 	json = k3sup__json_dump(records);
 	RULE(json);
 	free(json);
-	(void)k3sup__journal_open_entry(records);
+	(void)k3sup__journal_open_entry(records, NULL);
 	k3sup__json_unref(records);
 	return n;
 }

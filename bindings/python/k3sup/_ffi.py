@@ -127,6 +127,13 @@ class CertsRetireOpts(Sized):
     _fields_ = _struct(("services", POINTER(c_char_p)), ("reserved", c_char_p), ("keep", c_uint32), ("keep_days", c_uint32))
 
 
+class RotateOpts(Sized):
+    _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("guard_delay_ms", c_int64),
+                       ("key", c_char_p), ("health", c_char_p), ("services", POINTER(c_char_p)), ("reserved", c_char_p),
+                       ("if_within_days", c_uint32), ("restart", c_uint32), ("probe", c_uint32), ("keep", c_uint32),
+                       ("keep_days", c_uint32), ("reserved2", c_uint32), *_COMMANDS, ("reserved3", c_char_p))
+
+
 class CertsRestoreOpts(Sized):
     _fields_ = _struct(("backup", c_char_p), ("reserved", c_char_p))
 
@@ -164,6 +171,7 @@ STRUCTS: Dict[str, Type[ctypes.Structure]] = {
     "k3sup_certs_check_opts": CertsCheckOpts,
     "k3sup_certs_retire_opts": CertsRetireOpts,
     "k3sup_certs_restore_opts": CertsRestoreOpts,
+    "k3sup_rotate_opts": RotateOpts,
     "k3sup_certs_backups_opts": CertsBackupsOpts,
     "k3sup_certs_ca_check_opts": CertsCaCheckOpts,
     "k3sup_progress": Progress,
@@ -216,6 +224,7 @@ FUNCTIONS: Dict[str, Tuple[Any, List[Any], Any]] = {
     "k3sup_state": (c_int, [ptr, POINTER(StateOpts), POINTER(ptr)], check),
     "k3sup_certs_check": (c_int, [ptr, POINTER(CertsCheckOpts), POINTER(ptr)], check),
     "k3sup_certs_retire": (c_int, [ptr, POINTER(CertsRetireOpts), POINTER(ptr)], check),
+    "k3sup_rotate": (c_int, [ptr, POINTER(RotateOpts), POINTER(ptr)], check),
     "k3sup_certs_restore": (c_int, [ptr, POINTER(CertsRestoreOpts), POINTER(ptr)], check),
     "k3sup_certs_backups": (c_int, [ptr, POINTER(CertsBackupsOpts), POINTER(ptr)], check),
     "k3sup_certs_ca_check": (c_int, [ptr, POINTER(CertsCaCheckOpts), POINTER(ptr)], check),

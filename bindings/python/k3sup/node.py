@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 from . import _ffi
 from ._core import Handle, Path, Payload, encode_list, encode_opt, ms, payload_of
 from ._ffi import lib, ptr
-from .constants import (CERTS_CHECK_AT, CERTS_CHECK_WIRE, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, STAGE_COMMIT, STAGE_RESTORE,
-                        SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, SWAP_RUN_VERSION, UNPACK_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE,
+from .constants import (CERTS_CHECK_AT, CERTS_CHECK_WIRE, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, ROTATE_DRY_RUN, ROTATE_IF_WITHIN,
+                        STAGE_COMMIT, STAGE_RESTORE, SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, SWAP_RUN_VERSION, UNPACK_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE,
                         UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_DRY_RUN, UPGRADE_NO_UNPACK_AHEAD,
                         UPGRADE_PAYLOAD_FD, UPGRADE_RETRY_FAILED, UPGRADE_ROLLBACK, UPGRADE_RUN_VERSION, Probe, Restart, Rollback,
                         ServiceAction)
@@ -92,6 +92,23 @@ class Node(Handle):
         `keep` backups (0: 5), none older than `keep_days` (0: for ever).
         """
         return self._start(lib.k3sup_certs_retire, _ffi.CertsRetireOpts(services=encode_list(services), keep=keep, keep_days=keep_days))
+
+    def rotate(self, key: Optional[str] = None, *, if_within_days: Optional[int] = None, services: Sequence[str] = (), dry_run: bool = False,
+               restart: Restart = Restart.AUTO, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
+               guard_delay: Optional[float] = 30.0, probe: Probe = Probe.AUTO, health: Optional[str] = None, keep: int = 0,
+               keep_days: int = 0, stop_command: Optional[str] = None, start_command: Optional[str] = None,
+               status_command: Optional[str] = None) -> Op:
+        """New leaf certificates: k3s is stopped, they are retired, k3s is started and has to make, and serve, new ones.
+
+        Under one `key` everything is replaced once; with `if_within_days` only if something ends within that time. `keep` and `keep_days`
+        as in certs_retire(), `guard_delay` and the commands as in service(), the rest as in upgrade().
+        """
+        flags = (0 if if_within_days is None else ROTATE_IF_WITHIN) | (ROTATE_DRY_RUN if dry_run else 0)
+        opts = _ffi.RotateOpts(flags=flags, key=encode_opt(key), if_within_days=if_within_days or 0, services=encode_list(services),
+                               restart=restart, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable),
+                               guard_delay_ms=ms(guard_delay), probe=probe, health=encode_opt(health), keep=keep, keep_days=keep_days,
+                               **_commands(stop_command, start_command, status_command))
+        return self._start(lib.k3sup_rotate, opts)
 
     def certs_restore(self, backup: str) -> Op:
         """Make the leafs of this backup the live ones again. Refused while k3s runs."""

@@ -135,7 +135,8 @@ def test_what_cannot_be_checked_is_refused(ctx, root, tmp_path):
         with pytest.raises(OSError) as caught:
             node.certs_check(**wrong)
         assert caught.value.errno == errno.EINVAL
-    for wrong in (lambda: node.certs_retire(services=["nonsense"]), lambda: node.certs_restore("../x"), lambda: node.certs_restore("")):
+    for wrong in (lambda: node.certs_retire(services=["nonsense"]), lambda: node.rotate(), lambda: node.rotate("k", services=["nonsense"]),
+                  lambda: node.certs_restore("../x"), lambda: node.certs_restore("")):
         with pytest.raises(OSError) as caught:
             wrong()
         assert caught.value.errno == errno.EINVAL

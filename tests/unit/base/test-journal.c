@@ -217,7 +217,7 @@ static int64_t open_number(const char *const *ops_and_events)
 
 	for (int64_t i = 1; *ops_and_events; ops_and_events += 2, i++)
 		k3sup__json_add(records, make(ops_and_events[0], ops_and_events[1], i));
-	entry = k3sup__journal_open_entry(records);
+	entry = k3sup__journal_open_entry(records, NULL);
 	number = entry ? k3sup__json_number(entry, "n", -1) : 0;
 	k3sup__json_unref(records);
 	return number;
@@ -233,6 +233,26 @@ static void the_newest_entry_that_was_not_closed_is_open(void **state)
 	assert_int_equal(open_number((const char *const[]){"a", "open", "b", "open", "b", "close", NULL}), 1);
 	assert_int_equal(open_number((const char *const[]){"a", "open", "b", "close", NULL}), 1);
 	assert_int_equal(open_number((const char *const[]){"a", "step", NULL}), 0);
+}
+
+static void entries_are_told_apart_by_their_verb(void **state)
+{
+	static const char *const verbs[] = {"upgrade", "rotate"};
+	k3sup__json *records = k3sup__json_array();
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(verbs); i++) {
+		k3sup__json *record = make(verbs[i], "open", (int64_t)i);
+
+		k3sup__json_set_str(record, "verb", verbs[i]);
+		k3sup__json_add(records, record);
+	}
+	k3sup__json_add(records, make("neither", "open", 2));
+	assert_int_equal(k3sup__json_number(k3sup__journal_open_entry(records, NULL), "n", -1), 2);
+	for (size_t i = 0; i < ELEMENTSOF(verbs); i++)
+		assert_int_equal(k3sup__json_number(k3sup__journal_open_entry(records, verbs[i]), "n", -1), (int64_t)i);
+	assert_null(k3sup__journal_open_entry(records, "swap"));
+	k3sup__json_unref(records);
 }
 
 static void it_stays_small_and_keeps_what_is_open(void **state)
@@ -261,7 +281,7 @@ static void it_stays_small_and_keeps_what_is_open(void **state)
 	records = read_all(s, 0);
 	count = k3sup__json_len(records);
 	assert_int_equal(k3sup__json_number(k3sup__json_element(records, count - 1), "n", 0), 3999);
-	entry = k3sup__journal_open_entry(records);
+	entry = k3sup__journal_open_entry(records, NULL);
 	assert_int_equal(k3sup__json_number(entry, "n", 0), 2);
 	for (size_t i = 0; i < count; i++) {
 		k3sup__json *record = k3sup__json_element(records, i);
@@ -289,7 +309,7 @@ static void open_entries_are_bounded_too(void **state)
 		assert_true(stat_at(s->fd, "journal").st_size <= 256 * 1024);
 	}
 	records = read_all(s, 0);
-	assert_int_equal(k3sup__json_number(k3sup__journal_open_entry(records), "n", 0), 2999);
+	assert_int_equal(k3sup__json_number(k3sup__journal_open_entry(records, NULL), "n", 0), 2999);
 	k3sup__json_unref(records);
 }
 
@@ -437,6 +457,7 @@ int main(void)
 		journal_test(a_torn_last_line_is_dropped_at_the_next_append),
 		journal_test(a_damaged_line_is_counted_and_the_others_are_read),
 		journal_test(the_newest_entry_that_was_not_closed_is_open),
+		journal_test(entries_are_told_apart_by_their_verb),
 		journal_test(it_stays_small_and_keeps_what_is_open),
 		journal_test(open_entries_are_bounded_too),
 		journal_test(a_record_that_is_too_long_or_broken_is_refused),

@@ -51,11 +51,23 @@ static void texts(void **state)
 	}
 }
 
+/* The library was built before this test ran, and after this was written. */
+static void no_clock_is_right_that_shows_a_time_before_the_build(void **state)
+{
+	(void)state;
+	assert_true(k3sup__clock_can_be((int64_t)time(NULL)));
+	assert_true(k3sup__clock_can_be(INT64_MAX));
+	assert_false(k3sup__clock_can_be(1577836800)); /* 2020, as a board without a battery may say */
+	assert_false(k3sup__clock_can_be(0));
+	assert_false(k3sup__clock_can_be(-1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_day_goes_there_and_back),
 		cmocka_unit_test(texts),
+		cmocka_unit_test(no_clock_is_right_that_shows_a_time_before_the_build),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,7 @@ static struct k3sup__entry take_over(struct scratch *s, k3sup_node *node, const 
 	struct k3sup__view view = {.records = read_records(s, node)};
 	struct k3sup__entry entry = {0};
 
-	view.open_entry = k3sup__journal_open_entry(view.records);
+	view.open_entry = k3sup__journal_open_entry(view.records, "upgrade");
 	k3sup__entry_take_over(s->op, node, &view, payload, &entry);
 	k3sup__json_unref(view.records);
 	return entry;
@@ -106,7 +106,7 @@ static void it_is_opened_once_and_closed_once(void **state)
 	records = read_records(s, node);
 	assert_int_equal(k3sup__json_len(records), 2);
 	assert_string_equal(k3sup__json_text(k3sup__json_element(records, 1), "reason"), "done");
-	assert_null(k3sup__journal_open_entry(records));
+	assert_null(k3sup__journal_open_entry(records, "upgrade"));
 	k3sup__json_unref(records);
 	k3sup_node_unref(node);
 }
@@ -157,7 +157,7 @@ static void another_payload_is_told_and_its_success_closes_all(void **state)
 	open_entry(s, node, &one, true, &next);
 	assert_int_equal(k3sup__entry_close(s->op, node, 0, &next), 0);
 	records = read_records(s, node);
-	assert_null(k3sup__journal_open_entry(records));
+	assert_null(k3sup__journal_open_entry(records, "upgrade"));
 	assert_int_equal(k3sup__json_len(records), 6);
 	assert_string_equal(k3sup__json_text(k3sup__json_element(records, 5), "reason"), "superseded");
 	assert_string_equal(k3sup__json_text(k3sup__json_element(records, 5), "op"), first.id);
@@ -194,7 +194,7 @@ static void a_stop_of_ours_is_remembered(void **state)
 	assert_true(take_over(s, node, &one).stopped && take_over(s, node, &one).resumed);
 	assert_true(take_over(s, node, &two).stopped && !take_over(s, node, &two).resumed);
 	view.records = read_records(s, node);
-	view.open_entry = k3sup__journal_open_entry(view.records);
+	view.open_entry = k3sup__journal_open_entry(view.records, "upgrade");
 	k3sup__json_set_str(k3sup__json_element(view.records, 1), "boot_id", "5d5b2f7e-0000-4000-8000-000000000000");
 	k3sup__entry_take_over(s->op, node, &view, &one, &later);
 	assert_true(later.resumed && !later.stopped);

@@ -31,6 +31,10 @@ static void facts_make_the_state_in_this_order(void **state)
 		{"interrupted", {.leftovers = 2, .sighting.count = 1, .unpacking = true, .pending = true, .same = 0}},
 		{"not-running", {.leftovers = 1, .holder = holder, .running_error = K3SUP_E_NO_K3S}},
 		{"current", {.leftovers = 1, .holder = holder, .sighting.count = 1, .same = 1}},
+		{"interrupted", {.leftovers = 1, .rotation = holder, .running_error = K3SUP_E_NO_K3S}},
+		{"rotation-pending", {.rotation = holder, .running_error = K3SUP_E_NO_K3S}},
+		{"rotation-pending", {.rotation = holder, .sighting.count = 1, .pending = true, .same = 0}},
+		{"current", {.rotation = holder, .holder = holder, .sighting.count = 1, .same = 1}},
 		{"not-running", {.running_error = K3SUP_E_NO_K3S, .same = 0}},
 		{"not-running", {.running_error = K3SUP_E_NO_K3S, .same = 1}},
 		{"starting", {.sighting.count = 1, .unpacking = true, .pending = true, .same = 0}},
@@ -243,6 +247,7 @@ static void put_entry(struct scratch *s, k3sup_node *node, const char *target)
 	assert_int_equal(k3sup__state_dir_open(s->op, &node->root, node->state_dir, true, node->trust_flags, &dirfd), 0);
 	k3sup__json_set_str(record, "op", "0123");
 	k3sup__json_set_str(record, "event", "open");
+	k3sup__json_set_str(record, "verb", "upgrade");
 	k3sup__json_set_str(record, "target", target);
 	assert_int_equal(k3sup__journal_append(s->op, dirfd, record), 0);
 	close(dirfd);

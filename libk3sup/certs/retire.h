@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leafs are kept in a backup, then taken away, while k3s is stopped.
+ */
+#ifndef K3SUP_CERTS_RETIRE_H
+#define K3SUP_CERTS_RETIRE_H
+
+#include "base/strv.h"
+#include "node/node.h"
+
+struct k3sup__retiring {
+	struct k3sup__strv services; /* empty: all */
+	uint32_t keep, keep_days;    /* as in k3sup_certs_retire_opts */
+};
+
+/* What k3sup_certs_retire() does, under the node's lock; its facts go to op. 1, 0, or why not. For work functions. */
+int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what) _must_check_;
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The records that upgrades and rotations leave in the journal: each entry is opened, may hold events, and is closed. For work functions, under the node's lock.
+ */
+#ifndef K3SUP_UPGRADE_RECORDS_H
+#define K3SUP_UPGRADE_RECORDS_H
+
+#include "node/node.h"
+
+#define K3SUP__VERB_UPGRADE "upgrade"
+#define K3SUP__VERB_ROTATE "rotate"
+
+#define K3SUP__ENTRY_ID 17 /* bytes of an entry's id */
+
+/* Only has to differ from the ids of other entries in this journal. */
+void k3sup__entry_make_id(char ret[static K3SUP__ENTRY_ID]);
+/* A record of this entry, to be filled and appended. */
+k3sup__json *k3sup__entry_record(const char *id, const char *event, const char *verb);
+int k3sup__entry_append(k3sup_op *op, k3sup_node *node, k3sup__json *record) _must_check_; /* consumes the record */
+int k3sup__entry_close_one(k3sup_op *op, k3sup_node *node, const char *id, const char *verb, const char *reason) _must_check_;
+/* Closes all open entries of this verb. */
+int k3sup__entry_close_all(k3sup_op *op, k3sup_node *node, const char *verb) _must_check_;
+
+#endif
