@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root: k3s's fi
 
 
 def seed_from(name):
-    seed = int(os.environ.get(name) or random.SystemRandom().randrange(1 << 31))
+    """Anew each time where much is played; the slice is the same one each time, so that a change that breaks the law is what makes it fail."""
+    seed = int(os.environ.get(name) or (random.SystemRandom().randrange(1 << 31) if FULL else 9000000))
     print("%s=%d" % (name, seed))
     return seed
 
