@@ -27,7 +27,6 @@
 /*
  * Says on descriptor 3 that it runs. FAKE_CHILD: the argv[0] of a child that it starts as itself, as k3s does for --log; FAKE_CWD: where that child works. FAKE_STARTS: a
  * program that it starts as a child, as a supervisor does.
- * The parent stands still until such a child has become its program: until then that would be a second one of the same title.
  * FAKE_THEN: what it executes when SIGUSR1 comes, as the wrapper does when it has unpacked.
  */
 static const char fake_source[] = "#include <fcntl.h>\n#include <signal.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
@@ -41,14 +40,14 @@ static const char fake_source[] = "#include <fcntl.h>\n#include <signal.h>\n#inc
 				  "	if (then) sigprocmask(SIG_BLOCK, &set, NULL);\n"
 				  "	if (starts) {\n"
 				  "		unsetenv(\"FAKE_STARTS\");\n"
-				  "		if (vfork() == 0) {\n"
+				  "		if (fork() == 0) {\n"
 				  "			execl(starts, \"/usr/local/bin/k3s server\", (char *)NULL);\n"
 				  "			_exit(1);\n"
 				  "		}\n"
 				  "	}\n"
 				  "	if (child) {\n"
 				  "		unsetenv(\"FAKE_CHILD\");\n"
-				  "		if (vfork() == 0) {\n"
+				  "		if (fork() == 0) {\n"
 				  "			if (cwd && chdir(cwd) < 0) _exit(1);\n"
 				  "			execl(\"/proc/self/exe\", child, (char *)NULL);\n"
 				  "			_exit(1);\n"
