@@ -4,8 +4,8 @@
 #include "base/journal.h"
 #include "node/warn.h"
 #include "upgrade/failed.h"
-#include "upgrade/usage.h"
 #include "upgrade/records.h"
+#include "upgrade/usage.h"
 
 #include <fcntl.h>
 #include <time.h>
