@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs k3sup_service() or k3sup_rotate() inside a machine, through the Python binding, and prints its result as one line: inside.py ROOT ACTION [KEY=VALUE]...
-
-The action "cycle" is a stop and then a start.
-"""
+"""Runs k3sup_service() or k3sup_rotate() inside a machine, through the Python binding, and prints its result as one line: inside.py ROOT ACTION [KEY=VALUE]..."""
 import sys
 
 import k3sup
@@ -13,17 +10,16 @@ root, action = sys.argv[1:3]
 more = {key: value if key in TEXTS or key.endswith("_command") else None if value == "none" else float(value) for key, value in (a.split("=", 1) for a in sys.argv[3:])}
 
 
-def begin(node, one):
-    if one == "rotate":
+def begin(node):
+    if action == "rotate":
         return node.rotate(**dict(more, stable=0.1, probe=k3sup.Probe.NONE))
-    return node.service(k3sup.ServiceAction[one.upper()], **dict(more, stable=0.1) if action == "cycle" else more)
+    return node.service(k3sup.ServiceAction[action.upper()], **more)
 
 
 with k3sup.Context(inline=True) as context, context.node(root=root) as node:
-    for one in ("stop", "start") if action == "cycle" else (action,):
-        op = begin(node, one)
-        try:
-            op.wait()
-        except (k3sup.K3supError, OSError):
-            break
+    op = begin(node)
+    try:
+        op.wait()
+    except (k3sup.K3supError, OSError):
+        pass
     print(op.result.json)

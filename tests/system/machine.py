@@ -193,11 +193,16 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
         out = self.run("systemctl", "show", unit, *[a for k in keys for a in ("-p", k)]).stdout
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
+    @staticmethod
+    def seen_from(view, argv):
+        """This program as it is to be started for this view."""
+        return argv if view == "host" else ["unshare", "-m", "sh", "-c", POD % ("--rbind" if view == "pod" else "--bind"), "sh"] + argv
+
     def begin(self, tool, *args, view="host", unit=None, cgroup=None, env=None, argv=None):
         """Starts a program: on the host, or as a pod ("pod": the host's root is at /host, with all that is mounted there; "bare": without). unit: as this transient service."""
         argv = argv or [PROGRAMS + "/" + tool]
         if view != "host":
-            argv = ["unshare", "-m", "sh", "-c", POD % ("--rbind" if view == "pod" else "--bind"), "sh"] + argv + ["--root", "/host"]
+            argv = self.seen_from(view, argv + ["--root", "/host"])
         argv += list(args)
         env = dict({"LD_LIBRARY_PATH": PROGRAMS}, **(env or {}))
         if unit:
@@ -221,9 +226,7 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
     def python(self, *args, view="host", prefix=(), **more):
         """Starts inside.py with these arguments behind its ROOT."""
         argv = list(prefix) + ["/usr/bin/python3", "-B", "/mnt/system/inside.py", "/" if view == "host" else "/host"] + list(args)
-        if view != "host":
-            argv = ["unshare", "-m", "sh", "-c", POD % ("--rbind" if view == "pod" else "--bind"), "sh"] + argv
-        return self.begin(None, view="host", argv=argv, env={"PYTHONPATH": "/mnt/python", "K3SUP_LIBRARY": PROGRAMS + "/libk3sup.so.0"}, **more)
+        return self.begin(None, argv=self.seen_from(view, argv), env={"PYTHONPATH": "/mnt/python", "K3SUP_LIBRARY": PROGRAMS + "/libk3sup.so.0"}, **more)
 
     def service(self, *args, seconds=PATIENCE * 2, **more):
         p = self.python(*args, **more)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import openrc
+from cuts import cuts_in
 from node import K3S, content_of
 from sandbox import PROGRAMS, until
 
@@ -366,24 +367,13 @@ def test_C02_no_service_for_the_confined(boot, old, new):
 
 # ---- killed ----
 
-LOOKING = ("newfstatat", "fstat", "openat", "close", "fcntl", "read", "pread64", "readlinkat", "readlink", "getdents64", "fstatfs", "statx", "lseek", "mmap", "munmap", "brk", "mprotect",
-           "clock_gettime", "access", "faccessat", "faccessat2")
-
-
 def cuts(machine, view):
-    """[(system call, its number among those of its name)] of a stop and a start, from the first look for the guard's socket on: what others can see, and the looking between."""
+    """What cuts_in() finds in a stop and a start, from the first look for the guard's socket on."""
     trace = "/mnt/out/cut.trace"
     argv = [PROGRAMS + "/tests/driver-service", "/" if view == "host" else "/host", "5000", "stop", "start"]
     done = machine.sb.wait(machine.begin(argv, view=view, prefix=["strace", "-q", "-s", "200", "-o", trace]))
     assert done.status == 0, done.out + done.err
-    seen, found = {}, []
-    for line in machine.sb.read(trace).decode(errors="replace").splitlines():
-        name = re.match(r"(\w+)\(", line)
-        if name:
-            seen[name[1]] = seen.get(name[1], 0) + 1
-            if found or "guard-k3s" in line:
-                found.append((name[1], seen[name[1]]))
-    return [c for c in found if c[0] not in LOOKING], [c for c in found if c[0] in LOOKING]
+    return cuts_in(machine.sb.read(trace).decode(errors="replace"), "guard-k3s")
 
 
 @pytest.mark.parametrize("kind, view", [("unified", "host"), ("v1", "pod")])
