@@ -54,7 +54,11 @@ int k3sup__terms_take(const struct k3sup__given_terms *given, struct k3sup__term
 		r = take(given->expect_version, &ret->expect_version);
 	if (r >= 0)
 		r = take(given->server_version, &ret->server_version);
-	return r < 0 ? r : check(ret);
+	if (r >= 0)
+		r = check(ret);
+	if (r < 0)
+		k3sup__terms_clear(ret);
+	return r;
 }
 
 void k3sup__terms_clear(struct k3sup__terms *terms)

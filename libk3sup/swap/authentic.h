@@ -27,7 +27,7 @@ struct k3sup__terms {
 	char *server_version; /* of the server that this node belongs to: for the policies */
 };
 
-/* Copies and checks. 0, -EINVAL (no digest, no version, a signature without a key or a key without one), -ENOMEM; ret can be cleared in any case. */
+/* Copies and checks. 0, -EINVAL (no digest, no version, a signature without a key or a key without one), -ENOMEM; on failure ret is empty. */
 int k3sup__terms_take(const struct k3sup__given_terms *given, struct k3sup__terms *ret) _must_check_;
 void k3sup__terms_clear(struct k3sup__terms *terms);
 /* Do they say which bytes are right? A version alone does not. */
