@@ -14,10 +14,10 @@
 #define SYSTEMD_RUN "/usr/bin/systemd-run"
 
 /*
- * The words of a call, joined by blanks, are a line of /asked. Of the files /says-0, /says-1, ... the first one whose first line begins what was asked is answered with its rest; a line
- * "!" there ends it with status 1.
+ * The words of a call, joined by blanks, are a line of /asked. Of the files /says-0, /says-1, ... the first one whose first line is a pattern for
+ * what was asked (fnmatch(3)) is answered with its rest; a line "!" there ends it with status 1.
  */
-static const char manager_source[] = "#include <fcntl.h>\n#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\n"
+static const char manager_source[] = "#include <fnmatch.h>\n#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\n"
 				     "int main(int argc, char **argv) {\n"
 				     "	char asked[8192] = \"\", name[32], text[8192], *rest;\n"
 				     "	FILE *f;\n"
@@ -35,7 +35,7 @@ static const char manager_source[] = "#include <fcntl.h>\n#include <stdio.h>\n#i
 				     "		fclose(f);\n"
 				     "		rest = strchr(text, '\\n');\n"
 				     "		*rest++ = 0;\n"
-				     "		if (strncmp(asked, text, strlen(text))) continue;\n"
+				     "		if (fnmatch(text, asked, 0)) continue;\n"
 				     "		if (*rest == '!') return fputs(rest + 2, stdout), 1;\n"
 				     "		return fputs(rest, stdout) < 0;\n"
 				     "	}\n"
@@ -67,10 +67,10 @@ static inline void manager_install(const struct scratch *s)
 	make_dirs(booted);
 }
 
-/* What it says to a call that begins so; number: its place among what it is compared with. */
+/* What it says to a call that begins so, a pattern; number: its place among what it is compared with. */
 static inline void manager_says(const struct scratch *s, int number, const char *asked, const char *answer)
 {
-	_free_ char *name = k3sup__fmt("says-%d", number), *text = k3sup__fmt("%s\n%s", asked, answer);
+	_free_ char *name = k3sup__fmt("says-%d", number), *text = k3sup__fmt("%s*\n%s", asked, answer);
 
 	fake_put_list(s->path, name, text);
 }
