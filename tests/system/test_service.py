@@ -145,6 +145,61 @@ def test_refused(machine, old, how):
     assert machine.running()[0]["pid"] == before["pid"] and guard(machine) == "inactive"
 
 
+def test_server_and_agent(machine, old):
+    """Both run on one host: both are meant, unless one is named. Each has a guard of its own; once both are stopped, a start has to name one."""
+    names = ("k3s.service", "k3s-agent.service")
+    machine.install(old, command="server --disable-agent")
+    machine.install(old, command="agent --server https://127.0.0.1:1 --token x --data-dir /var/lib/rancher/agent", name="k3s-agent")
+    before = {}
+    for name in names:
+        machine.systemctl("start", "--no-block", name)
+        machine.wait_active(name)
+        before[name] = main_pid(machine, name)
+    told = machine.service("status")
+    assert {s["name"]: s["main_pid"] for s in told["services"]} == before and told["service"] is None, told
+
+    told = machine.service("restart", "stable=0.3")
+    assert told["ok"] and told["changed"] and sorted(s["name"] for s in told["services"]) == sorted(names), told
+    now = {name: main_pid(machine, name) for name in names}
+    assert len(machine.running()) == 2 and not set(now.values()) & set(before.values()) and all(now.values())
+
+    told = machine.service("stop", "name=k3s-agent.service")
+    assert told["ok"] and told["service"]["name"] == "k3s-agent.service" and told["service"]["state"] == "stopped", told
+    assert [p["pid"] for p in machine.running()] == [now["k3s.service"]] and guard(machine) == "inactive"
+    told = machine.service("start", "name=k3s-agent.service", "stable=0.3")
+    assert told["ok"] and told["changed"] and main_pid(machine, "k3s.service") == now["k3s.service"] and len(machine.running()) == 2, told
+
+    told = machine.service("stop", "guard_delay=8")
+    assert told["ok"] and [s["state"] for s in told["services"]] == ["stopped"] * 2 and not machine.running(), told
+    assert sorted(s["guard"]["name"] for s in told["services"]) == [GUARD, GUARD + "-agent"], told
+    assert machine.service("start")["error"]["name"] == "K3SUP_E_AMBIGUOUS"
+    until(lambda: len(machine.running()) == 2, 60, "the guards to start both")
+
+
+def main_pid(machine, name):
+    return int(machine.show(name, "MainPID")["MainPID"])
+
+
+def test_a_log_unit_under_a_restart_job_with_an_old_build(machine, standin):
+    """A build of 2021 with --log as Type=notify: systemd never learns that it is ready, and its restart job stays. The proof decides, and a stop ends the job."""
+    machine.install(standin("v1.21.3+k3s1", "2021"), command="server --log /var/log/k3s.log", never_ready=1)
+    before = machine.start()
+    machine.systemctl("restart", "--no-block", "k3s")
+    before = until(lambda: [p for p in machine.running() if p["pid"] != before["pid"]], 60, "the restart")[0]
+    assert machine.show("k3s", "ActiveState")["ActiveState"] == "activating" and machine.show("k3s", "Job")["Job"] not in ("", "0")
+
+    told = machine.service("restart", "stable=0.5")
+    assert told["ok"] and told["changed"] and told["service"]["active"] == "activating", told
+    now = machine.running()
+    assert len(now) == 1 and now[0]["pid"] != before["pid"], now
+
+    told = machine.service("stop")
+    assert told["ok"] and told["service"]["state"] == "stopped", told
+    assert not [p for p in machine.processes() if p["exe"].endswith("/bin/k3s")]
+    told = machine.service("start", "stable=0.5")
+    assert told["ok"] and told["changed"] and len(machine.running()) == 1 and guard(machine) == "inactive", told
+
+
 def struck(machine, view, delay_ms, prefix, **more):
     """A stop and then a start, under strace. (exit status, what was said)"""
     argv = list(prefix) + [PROGRAMS + "/tests/driver-service", "/" if view == "host" else "/host", str(delay_ms), "stop", "start"]
