@@ -228,19 +228,11 @@ static int step(k3sup_op *op)
 	return k3sup__op_woke(op) == K3SUP__WOKE_WORK ? k3sup__op_work_result(op) : k3sup__op_work(op, work);
 }
 
-static void clear_asked(struct k3sup__asked *asked)
-{
-	k3sup__source_clear(&asked->source);
-	k3sup__images_clear(&asked->images);
-	k3sup__hooks_clear(&asked->hooks);
-	k3sup__restart_clear(&asked->restart);
-}
-
 static void clear(k3sup_op *op)
 {
 	struct check_state *s = k3sup__op_state(op);
 
-	clear_asked(&s->asked);
+	k3sup__asked_clear(&s->asked);
 }
 
 static const struct k3sup__op_class class = {
@@ -257,7 +249,7 @@ int k3sup__check_new(k3sup_node *node, struct k3sup__asked *asked, int64_t deadl
 	int r = k3sup__node_op_new(node, &class, deadline, &op);
 
 	if (r < 0) {
-		clear_asked(asked);
+		k3sup__asked_clear(asked);
 		return r;
 	}
 	s = k3sup__op_state(op);

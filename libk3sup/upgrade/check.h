@@ -6,8 +6,7 @@
 #define K3SUP_UPGRADE_CHECK_H
 
 #include "swap/preflight.h"
-#include "upgrade/hooks.h"
-#include "upgrade/services.h"
+#include "upgrade/asked.h"
 #include "upgrade/view.h"
 
 /* The look took a missing file as a finding. Here it is the end: the same question once more gives the sentence. 0 if there is one. */
@@ -15,14 +14,6 @@ int k3sup__need_file(k3sup_op *op, k3sup_node *node, const struct k3sup__view *v
 /* flags: of k3sup_upgrade_opts. */
 struct k3sup__plan k3sup__upgrade_plan(
 	const struct k3sup__view *view, const struct k3sup__payload *payload, const struct k3sup__images *images, uint32_t flags);
-
-struct k3sup__asked {
-	struct k3sup__source source;
-	struct k3sup__images images;
-	struct k3sup__hooks hooks;
-	uint32_t flags;
-	struct k3sup__restart restart;
-};
 
 /* The operation behind K3SUP_UPGRADE_CHECK and _DRY_RUN. Consumes what was asked for, on failure too. */
 int k3sup__check_new(k3sup_node *node, struct k3sup__asked *asked, int64_t deadline, k3sup_op **ret_op) _must_check_;

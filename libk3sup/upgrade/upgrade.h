@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The upgrade from the inside: its state, the part that restarts and proves (restart.c), the images (images.c), and unpacking ahead (unpack.c).
+ * The upgrade from the inside: its state, and its parts: looking and deciding (look.c), the file (replace.c), the images (images.c), unpacking ahead (unpack.c), restarting and
+ * proving (restart.c), and the end (report.c). In which order, upgrade.c says.
  */
 #ifndef K3SUP_UPGRADE_UPGRADE_H
 #define K3SUP_UPGRADE_UPGRADE_H
 
+#include "swap/preflight.h"
 #include "upgrade/entry.h"
 #include "upgrade/hooks.h"
 #include "upgrade/rollback.h"
@@ -63,6 +65,19 @@ struct k3sup__upgrade {
 	k3sup_process *old[2]; /* the ones that were told to restart */
 	int status;            /* how it ends */
 };
+
+/* Work function (look.c): takes the node's turn, looks, decides and asks whether it may; changes nothing but what an earlier run was cut before. */
+int k3sup__upgrade_look(k3sup_op *op);
+/* What the swap is to do. images: those that it has to leave room for, NULL: none. */
+struct k3sup__plan k3sup__upgrade_todo(const struct k3sup__upgrade *s, const struct k3sup__images *images);
+/* Work functions (replace.c): the new file lies beside the old one, and takes its place. */
+int k3sup__upgrade_stage(k3sup_op *op);
+int k3sup__upgrade_swap(k3sup_op *op);
+
+/* Has this upgrade changed the node? What the document says as "changed". */
+bool k3sup__upgrade_has_changed(const struct k3sup__upgrade *s);
+/* Work function (report.c), the last one whatever happened: status is how the upgrade ends. */
+int k3sup__upgrade_report(k3sup_op *op);
 
 /* The journal's entry, if there is none yet: before the first change. */
 int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files of an upgrade: staged beside the old ones, and swapped.
+ */
+#include "upgrade/upgrade.h"
+
+/* All that takes time and can fail, so that the commands before the stop decide about something that is there. */
+int k3sup__upgrade_stage(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	struct k3sup__plan todo = k3sup__upgrade_todo(s, NULL);
+	int r = k3sup__upgrade_stage_images(op, s);
+
+	if (r < 0 || s->view.same == 1)
+		return r;
+	r = k3sup__upgrade_open_entry(op, s);
+	return r < 0 ? r : k3sup__swap_stage(op, s->node.node, &todo, &s->swapped, &s->staged);
+}
+
+static int swap(k3sup_op *op, struct k3sup__upgrade *s)
+{
+	int r;
+
+	if (!s->staged) {
+		r = k3sup__swap_leftovers(op, s->node.node, &s->view.installed, true);
+		s->cleaned = r > 0;
+		return r;
+	}
+	r = k3sup__swap_publish(s->staged);
+	k3sup__staged_free(s->staged);
+	s->staged = NULL;
+	if (s->swapped.renamed)
+		s->payload_file = s->swapped.st;
+	k3sup__swapped_report(op, &s->payload, &s->swapped);
+	return r;
+}
+
+int k3sup__upgrade_swap(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	struct k3sup__plan todo = k3sup__upgrade_todo(s, NULL);
+	int r = swap(op, s);
+
+	if (r >= 0 && s->swapped.renamed)
+		r = k3sup__settle(op, s->node.node, &todo, s->swapped.path);
+	if (r >= 0 && s->payload.is_backup)
+		r = k3sup__upgrade_restore_images(op, s);
+	k3sup__op_may_stop(op);
+	return r;
+}
