@@ -8,6 +8,9 @@ Always: looks in the process list for lines with k3s and server or agent, takes 
 checksums, copies over it, sends SIGTERM, and calls that a success.
 
     ancient     any line with k3s and server or agent in it counts (else: k3s as a word of its own, followed by such a word, not supervise-daemon)
+    tight       only a line in which such a word comes right behind k3s
+    init        a line with "init" in it is the parent of a --log pair, and does not count
+    any         of several the first one
     parent      if the parent's line speaks of k3s, that is the process
     exe         the file to replace is /proc/PID/exe
     no-check    a file that is not there counts as equal
@@ -48,11 +51,13 @@ def lines():
 
 
 def find(how):
-    pattern = r"k3s.*(server|agent)" if "ancient" in how else r"(^|[ /])k3s (.*[ ])?(server|agent)( |$)"
+    pattern = r"k3s.*(server|agent)" if "ancient" in how else r"(^|[ /])k3s (server|agent)( |$)" if "tight" in how else r"(^|[ /])k3s (.*[ ])?(server|agent)( |$)"
     found = [(pid, parent, text) for pid, parent, text in lines() if re.search(pattern, text) and ("ancient" in how or "supervise-daemon" not in text)]
+    if "init" in how:
+        found = [f for f in found if "init" not in f[2]]
     if not found:
         say(1, False, "No K3s pids found")
-    if len(found) > 1:
+    if len(found) > 1 and "any" not in how:
         say(1, False, "Found multiple K3s pids")
     pid, parent, text = found[0]
     if "parent" in how:

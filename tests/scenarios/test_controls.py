@@ -10,6 +10,7 @@ import pytest
 
 import sandbox
 import test_bad_input
+import test_configuration
 import test_cut_runs
 import test_failing
 import test_field
@@ -46,7 +47,25 @@ SPOILT = {
                       'sleep 1; cat /mnt/out/real; exit $r\n',
     "ends bystanders": '"$REAL" "$@"; r=$?; for p in /proc/[0-9]*; do case $(readlink $p/exe) in /tmp/evil/*|/usr/local/bin/zfs-driver) kill -9 ${p#/proc/};; '
                        'esac; done; exit $r\n',
+    "ends shims": '"$REAL" "$@"; r=$?; for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" != containerd-shim ] || kill -9 ${p#/proc/}; done; exit $r\n',
 }
+# A k3sup-status that is right but for what it makes of its own answer, d.
+SPOILT_STATUS = {
+    "main file only": 'import re\nd["data_dir"]["path"] = re.search("data-dir: (.*)", open("/etc/rancher/k3s/config.yaml").read())[1]',
+    "default only": 'd["data_dir"].update(path="/var/lib/rancher/k3s", source="default", sources=[{"source": "default", "path": "/var/lib/rancher/k3s"}])',
+    "believes the environment": 'd["data_dir"]["sources"].insert(0, {"source": "environment", "path": "/srv/k8s"})',
+    "first source only": 'del d["data_dir"]["sources"][1:]',
+    "shows secrets": 'd["data_dir"]["path"] = "/srv/last"\nd["service"]["target"] = "/usr/local/bin/k3s"\nd["warnings"] = [open("/etc/default/k3s").read()]',
+    "believes anybody": 'd["data_dir"]["sources"] = [{"source": "unit", "path": "/srv/evil", "from": "k3s.service"}]',
+}
+STATUS = """#!/bin/sh
+/mnt/programs/real-status "$@" >/mnt/out/status; r=$?
+/usr/bin/python3 -c 'import json, sys
+d = json.load(open("/mnt/out/status"))
+%s
+print(json.dumps(d))'
+exit $r
+"""
 
 
 @pytest.fixture
@@ -58,7 +77,10 @@ def made_by(tmp_path):
         top = tmp_path / ("programs%d" % len(makers))
         top.mkdir()
         program = top / "k3sup-upgrade"
-        if kind in SPOILT:
+        if kind in SPOILT_STATUS:
+            shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-upgrade"), str(program))
+            shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-status"), str(top / "real-status"))
+        elif kind in SPOILT:
             shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-upgrade"), str(top / "real-upgrade"))
             program.write_text("#!/bin/sh\nREAL=/mnt/programs/real-upgrade\n" + SPOILT[kind])
         elif kind == "yes":
@@ -69,6 +91,9 @@ def made_by(tmp_path):
         program.chmod(0o755)
         if kind == "yes":
             (top / "k3sup-status").write_text(YES % "k3sup-status")
+            (top / "k3sup-status").chmod(0o755)
+        elif kind in SPOILT_STATUS:
+            (top / "k3sup-status").write_text(STATUS % SPOILT_STATUS[kind])
             (top / "k3sup-status").chmod(0o755)
         else:
             shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-status"), str(top / "k3sup-status"))
@@ -135,6 +160,29 @@ CONTROLS = [
     (test_bad_input.test_B18_target_is_immutable, {"what": "file"}, "plain", "exit 1"),
     (test_rollback.test_B03_a_versioned_layout, {"layout": "host"}, "replaces the version", "old version was touched"),
     (test_cut_runs.test_B19_whoever_executes_it_meanwhile, {}, "copies in place", "Error"),
+    (test_victims.test_A03_a_title_with_cluster_init, {}, "init", "No K3s pids"),
+    (test_victims.test_A05_options_before_the_command, {"args": ("--debug", "server")}, "tight", "No K3s pids"),
+    (test_victims.test_A07_a_k3s_in_a_container, {"unshare": ("-m",)}, "plain", "exit [01]"),
+    (test_identity.test_A07_private_mounts, {"by": "nobody"}, "plain", "exit 0"),
+    (test_bad_input.test_A09_two_servers, {}, "any", "exit 0"),
+    (test_bad_input.test_A09_server_and_agent_of_one_file, {}, "any", "not the wanted build|not restarted|k3s run"),
+    (test_identity.test_A09_two_servers_are_listed_with_their_units, {}, "any", "exit 0"),
+    (test_field.test_A13_bystanders_that_speak_of_k3s_and_server, {}, "plain", "multiple K3s pids"),
+    (test_victims.test_A17_the_running_program_was_deleted, {}, "exe", "does not exist"),
+    (test_victims.test_A19_k3s_is_process_1, {}, "exe", "exit 0|not exactly one line"),
+    (test_identity.test_A19_a_container_declared_as_the_node, {}, "exe", "outlived|content"),
+    (test_field.test_A20_the_gap_after_the_kill, {}, "plain", "exit 1"),
+    (test_field.test_C02_a_service_of_openrc_without_a_supervisor, {}, "plain", "exit 0"),
+    (test_field.test_C08_what_k3s_started_outlives_it, {}, "ends shims", "shims were ended"),
+    (test_configuration.test_G01_configuration_files_are_merged_as_k3s_merges_them, dict(zip(("what", "files", "path"), test_configuration.MERGES[0])),
+     "main file only", "/a"),
+    (test_configuration.test_G02_each_source_of_the_data_dir, {"way": "drop-in"}, "default only", "default"),
+    (test_configuration.test_G02_the_environment_before_july_2024, {}, "believes the environment", "environment"),
+    (test_configuration.test_G02_what_disagrees_is_reported_with_all_sources, {}, "first source only", "/mnt/unit"),
+    (test_configuration.test_G04_all_files_that_a_unit_lists_are_read_and_no_secret_is_shown, {}, "shows secrets", "sesame"),
+    (test_configuration.test_G04_all_files_that_a_unit_lists_are_read_and_no_secret_is_shown, {}, "default only", "/srv/last"),
+    (test_configuration.test_G04_the_environment_of_an_init_script, {}, "default only", "/srv/last"),
+    (test_configuration.test_G04_a_unit_that_others_can_write_says_nothing, {}, "believes anybody", "/srv/evil"),
 ]
 
 
@@ -151,7 +199,8 @@ def play(request, make, scenario, arguments):
 
 def every_scenario():
     """All of them, each with its first arguments."""
-    for module in (test_field, test_proof, test_bad_input, test_victims, test_cut_runs, test_refused, test_rollback, test_images, test_identity):
+    for module in (test_field, test_proof, test_bad_input, test_victims, test_cut_runs, test_refused, test_rollback, test_images, test_identity,
+                   test_configuration):
         for name, function in vars(module).items():
             if name.startswith("test_") and "make" in inspect.signature(function).parameters:
                 arguments = {}
