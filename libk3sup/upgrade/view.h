@@ -42,6 +42,10 @@ struct k3sup__view {
 int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *ret) _must_check_;
 void k3sup__view_clear(struct k3sup__view *view);
 
+/* Does this k3s run what is installed? */
+bool k3sup__view_runs_installed(const struct k3sup__view *view, const struct k3sup__candidate *candidate);
+
+/* view-report.c */
 const char *k3sup__view_state(const struct k3sup__view *view);
 /* Writes state, flags, next, installed, stale, running, processes, backup, data_dir, service, units, lock, evidence into facts. */
 void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view);
