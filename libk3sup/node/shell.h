@@ -32,7 +32,7 @@ void k3sup__shell_clear(struct k3sup__shell *shell);
 const char *k3sup__shell_get(const struct k3sup__shell *shell, const char *name);
 bool k3sup__shell_is_known(const struct k3sup__shell *shell, const char *name);
 
-/* The words of a text as eval would take it, without redirections. -EINVAL: it is more than words, or needs what is not known. */
+/* The words of a text as eval would take it, without redirections. -EINVAL: it is more than words, or needs what is not known. (shellwords.c) */
 int k3sup__shell_words(struct k3sup__shell *shell, const char *text, struct k3sup__strv *ret) _must_check_;
 
 #endif
