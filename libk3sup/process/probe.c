@@ -1,35 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/probe.h"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 
-#include "base/sockets.h"
 #include "base/tls.h"
+#include "process/probe-questions.h"
 
 #define ANSWER_WITHIN_MS 5000 /* of one socket */
 #define AT_LEAST_MS 1000
 #define MOST_BYTES 8192 /* of one answer: status line, headers and the few bytes that matter */
-#define MOST_PEM (256 * 1024)
-#define MOST_ASKED 8 /* sockets of a server whose port is not 6443 */
-
-#define KUBELET_HEALTHZ 10248
-#define KUBELET 10250
-#define SUPERVISOR 6443
-#define LOAD_BALANCER 6444 /* the API server's own on a server, the client load-balancer's on an agent */
 
 enum stage { STAGE_CONNECT, STAGE_HANDSHAKE, STAGE_WRITE, STAGE_READ };
-
-/* One of these questions has to be answered as expected, at one of its sockets. */
-struct question {
-	const char *name, *path, *expected;
-	bool tls, as_client;
-	struct k3sup__listener at[MOST_ASKED];
-	size_t count;
-};
 
 struct probe_state {
 	struct k3sup__node_state node;
@@ -38,9 +22,8 @@ struct probe_state {
 	char *data_dir; /* as it was observed, or NULL */
 	uint32_t kind;
 
-	struct question questions[2];
-	size_t n_questions, question, socket; /* how many there are; which one, and which socket of it, is asked now */
-	char *ca, *cert, *key;                /* PEM texts; NULL where none is needed */
+	struct k3sup__questions questions;
+	size_t question, socket; /* which one, and which socket of it, is asked now */
 
 	int fd;
 	struct k3sup__tls *tls;
@@ -50,133 +33,12 @@ struct probe_state {
 	char request[160], answer[MOST_BYTES + 1];
 };
 
-/* ---- what to ask, and whom ---- */
-
-/* What else a k3s listens on: etcd, load-balancer and API server, kubelet, kube-proxy, the controllers, containerd's streams. */
-static bool is_other_port(uint16_t port)
-{
-	return (port >= 2379 && port <= 2382) || port == LOAD_BALANCER || port == 10010 || (port >= KUBELET_HEALTHZ && port <= 10260);
-}
-
-static bool listens(const struct k3sup__listeners *all, uint16_t port)
-{
-	for (size_t i = 0; i < all->count; i++)
-		if (all->items[i].port == port)
-			return true;
-	return false;
-}
-
-/* port 0: all that are nothing else. */
-static void choose(struct question *q, const struct k3sup__listeners *all, uint16_t port)
-{
-	for (size_t i = 0; i < all->count && q->count < MOST_ASKED; i++)
-		if (port ? all->items[i].port == port : !is_other_port(all->items[i].port))
-			q->at[q->count++] = all->items[i];
-}
-
-static void ask_kubelet(struct probe_state *s, const struct k3sup__listeners *all)
-{
-	struct question *q = &s->questions[s->n_questions++];
-
-	*q = (struct question){.name = "kubelet", .path = "/healthz", .expected = "ok"};
-	choose(q, all, KUBELET_HEALTHZ);
-}
-
-static void ask_server(struct probe_state *s, const struct k3sup__listeners *all, bool apiserver)
-{
-	struct question *q = &s->questions[s->n_questions++];
-
-	*q = (struct question){.name = apiserver ? "apiserver" : "supervisor",
-		.path = apiserver ? "/readyz" : "/ping",
-		.expected = apiserver ? "ok" : "pong",
-		.tls = true,
-		.as_client = apiserver};
-	if (s->role == K3SUP__ROLE_AGENT)
-		choose(q, all, LOAD_BALANCER);
-	else
-		choose(q, all, listens(all, SUPERVISOR) ? SUPERVISOR : 0);
-}
-
-static void ask_auto(struct probe_state *s, const struct k3sup__listeners *all)
-{
-	if (s->role != K3SUP__ROLE_AGENT)
-		ask_server(s, all, false);
-	if (s->role == K3SUP__ROLE_AGENT ? listens(all, KUBELET_HEALTHZ) || !listens(all, KUBELET) : listens(all, KUBELET_HEALTHZ))
-		ask_kubelet(s, all);
-}
-
-/* ---- what is trusted ---- */
-
-static int read_pem(k3sup_op *op, struct probe_state *s, const char *data_dir, const char *name, char **ret)
-{
-	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
-	_free_ char *path = k3sup__fmt("%s/%s", data_dir, name);
-	_close_ int fd = -1;
-	ssize_t n;
-	int r = path ? k3sup__root_find(op, &s->node.node->root, path, s->node.node->trust_flags, &place) : -ENOMEM;
-
-	if (r == -ENOENT || (r == 0 && place.fd < 0))
-		return k3sup__fail(op, K3SUP_E_NOT_READY, "k3s has not yet made %s", path);
-	if (r < 0)
-		return r;
-	fd = k3sup__place_open(&place, O_RDONLY);
-	if (fd < 0)
-		return k3sup__fail(op, fd, "cannot read %s: %s", path, k3sup_strerror(fd));
-	*ret = malloc(MOST_PEM + 1);
-	if (!*ret)
-		return -ENOMEM;
-	n = k3sup__read_full(fd, *ret, MOST_PEM);
-	if (n < 0)
-		return k3sup__fail(op, (int)n, "cannot read %s: %s", path, k3sup_strerror((int)n));
-	(*ret)[n] = '\0';
-	return 0;
-}
-
-static int read_trust(k3sup_op *op, struct probe_state *s)
-{
-	const struct k3sup__candidate seen = {.process = s->process, .role = s->role, .data_dir = s->data_dir};
-	bool agent = s->role == K3SUP__ROLE_AGENT, client = false, tls = false;
-	_free_ char *data_dir = NULL;
-	const char *source;
-	int r;
-
-	for (size_t i = 0; i < s->n_questions; i++) {
-		tls |= s->questions[i].tls;
-		client |= s->questions[i].as_client;
-	}
-	r = tls ? k3sup__data_dir_find(op, s->node.node, &seen, &data_dir, &source) : 0;
-	if (r >= 0 && tls)
-		r = read_pem(op, s, data_dir, agent ? "agent/server-ca.crt" : "server/tls/server-ca.crt", &s->ca);
-	if (r >= 0 && client)
-		r = read_pem(op, s, data_dir, agent ? "agent/client-kubelet.crt" : "server/tls/client-admin.crt", &s->cert);
-	if (r >= 0 && client)
-		r = read_pem(op, s, data_dir, agent ? "agent/client-kubelet.key" : "server/tls/client-admin.key", &s->key);
-	return r < 0 ? r : 0;
-}
-
 static int prepare(k3sup_op *op)
 {
 	struct probe_state *s = k3sup__op_state(op);
-	struct k3sup__listeners all = {0};
-	int r = k3sup__listeners_find(s->process, s->worker, &all), pid = (int)k3sup__process_pid(s->process);
+	const struct k3sup__candidate seen = {.process = s->process, .worker = s->worker, .role = s->role, .data_dir = s->data_dir};
 
-	if (r == -ESRCH)
-		return k3sup__fail(op, K3SUP_E_NOT_READY, "k3s (process %d) has just ended", pid);
-	if (r < 0)
-		return k3sup__fail(op, r, "cannot see where k3s (process %d) listens: %s", pid, k3sup_strerror(r));
-	if (s->role == K3SUP__ROLE_UNKNOWN) /* its title says nothing */
-		s->role = listens(&all, SUPERVISOR) ? K3SUP__ROLE_SERVER : K3SUP__ROLE_AGENT;
-	if (s->kind == K3SUP_PROBE_AUTO)
-		ask_auto(s, &all);
-	else if (s->kind == K3SUP_PROBE_KUBELET)
-		ask_kubelet(s, &all);
-	else
-		ask_server(s, &all, s->kind == K3SUP_PROBE_APISERVER);
-	k3sup__listeners_clear(&all);
-	for (size_t i = 0; i < s->n_questions; i++)
-		if (s->questions[i].count == 0)
-			return k3sup__fail(op, K3SUP_E_NOT_READY, "k3s (process %d) does not yet listen as %s", pid, s->questions[i].name);
-	return read_trust(op, s);
+	return k3sup__questions_find(op, s->node.node, &seen, s->kind, &s->questions);
 }
 
 /* ---- one question at one socket ---- */
@@ -191,7 +53,7 @@ static void hang_up(struct probe_state *s)
 /* The answer goes into the document. text: why it is not the right one, NULL if it is. */
 static void note(k3sup_op *op, struct probe_state *s, int status, const char *text)
 {
-	const struct question *q = &s->questions[s->question];
+	const struct k3sup__question *q = &s->questions.list[s->question];
 	k3sup__json *facts = k3sup__op_facts(op), *one = k3sup__json_object();
 	char address[K3SUP__ADDRESS_TEXT];
 
@@ -213,7 +75,7 @@ static int begin(k3sup_op *op);
 static int wrong(k3sup_op *op, int status, const char *text)
 {
 	struct probe_state *s = k3sup__op_state(op);
-	const struct question *q = &s->questions[s->question];
+	const struct k3sup__question *q = &s->questions.list[s->question];
 	_free_ char *said = strdup(text); /* the connection that goes may own it */
 	char address[K3SUP__ADDRESS_TEXT];
 
@@ -236,7 +98,7 @@ static int right(k3sup_op *op)
 	hang_up(s);
 	note(op, s, 200, NULL);
 	s->socket = 0;
-	if (++s->question < s->n_questions)
+	if (++s->question < s->questions.count)
 		return begin(op);
 	return 1;
 }
@@ -252,7 +114,7 @@ static int wait_for(k3sup_op *op, short events)
 static int judge(k3sup_op *op)
 {
 	struct probe_state *s = k3sup__op_state(op);
-	const struct question *q = &s->questions[s->question];
+	const struct k3sup__question *q = &s->questions.list[s->question];
 	const char *body;
 	char text[32];
 	int status = 0;
@@ -343,18 +205,18 @@ static int shake_hands(k3sup_op *op)
 static int connected(k3sup_op *op)
 {
 	struct probe_state *s = k3sup__op_state(op);
-	struct k3sup__tls_terms terms = {.ca = s->ca};
+	struct k3sup__tls_terms terms = {.ca = s->questions.ca};
 	int r = k3sup__socket_error(s->fd);
 
 	if (r < 0)
 		return wrong(op, 0, k3sup_strerror(r));
-	if (!s->questions[s->question].tls) {
+	if (!s->questions.list[s->question].tls) {
 		s->stage = STAGE_WRITE;
 		return talk(op);
 	}
-	if (s->questions[s->question].as_client) {
-		terms.cert = s->cert;
-		terms.key = s->key;
+	if (s->questions.list[s->question].as_client) {
+		terms.cert = s->questions.cert;
+		terms.key = s->questions.key;
 	}
 	r = k3sup__tls_new(s->fd, &terms, &s->tls);
 	if (r == K3SUP_E_PARSE)
@@ -368,7 +230,7 @@ static int connected(k3sup_op *op)
 static int begin(k3sup_op *op)
 {
 	struct probe_state *s = k3sup__op_state(op);
-	const struct question *q = &s->questions[s->question];
+	const struct k3sup__question *q = &s->questions.list[s->question];
 	const struct k3sup__listener *at = &q->at[s->socket];
 	int r;
 
@@ -420,7 +282,7 @@ static int step(k3sup_op *op)
 		return k3sup__op_work(op, prepare);
 	if (k3sup__op_woke(op) != K3SUP__WOKE_WORK)
 		return go_on(op);
-	if (k3sup__op_work_result(op) < 0 || s->n_questions == 0)
+	if (k3sup__op_work_result(op) < 0 || s->questions.count == 0)
 		return k3sup__op_work_result(op);
 	return begin(op);
 }
@@ -430,11 +292,7 @@ static void clear(k3sup_op *op)
 	struct probe_state *s = k3sup__op_state(op);
 
 	hang_up(s);
-	if (s->key)
-		explicit_bzero(s->key, strlen(s->key));
-	free(s->ca);
-	free(s->cert);
-	free(s->key);
+	k3sup__questions_clear(&s->questions);
 	free(s->data_dir);
 	k3sup_process_unref(s->process);
 	k3sup_process_unref(s->worker);
