@@ -64,7 +64,7 @@ static int enter_root(const struct k3sup__child_spec *spec)
 }
 
 static const struct limit {
-	int what;
+	unsigned what; /* as the C library's enumeration; an int would change its sign on the way */
 	rlim_t wide, narrow;
 } limits[] = {
 	{RLIMIT_CPU, 900, 30}, /* seconds; unpacking costs some on a fast machine, and a minute on a slow board */
