@@ -140,8 +140,8 @@ python_tests() {
 	[ -z "$word" ] || set -- "$@" -k "$word"
 	# Side by side: each has sandboxes of its own, and most of them wait for processes most of the time.
 	set -- -n "$jobs" "$@"
-	# Whoever runs this in the background has SIGINT ignored, which children inherit and no shell can undo; some tests press Ctrl-C.
-	PYTHONPATH=$top/bindings/python${PYTHONPATH:+:$PYTHONPATH} env --default-signal=INT,QUIT "$python" -m pytest -p no:cacheprovider -q -rfEs --durations=5 "$@"
+	# Whoever runs this in the background has signals ignored, which children inherit and no shell can undo; some tests press Ctrl-C, or hang up.
+	PYTHONPATH=$top/bindings/python${PYTHONPATH:+:$PYTHONPATH} env --default-signal=INT,QUIT,HUP "$python" -m pytest -p no:cacheprovider -q -rfEs --durations=5 "$@"
 }
 
 # Debian's Go is the oldest that must do; another one may come first in PATH.

@@ -102,15 +102,15 @@ struct k3sup__staged;
 int k3sup__swap_stage(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__swapped *ret,
 	struct k3sup__staged **ret_staged) _must_check_;
 /* The staged file for reading and executing: borrowed; and its path inside the root: owned text, NULL without memory. */
-int k3sup__staged_fd(const struct k3sup__staged *staged);
-char *k3sup__staged_path(const struct k3sup__staged *staged);
+int k3sup__staged_fd(const struct k3sup__staged *j);
+char *k3sup__staged_path(const struct k3sup__staged *j);
 /*
  * The step "swap", once. Refused if target or payload were changed since. The operation is past its point of no return when this comes back with 0. ret of staging is filled on
  * failure, too: renamed tells whether the target is the payload all the same.
  */
-int k3sup__swap_publish(struct k3sup__staged *staged) _must_check_;
+int k3sup__swap_publish(struct k3sup__staged *j) _must_check_;
 /* Removes what was not published. NULL is fine. For work functions, and for the end of an operation. */
-void k3sup__staged_free(struct k3sup__staged *staged);
+void k3sup__staged_free(struct k3sup__staged *j);
 /* All three steps in one. */
 int k3sup__swap_run(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__swapped *ret) _must_check_;
 /* Writes changed, wanted and backup into the facts, if there was a rename. */

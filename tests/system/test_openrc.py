@@ -338,14 +338,28 @@ def test_C01_log_form(boot, old, new):
 def test_C04_crash_loop(boot, standin, old):
     """C04: the new build dies again and again under supervise-daemon: no success.
 
-    k3sup-upgrade --timeout 12 FILE: 6 or 11.
+    k3sup-upgrade --rollback never --timeout 12 FILE: 6 or 11.
     """
     machine = boot()
     machine.install(old)
     machine.start()
     bad = standin("v1.30.5+k3s1", "2024", "small", "die_after_ms=300")
-    answer = machine.upgrade(machine.node.payload(bad), stable="3", timeout="12")
-    assert answer.exit in (6, 7, 11) and answer.error in ("K3SUP_E_NOT_STABLE", "K3SUP_E_NOT_RESTARTED"), answer
+    answer = machine.upgrade("--rollback", "never", machine.node.payload(bad), stable="3", timeout="12")
+    assert answer.exit in (6, 11) and answer.error in ("K3SUP_E_NOT_STABLE", "K3SUP_E_NOT_RESTARTED"), answer
+
+
+def test_C04_crash_loop_is_rolled_back(boot, standin, old):
+    """C04: the same, and the old build of the same minor runs again.
+
+    k3sup-upgrade --timeout 120 FILE: 7, K3SUP_E_ROLLED_BACK.
+    """
+    machine = boot()
+    machine.install(old)
+    machine.start()
+    bad = standin("v1.30.5+k3s1", "2024", "small", "die_after_ms=300")
+    answer = machine.upgrade(machine.node.payload(bad), stable="3", timeout="120")
+    assert (answer.exit, answer.error) == (7, "K3SUP_E_ROLLED_BACK"), answer
+    assert machine.node.content(K3S) == content_of(old) and len(machine.running()) == 1
 
 
 def test_C02_no_service_for_the_confined(boot, old, new):
