@@ -86,25 +86,6 @@ static void serve(int at, const struct listening *l)
 	}
 }
 
-static int listen_at(const struct listening *l)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(l->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int on = 1, made = socket(AF_INET, SOCK_STREAM, 0), fd;
-
-	if (l->address)
-		(void)inet_pton(AF_INET, l->address, &address.sin_addr);
-	(void)setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	/* The servers of the fake before it end a moment after it. */
-	for (int i = 0; bind(made, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(made, 16) < 0; i++) {
-		if (errno != EADDRINUSE || i > 10000)
-			_exit(51);
-		pause_ms(5);
-	}
-	fd = fcntl(made, F_DUPFD, 10); /* clear of what the fake uses; open behind its exec */
-	close(made);
-	return fd;
-}
-
 static void set_up(const void *arg)
 {
 	const struct world *w = arg;
@@ -112,7 +93,7 @@ static void set_up(const void *arg)
 	if (w->elsewhere && (unshare(CLONE_NEWNET) < 0 || loopback_up() < 0))
 		_exit(52);
 	for (size_t i = 0; i < ELEMENTSOF(w->at) && w->at[i].port; i++) {
-		int fd = listen_at(&w->at[i]);
+		int fd = loopback_listen(w->at[i].address, w->at[i].port);
 
 		if (fork() == 0)
 			serve(fd, &w->at[i]);
