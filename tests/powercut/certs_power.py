@@ -18,8 +18,6 @@ Exit status: 0 passed, 1 something is wrong, 2 cannot run here.
 """
 import argparse
 import collections
-import concurrent.futures
-import ctypes
 import fcntl
 import json
 import os
@@ -170,23 +168,11 @@ def plan(full, cuts):
 
 
 def run(build, todo, machines=3, verbose=False):
-    ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-    made = []
-    with tempfile.TemporaryDirectory(prefix="k3sup-power-") as programs:
-        os.chmod(programs, 0o755)
+    def prepare(programs):
         compile_driver(build, programs)
         make_tree(os.path.join(programs, "tree"))
-        bases = {fs: os.path.join(programs, fs) for fs in sorted({fs for fs, _, _ in todo})}
-        for fs, base in bases.items():
-            word, note = inside("format", fs, base, programs)
-            if word != "made":
-                raise RuntimeError("cannot make a disk with %s: %s" % (fs, note))
-        with concurrent.futures.ThreadPoolExecutor(machines) as pool:
-            for cut in pool.map(lambda c: one_cut(*c, bases[c[0]], programs), todo):
-                made.append(cut)
-                if verbose or cut.verdict not in CONTROLS.get(cut.how, set()) | {"ok"}:
-                    print(*cut, flush=True)
-    return made
+
+    return powercut.campaign(todo, prepare, inside, one_cut, CONTROLS, machines, verbose)
 
 
 def judge(made):

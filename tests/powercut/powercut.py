@@ -318,25 +318,32 @@ def plan(full, cuts):
     return todo
 
 
-def run(build, todo, machines=3, verbose=False):
-    """The cuts made. Interrupted or not, nothing is left behind."""
+def campaign(todo, prepare, format_disk, cut_one, accepted, machines, verbose):
+    """The cuts made: prepare(programs) once, a disk of each kind, then machines at a time. accepted: {how: verdicts besides "ok"}. Interrupted or not, nothing is left behind."""
     ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     made = []
     with tempfile.TemporaryDirectory(prefix="k3sup-power-") as programs:
         os.chmod(programs, 0o755)
-        compile_programs(build, programs)
-        make_template(os.path.join(programs, "template"))
+        prepare(programs)
         bases = {fs: os.path.join(programs, fs) for fs in sorted({fs for fs, _, _ in todo})}
         for fs, base in bases.items():
-            word, note = inside("format", fs, base, programs)
+            word, note = format_disk("format", fs, base, programs)
             if word != "made":
                 raise RuntimeError("cannot make a disk with %s: %s" % (fs, note))
         with concurrent.futures.ThreadPoolExecutor(machines) as pool:
-            for cut in pool.map(lambda c: one_cut(*c, bases[c[0]], programs), todo):
+            for cut in pool.map(lambda c: cut_one(*c, bases[c[0]], programs), todo):
                 made.append(cut)
-                if verbose or cut.verdict not in CONTROLS.get(cut.how, set()) | {"ok"}:
+                if verbose or cut.verdict not in accepted.get(cut.how, set()) | {"ok"}:
                     print(*cut, flush=True)
     return made
+
+
+def run(build, todo, machines=3, verbose=False):
+    def prepare(programs):
+        compile_programs(build, programs)
+        make_template(os.path.join(programs, "template"))
+
+    return campaign(todo, prepare, inside, one_cut, CONTROLS, machines, verbose)
 
 
 def judge(made):
