@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process/running.h"
 
-#include <stdio.h>
-
-#include "node/warn.h"
 #include "process/health.h"
 #include "process/probe.h"
-#include "process/seen.h"
+#include "process/running-state.h"
 
 /* Also within an upgrade: its events say this step's name. */
 static const struct k3sup__step plan[] = {{"prove", 1}};
@@ -15,32 +12,9 @@ static const struct k3sup__step plan[] = {{"prove", 1}};
 #define ASK_MANAGER_EVERY_MS 1000
 #define LOOK_EVERY_MS 100 /* the kernel tells nobody without CAP_NET_ADMIN that a process was started, so /proc is looked at again */
 
-enum phase { PHASE_LOOK, PHASE_PROBE, PHASE_HEALTH };
-
-struct running_state {
-	struct k3sup__node_state node;
-	struct k3sup__want want;
-	char *health;
-	enum phase phase;
-	struct k3sup__sighting sighting;
-	struct k3sup__seen seen;
-	int last_look;   /* what the last look said: 0, or the code that is returned when time is over */
-	int64_t look_ms; /* how long it took */
-	bool waited;
-	size_t asked;                       /* so many of the sighting have been asked whether they are ready */
-	int64_t managers_asked;             /* when */
-	int64_t restarts[K3SUP__MOST_SEEN]; /* that managers told of at first; -1: they have not been asked */
-	unsigned restarted;                 /* so many more they told of since */
-	unsigned gave_up;                   /* so many times, one after another, one of them said that it has given up; that one: */
-	const struct k3sup__service *loser; /* or the last one that was asked */
-	k3sup_process *ready[K3SUP__MOST_SEEN]; /* have said so; one more look, as answers take their time and another one may have come meanwhile */
-	k3sup__json *answers;                   /* of this round: probes */
-	k3sup__json *healthy;                   /* of the health command */
-};
-
 /* ---- looking ---- */
 
-static int judge(k3sup_op *op, const struct running_state *s)
+static int judge(k3sup_op *op, const struct k3sup__running *s)
 {
 	const struct k3sup__sighting *sighting = &s->sighting;
 	int r = sighting->count == 0 ? K3SUP_E_NOT_RESTARTED : k3sup__sighting_judge(op, sighting);
@@ -56,7 +30,7 @@ static int judge(k3sup_op *op, const struct running_state *s)
 /* None is there: has its manager given up, or started it again more often than could be seen? Twice, as it may be between a stop and a start that was told. */
 static void ask_managers(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 	bool gave_up = false;
 
 	if (k3sup__now_ms() < s->managers_asked + ASK_MANAGER_EVERY_MS)
@@ -83,7 +57,7 @@ static void ask_managers(k3sup_op *op)
 
 static int look(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 	struct k3sup__place installed = K3SUP__PLACE_NONE;
 	int64_t began = k3sup__now_ms();
 	int r;
@@ -102,126 +76,22 @@ static int look(k3sup_op *op)
 	return r;
 }
 
-/* ---- ending ---- */
-
-static void report(struct running_state *s, k3sup__json *to)
-{
-	k3sup__json_set(to, "running", k3sup__sighting_json(&s->sighting));
-	k3sup__json_set_int(to, "starts", s->seen.starts);
-	k3sup__json_set_int(to, "ends", s->seen.deaths.count);
-	if (s->seen.deaths.count > 0)
-		k3sup__json_set(to, "deaths", k3sup__deaths_json(&s->seen.deaths));
-	if (s->answers)
-		k3sup__json_set(to, "probes", k3sup__json_copy(s->answers));
-	if (s->healthy)
-		k3sup__json_set(to, "health", k3sup__json_copy(s->healthy));
-}
-
-static int finish(k3sup_op *op)
-{
-	struct running_state *s = k3sup__op_state(op);
-	char how[K3SUP__DEATH_TEXT];
-	int r = 0;
-
-	report(s, k3sup__op_facts(op));
-	k3sup__deaths_text(&s->seen.deaths, how);
-	if (s->seen.deaths.count > 0)
-		k3sup__warn(op, "k3s ended %u times before it stayed; %s", s->seen.deaths.count, how);
-	for (size_t i = 0; r == 0 && i < s->sighting.count; i++)
-		r = k3sup__op_add_process(op, s->sighting.candidates[i].process);
-	return r < 0 ? r : s->waited;
-}
-
-/* The kernel tells only who is quick, its manager everybody. */
-static void tell_end(const struct running_state *s, char ret[static K3SUP__DEATH_TEXT])
-{
-	if (s->loser && s->loser->exit_code >= 0)
-		snprintf(ret, K3SUP__DEATH_TEXT, "the last one ended with status %d", s->loser->exit_code);
-	else if (s->loser && s->loser->exit_signal > 0)
-		snprintf(ret, K3SUP__DEATH_TEXT, "the last one ended by signal %d", s->loser->exit_signal);
-	else
-		k3sup__deaths_text(&s->seen.deaths, ret);
-}
-
-/* One that ended once and is up again is starting (k3s-io/k3s#2298: the first start may fail while somebody else unpacks). More often, or for good, it is dying. */
-static bool is_dying(const struct running_state *s)
-{
-	return s->seen.deaths.count > 1 || (s->seen.deaths.count == 1 && s->last_look < 0);
-}
-
-static int give_up(k3sup_op *op)
-{
-	struct running_state *s = k3sup__op_state(op);
-	const struct k3sup__watched *w = k3sup__seen_youngest(&s->seen);
-	const char *hash = s->want.asset_hash;
-	char how[K3SUP__DEATH_TEXT];
-
-	report(s, k3sup__op_evidence(op));
-	if (s->last_look == K3SUP_E_AMBIGUOUS || s->last_look == K3SUP_E_NOT_READY) /* it has its sentence */
-		return s->last_look;
-	if (s->last_look == K3SUP_E_WRONG_BUILD)
-		return k3sup__fail(op, s->last_look, "the k3s that runs is not the wanted build%s%.12s", hash[0] ? " " : "", hash);
-	tell_end(s, how);
-	if (is_dying(s))
-		return k3sup__fail(op, K3SUP_E_NOT_STABLE, "k3s came up %u times and ended %u times before it had stayed for %lld ms; %s",
-			s->seen.starts, s->seen.deaths.count, (long long)s->want.stable_ms, how);
-	if (s->last_look == 0)
-		return k3sup__fail(op, K3SUP_E_TIMEOUT, "k3s runs as process %d, but had not yet stayed for %lld ms when the time was over",
-			(int)k3sup__process_pid(w->process), (long long)s->want.stable_ms);
-	return k3sup__fail(op, s->last_look,
-		s->sighting.count > 0 ? "not all of k3s was started within the given time" : "no k3s was started within the given time");
-}
-
-/* Whatever else runs at this moment. */
-static int call_it_a_loop(k3sup_op *op)
-{
-	struct running_state *s = k3sup__op_state(op);
-
-	k3sup__op_forgive(op);
-	s->last_look = K3SUP_E_NOT_RESTARTED;
-	return give_up(op);
-}
-
-static bool has_lost(const struct running_state *s)
-{
-	/* Those that come and end too fast to be seen are told by its manager alone; the last one that it counts may just have begun. */
-	bool unseen = s->seen.starts == 0 && s->want.most_ends > 0 && s->restarted > s->want.most_ends;
-
-	return s->last_look == K3SUP_E_NOT_RESTARTED && (s->gave_up > 1 || unseen);
-}
-
-static int call_it_lost(k3sup_op *op)
-{
-	struct running_state *s = k3sup__op_state(op);
-	const char *result = k3sup__json_text(s->loser->facts, "result");
-	char how[K3SUP__DEATH_TEXT];
-
-	k3sup__op_forgive(op);
-	report(s, k3sup__op_evidence(op));
-	k3sup__json_set(k3sup__op_evidence(op), "service", k3sup__service_json(s->loser));
-	tell_end(s, how);
-	if (s->gave_up > 1)
-		return k3sup__fail(
-			op, K3SUP_E_NOT_STABLE, "%s has given up starting k3s (%s); %s", s->loser->name, result ? result : "failed", how);
-	return k3sup__fail(op, K3SUP_E_NOT_STABLE, "%s has started k3s again %u times; %s", s->loser->name, s->restarted, how);
-}
-
 /* ---- the machine ---- */
 
 /* The first look reads the whole program of a wrapper that unpacks, so on a slow machine it must not take all the time that the unpacking needs. */
-static int64_t next_look(const struct running_state *s)
+static int64_t next_look(const struct k3sup__running *s)
 {
 	return k3sup__now_ms() + (s->look_ms > LOOK_EVERY_MS / 4 ? 4 * s->look_ms : LOOK_EVERY_MS);
 }
 
 static int not_there(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 	bool came = s->seen.starts > 0 || s->seen.unpacking[0] || s->sighting.count > 0;
 	int64_t until = !came && s->want.come_by < s->want.give_up ? s->want.come_by : s->want.give_up, next = next_look(s);
 
 	if (k3sup__now_ms() >= until)
-		return give_up(op);
+		return k3sup__running_give_up(op);
 	k3sup__op_forgive(op);
 	s->waited = true;
 	return k3sup__op_sleep(op, next < until ? next : until);
@@ -229,7 +99,7 @@ static int not_there(k3sup_op *op)
 
 static int look_again(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 
 	s->phase = PHASE_LOOK;
 	return k3sup__op_work(op, look);
@@ -238,7 +108,7 @@ static int look_again(k3sup_op *op)
 /* Its pidfd tells at once if it ends. */
 static int stay(k3sup_op *op, int64_t until)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 
 	s->waited = true;
 	s->phase = PHASE_LOOK;
@@ -247,7 +117,7 @@ static int stay(k3sup_op *op, int64_t until)
 
 static int ask_health(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 
 	k3sup__json_unref(s->healthy);
 	s->healthy = NULL;
@@ -257,7 +127,7 @@ static int ask_health(k3sup_op *op)
 /* It has stayed. Each is asked by itself, the command once for all. */
 static int ask(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 	k3sup_op *child;
 	int r;
 
@@ -271,20 +141,20 @@ static int ask(k3sup_op *op)
 		return k3sup__op_work(op, ask_health);
 	}
 	if (s->want.probe == K3SUP_PROBE_NONE && !s->health)
-		return k3sup__seen_drop_ended(op, &s->seen) > 0 ? look_again(op) : finish(op);
+		return k3sup__seen_drop_ended(op, &s->seen) > 0 ? look_again(op) : k3sup__running_finish(op);
 	for (size_t i = 0; i < s->sighting.count && i < K3SUP__MOST_SEEN; i++)
 		s->ready[i] = k3sup_process_ref(s->sighting.candidates[i].process);
 	return look_again(op);
 }
 
-static void forget_answers(struct running_state *s)
+static void forget_answers(struct k3sup__running *s)
 {
 	for (size_t i = 0; i < K3SUP__MOST_SEEN; i++)
 		s->ready[i] = k3sup_process_unref(s->ready[i]);
 }
 
 /* Has said that it is ready all that was seen just now, and is nobody missing? */
-static bool all_are_ready(const struct running_state *s)
+static bool all_are_ready(const struct k3sup__running *s)
 {
 	for (size_t i = 0; i < s->sighting.count; i++)
 		if (!k3sup__is_listed(s->ready, s->sighting.candidates[i].process))
@@ -294,7 +164,7 @@ static bool all_are_ready(const struct running_state *s)
 
 static int begin_asking(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 
 	s->asked = 0;
 	forget_answers(s);
@@ -306,7 +176,7 @@ static int begin_asking(k3sup_op *op)
 /* status: of a probe or the command. */
 static int after_answer(k3sup_op *op, int status)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 	int64_t now = k3sup__now_ms();
 
 	if (status >= 0)
@@ -315,7 +185,7 @@ static int after_answer(k3sup_op *op, int status)
 		return status;
 	if (k3sup__seen_drop_ended(op, &s->seen) == 0 && now >= s->want.give_up) {
 		s->last_look = status;
-		return give_up(op);
+		return k3sup__running_give_up(op);
 	}
 	k3sup__op_forgive(op);
 	return k3sup__seen_youngest(&s->seen)->process ? stay(op, now + ASK_EVERY_MS) : look_again(op);
@@ -323,7 +193,7 @@ static int after_answer(k3sup_op *op, int status)
 
 static int after_probe(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 	k3sup_op *child = k3sup__op_child(op);
 	const k3sup__json *said = k3sup__json_member(k3sup__op_facts(child), "probes");
 
@@ -336,16 +206,16 @@ static int after_probe(k3sup_op *op)
 
 static int there(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 	int64_t now = k3sup__now_ms(), from = k3sup__seen_youngest(&s->seen)->from;
 	int64_t stable_at = s->want.stable_ms > 0 ? from + s->want.stable_ms : now; /* being there is enough then, whatever the tick of its start */
 
 	if (now >= stable_at && all_are_ready(s))
-		return finish(op);
+		return k3sup__running_finish(op);
 	if (now >= stable_at)
 		return begin_asking(op);
 	if (now >= s->want.give_up)
-		return give_up(op);
+		return k3sup__running_give_up(op);
 	k3sup__op_progress(op, s->want.stable_ms - (stable_at - now), s->want.stable_ms);
 	/* Looking again each second shows progress. */
 	return stay(op, now + 1000 < stable_at ? now + 1000 : stable_at);
@@ -353,7 +223,7 @@ static int there(k3sup_op *op)
 
 static int after_look(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 	int r = k3sup__op_work_result(op);
 
 	/* These may pass by themselves; anything else (no right to read /proc) will not. */
@@ -369,15 +239,15 @@ static int after_look(k3sup_op *op)
 	if (k3sup__seen_drop_ended(op, &s->seen) > 0 && r == 0)
 		return look_again(op);
 	if (s->want.most_ends > 0 && s->seen.deaths.count >= s->want.most_ends)
-		return call_it_a_loop(op);
-	if (has_lost(s))
-		return call_it_lost(op);
+		return k3sup__running_call_it_a_loop(op);
+	if (k3sup__running_has_lost(s))
+		return k3sup__running_call_it_lost(op);
 	return r < 0 ? not_there(op) : there(op);
 }
 
 static int step(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 
 	switch (k3sup__op_woke(op)) {
 	case K3SUP__WOKE_WORK:
@@ -400,7 +270,7 @@ static int step(k3sup_op *op)
 
 static void clear(k3sup_op *op)
 {
-	struct running_state *s = k3sup__op_state(op);
+	struct k3sup__running *s = k3sup__op_state(op);
 
 	k3sup__sighting_clear(&s->sighting);
 	k3sup__seen_clear(&s->seen);
@@ -414,7 +284,7 @@ static void clear(k3sup_op *op)
 
 static const struct k3sup__op_class class = {
 	.verb = "wait_running",
-	.state_size = sizeof(struct running_state),
+	.state_size = sizeof(struct k3sup__running),
 	.step = step,
 	.clear = clear,
 };
@@ -427,7 +297,7 @@ int k3sup__readiness_check(uint32_t probe, const char *health)
 int k3sup__running_op(k3sup_node *node, const struct k3sup__want *want, k3sup_op **ret_op)
 {
 	char *health = want->health ? strdup(want->health) : NULL;
-	struct running_state *s;
+	struct k3sup__running *s;
 	k3sup_op *op;
 	int r = want->health && !health ? -ENOMEM : k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
 

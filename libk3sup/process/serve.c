@@ -166,6 +166,17 @@ int k3sup__serving_find(k3sup_op *op, struct k3sup__serving *s)
 	return r;
 }
 
+int k3sup__serving_arm(k3sup_op *op, struct k3sup__serving *s)
+{
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < s->count && s->guard_delay_ms > 0; i++) {
+		r = k3sup__guard_arm(op, &s->list[i].service, s->guard_delay_ms);
+		s->list[i].guarded = r >= 0;
+	}
+	return r;
+}
+
 int k3sup__serving_look(k3sup_op *op, struct k3sup__serving *s)
 {
 	bool stopped = true;

@@ -9,7 +9,8 @@
 #include "process/owner.h"
 #include "process/seen.h"
 
-#define K3SUP__MOST_SERVED 2 /* a server and an agent */
+#define K3SUP__MOST_SERVED 2     /* a server and an agent */
+#define K3SUP__PATIENCE_MS 15000 /* with a command that said that it failed */
 
 struct k3sup__served {
 	struct k3sup__service service;
@@ -52,6 +53,11 @@ int k3sup__serving_find(k3sup_op *op, struct k3sup__serving *s) _must_check_;
 int k3sup__serving_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__serving *s) _must_check_;
 /* Asks their managers once more. 1 if all are stopped, else 0; -errno. */
 int k3sup__serving_look(k3sup_op *op, struct k3sup__serving *s) _must_check_;
+/* Before a stop, and while it takes its time: the guards of all, whose time begins anew. */
+int k3sup__serving_arm(k3sup_op *op, struct k3sup__serving *s) _must_check_;
+/* A step's part, once the stop is ordered: what the engine shall wait for, or 1 when none of them runs any more, and none will by itself; -errno. */
+void k3sup__serving_begin_stop(struct k3sup__serving *s);
+int k3sup__serving_await_stop(k3sup_op *op) _must_check_;
 /* None of what the proof has found may be in our cgroup, where what ran before was not. */
 int k3sup__serving_apart(k3sup_op *op, const struct k3sup__serving *s, k3sup_op *proof) _must_check_;
 void k3sup__serving_report(k3sup_op *op, const struct k3sup__serving *s);

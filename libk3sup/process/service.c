@@ -4,17 +4,10 @@
  */
 #include "process/serve.h"
 
-#include <stdio.h>
-#include <unistd.h>
-
 #include "process/guard.h"
 #include "process/running.h"
 
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 5}, {"restart", 20}, {"prove", 74}};
-
-#define LOOK_EVERY_MS 200
-#define ABSENT_MS 7000 /* where nobody says that it stays stopped: longer than a supervisor's pause, as k3s's installer writes it (5 s) */
-#define PATIENCE_MS 15000 /* with a command that said that it failed */
 
 /* ---- looking and deciding ---- */
 
@@ -64,17 +57,6 @@ static bool is_so(const struct k3sup__serving *s)
 
 /* ---- ordering ---- */
 
-static int arm(k3sup_op *op, struct k3sup__serving *s)
-{
-	int r = 0;
-
-	for (size_t i = 0; r >= 0 && i < s->count && s->guard_delay_ms > 0; i++) {
-		r = k3sup__guard_arm(op, &s->list[i].service, s->guard_delay_ms);
-		s->list[i].guarded = r >= 0;
-	}
-	return r;
-}
-
 /* Nothing was stopped, so nobody owes a start. Why not has been said; a guard that stays would start what runs already. */
 static void give_up(k3sup_op *op, struct k3sup__serving *s)
 {
@@ -90,7 +72,7 @@ static int work_order(k3sup_op *op)
 		[K3SUP_SERVICE_STOP] = K3SUP__ORDER_STOP, [K3SUP_SERVICE_START] = K3SUP__ORDER_START, [K3SUP_SERVICE_RESTART] = K3SUP__ORDER_RESTART};
 	struct k3sup__serving *s = k3sup__op_state(op);
 	const bool halves = in_halves(s);
-	int r = s->action == K3SUP_SERVICE_STOP || halves ? arm(op, s) : 0;
+	int r = s->action == K3SUP_SERVICE_STOP || halves ? k3sup__serving_arm(op, s) : 0;
 
 	k3sup__op_begin(op, "restart", "telling %s", s->list[0].service.name);
 	if (r >= 0)
@@ -123,163 +105,19 @@ static int work_start(k3sup_op *op)
 			return 0;
 	}
 	/* Without its guard it is the more important to start it. */
-	if (arm(s->failed ? NULL : op, s) < 0)
+	if (k3sup__serving_arm(s->failed ? NULL : op, s) < 0)
 		k3sup__op_forgive(op);
 	for (size_t i = 0; i < s->count; i++)
 		r = s->list[i].service.manager->order(op, &s->list[i].service, K3SUP__ORDER_START);
 	return r;
 }
 
-/* ---- a stop: proven, not believed ---- */
-
-/* Does any of them say that it runs? Only one of the caller's commands may not know. */
-static bool is_denied(const struct k3sup__serving *s)
-{
-	for (size_t i = 0; i < s->count; i++)
-		if (!s->by || s->list[i].service.state == K3SUP__SERVICE_RUNNING)
-			return true;
-	return false;
-}
-
-/* Was any of them started after our order? Not so the child of a --log pair, which may outlive its parent for a moment. */
-static int refuse_restarted(k3sup_op *op, const struct k3sup__serving *s, const struct k3sup__serving *now)
-{
-	const long ticks = sysconf(_SC_CLK_TCK);
-
-	for (size_t i = 0; i < now->count; i++) {
-		const k3sup_process *process = now->list[i].process;
-		int64_t start = (int64_t)(k3sup__process_start_time(process) * 1000 / (uint64_t)(ticks > 0 ? ticks : 100));
-
-		if (start > s->ordered_at)
-			return k3sup__fail(op,
-				K3SUP_E_GUARD, "k3s was started again (process %d) while it was to stop: by its start guard, whose time was over, or by somebody else",
-				(int)k3sup__process_pid(process));
-	}
-	return 0;
-}
-
-/* A stop was all that was asked for: whoever called may end. */
-static int release(k3sup_op *op, const struct k3sup__serving *s)
-{
-	int r = 0;
-
-	for (size_t i = 0; r >= 0 && i < s->count && s->action == K3SUP_SERVICE_STOP && !s->nested; i++)
-		if (s->list[i].guarded)
-			r = k3sup__guard_release(op, &s->list[i].service);
-	return r;
-}
-
-/* 1: no k3s of these services is seen any more, and their managers say the same, or do not know and none has been seen for a while. */
-static int work_gone(k3sup_op *op)
-{
-	struct k3sup__serving *s = k3sup__op_state(op);
-	struct k3sup__serving now = {.node = s->node, .name = s->name, .by = s->by};
-	bool stopped;
-	int r;
-
-	r = k3sup__serving_look(op, s);
-	stopped = r > 0;
-	if (r >= 0)
-		r = k3sup__serving_scan(op, &now);
-	if (r > 0 && refuse_restarted(op, s, &now) < 0)
-		r = K3SUP_E_GUARD;
-	k3sup__serving_clear(&now);
-	if (r != 0) {
-		s->absent_since = 0;
-		return r < 0 ? r : 0;
-	}
-	for (size_t i = 0; s->by && i < s->count; i++)
-		s->list[i].service.main_pid = 0;
-	if (s->absent_since == 0)
-		s->absent_since = k3sup__now_ms();
-	if (!stopped && (is_denied(s) || k3sup__now_ms() < s->absent_since + ABSENT_MS))
-		return 0;
-	r = release(op, s);
-	return r < 0 ? r : 1;
-}
-
-/* A command that said that it failed may have done its work; it is not waited for as long. */
-static int64_t stopped_by(const struct k3sup__serving *s)
-{
-	int64_t patience = k3sup__deadline(PATIENCE_MS);
-
-	for (size_t i = 0; i < s->count; i++)
-		if (s->by && k3sup__commands_said(&s->list[i].service, "stop") == 0 && patience < s->deadline)
-			return patience;
-	return s->deadline;
-}
-
-static int out_of_time(k3sup_op *op, const struct k3sup__serving *s)
-{
-	for (size_t i = 0; i < s->count; i++)
-		if (s->by && k3sup__commands_said(&s->list[i].service, "stop") == 0)
-			return k3sup__fail(op, K3SUP_E_SERVICE, "the stop command failed, and k3s was not seen to stop");
-	return k3sup__fail(op, K3SUP_E_TIMEOUT, "%s was told to stop and has not done so in time", s->list[0].service.name);
-}
-
-/* A stop may take longer than the guard's time, which counts from its end. */
-static int work_hold(k3sup_op *op)
-{
-	if (arm(op, k3sup__op_state(op)) < 0)
-		k3sup__op_forgive(op);
-	return 0;
-}
-
-/* One of those that have to end. */
-static k3sup_process *living(const struct k3sup__served *one)
-{
-	k3sup_process *const all[] = {one->process, one->worker, one->keeper};
-
-	for (size_t i = 0; i < ELEMENTSOF(all); i++)
-		if (all[i] && !k3sup__process_ended(all[i]))
-			return all[i];
-	return NULL;
-}
-
-static int watch_end(k3sup_op *op, const struct k3sup__served *one, k3sup_process *process)
-{
-	struct k3sup__serving *s = k3sup__op_state(op);
-	const int64_t now = k3sup__now_ms();
-
-	if (!one->guarded)
-		return k3sup__op_watch(op, process, s->stop_by);
-	if (now >= s->hold_at) {
-		s->hold_at = now + s->guard_delay_ms / 2;
-		return k3sup__op_work(op, work_hold);
-	}
-	return k3sup__op_watch(op, process, s->hold_at < s->stop_by ? s->hold_at : s->stop_by);
-}
-
-static int wait_stopped(k3sup_op *op)
-{
-	struct k3sup__serving *s = k3sup__op_state(op);
-	const int64_t now = k3sup__now_ms();
-
-	if (k3sup__op_woke(op) == K3SUP__WOKE_WORK && s->looked) {
-		int r = k3sup__op_work_result(op);
-
-		if (r != 0)
-			return r < 0 ? r : 1;
-		if (now >= s->stop_by)
-			return out_of_time(op, s);
-		s->looked = false;
-		return k3sup__op_sleep(op, now + LOOK_EVERY_MS < s->stop_by ? now + LOOK_EVERY_MS : s->stop_by);
-	}
-	for (size_t i = 0; i < s->count && now < s->stop_by; i++) {
-		k3sup_process *process = living(&s->list[i]);
-
-		if (process)
-			return watch_end(op, &s->list[i], process);
-	}
-	k3sup__op_went_down(op, now);
-	s->looked = true;
-	return k3sup__op_work(op, work_gone);
-}
+/* ---- after the stop ---- */
 
 static int stopped_step(k3sup_op *op)
 {
 	struct k3sup__serving *s = k3sup__op_state(op);
-	int r = wait_stopped(op);
+	int r = k3sup__serving_await_stop(op);
 
 	if (r == K3SUP__WAIT || r == K3SUP__WORK)
 		return r;
@@ -306,7 +144,7 @@ static int call_proof(k3sup_op *op)
 	want.come_by = want.give_up = s->deadline;
 	want.stable_ms = s->stable_ms;
 	for (size_t i = 0; i < s->count; i++) {
-		int64_t patience = k3sup__deadline(PATIENCE_MS);
+		int64_t patience = k3sup__deadline(K3SUP__PATIENCE_MS);
 
 		want.services[i] = &s->list[i].service;
 		if (s->action == K3SUP_SERVICE_RESTART)
@@ -404,8 +242,7 @@ static int step(k3sup_op *op)
 		}
 		if (s->action == K3SUP_SERVICE_START && s->unproven)
 			return k3sup__serving_report(op, s), 1;
-		s->stop_by = stopped_by(s);
-		s->hold_at = k3sup__deadline(s->guard_delay_ms > 0 ? s->guard_delay_ms / 2 : 0);
+		k3sup__serving_begin_stop(s);
 		s->phase = s->action == K3SUP_SERVICE_STOP || in_halves(s) ? SERVING_STOPPED : SERVING_PROVE;
 		return K3SUP__AGAIN;
 	case SERVING_STOPPED:
