@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Kills and fails the retiring and the restoring of certificates at every system call, and looks what is left.
+"""Kills and fails the retiring, the restoring and the rotation of certificates at every system call, and looks what is left.
 
-    certs_cut.py DRIVER WORK VERB FAULT STEP     as process 1 of a pid namespace with its own /proc
+    certs_cut.py DRIVER VERB FAULT STEP [WORKER OF]     as process 1 of a pid namespace with its own /proc
 
 Without a fault    what got its name was synced before, each directory behind it; no copy and no key could be read by others for an instant (the trace tells
                    with which mode each thing was made, under umask 0)
@@ -10,8 +10,13 @@ After the fault    each pair is whole and of one of both sets, or its key is not
                    nothing that was kept can be read by others. Who says that the goal is reached is right; a failed fsync(2) is not passed over
 After one more run the goal is reached, with one backup of each set and no litter
 After a third run  nothing has changed
+A rotation, besides: two minutes after a kill, without a second run, k3s runs, and each pair is there and whole; after a failure it runs at once. Once the goal is reached, all
+                   leafs are other ones, and all that were there can be had back
 
-Each STEP-th point is struck, on a fresh node. Prints what is wrong, then "POINTS STRUCK BAD".
+Each STEP-th point is struck, on a fresh node; of several workers each strikes at some of them. What comes afterwards depends on what lies there alone: where a fault leaves what an
+earlier one has left, it is not played again. The fault "memory" is no system call's: each allocation of a rotation fails, "memory+": all after it, too, so that only
+the guard can start k3s again.
+Prints what is wrong, then "POINTS STRUCK BAD".
 """
 import hashlib
 import json
@@ -32,6 +37,8 @@ PAIRS = {"server/tls/client-admin": "server/tls/client-ca", "server/tls/serving-
 CAS = ["server/tls/client-ca", "server/tls/server-ca", "server/tls/request-header-ca", "server/tls/etcd/server-ca", "server/tls/etcd/peer-ca"]
 CALL = re.compile(r"^([a-z_0-9]+)\((.*)")
 TRIES = 10  # how often memory is asked for depends on where it lies
+PLACE = "/mnt"  # of the namespace's own; paths are short there
+SECRETS = (rb'"op":"[0-9a-f]*"', rb"^[0-9a-f]{8} ", rb'"(?:at|made)":[^,}]*', rb"tls-\d+(?:-\d+)?", rb"k3sup-tmp-[0-9a-f]+")  # names and times that are new in each run
 NEVER = {"exit_group", "exit", "execve", "rt_sigreturn", "restart_syscall", "brk"}
 
 
@@ -68,12 +75,12 @@ def read(root, name):
     return read_file(os.path.join(root, DATA, name))
 
 
-def leafs(root):
-    return {name: (read(root, name + ".crt"), read(root, name + ".key")) for name in PAIRS}
+def leafs(root, pairs=PAIRS):
+    return {name: (read(root, name + ".crt"), read(root, name + ".key")) for name in pairs}
 
 
-def cas(root):
-    return {name: (read(root, name + ".crt"), read(root, name + ".key")) for name in CAS}
+def cas(root, names=CAS):
+    return {name: (read(root, name + ".crt"), read(root, name + ".key")) for name in names}
 
 
 def backups(root):
@@ -136,70 +143,94 @@ def unordered(calls, root):
     return wrong + ["%s was not synced after %s was taken away" % (where, names[-1]) for where, names in dirty.items()]
 
 
+def everything(top):
+    """A digest of all that lies there, but for names and times that no two runs have in common."""
+    digest = hashlib.sha256()
+    for where, dirs, names in os.walk(top):
+        dirs.sort()
+        for name in sorted(names) + dirs:
+            path = os.path.join(where, name)
+            text = b"" if name in dirs or name == "lock" else read_file(path)
+            if KEPT in path or "/var/lib/k3sup" in path:
+                for one in SECRETS:
+                    text = re.sub(one, b"", text, flags=re.M)
+            shown = re.sub(SECRETS[-2] + b"|" + SECRETS[-1], b"", path.encode())
+            digest.update(b"%s %o %d\n" % (shown, os.lstat(path).st_mode, len(text)) + text)
+    return digest.digest()
+
+
 class Campaign:
-    def __init__(self, driver, work, verb, fault):
-        self.driver, self.work, self.verb, self.fault = driver, work, verb, fault
-        self.root, self.template = os.path.join(work, "root"), os.path.join(work, "template")
-        shutil.rmtree(self.template, ignore_errors=True)
-        os.makedirs(os.path.join(self.template, DATA), mode=0o755)
-        make_cas(os.path.join(self.template, DATA))
-        make_leafs(os.path.join(self.template, DATA))
-        self.sets, self.args = [leafs(self.template)], [verb, self.root]
-        if verb in ("restore", "plain-copy"):
-            assert subprocess.run([driver, "retire", self.template], stdout=subprocess.DEVNULL).returncode == 10
-            make_leafs(os.path.join(self.template, DATA))
-            self.sets.append(leafs(self.template))
-            self.args.append(os.listdir(os.path.join(self.template, KEPT))[0])
-        self.cas = cas(self.template)
+    """Of retire and restore, and of programs with a mistake."""
+
+    def __init__(self, driver, verb, fault):
+        self.driver, self.verb, self.fault, self.known = driver, verb, fault, {}
+        self.top, self.template, self.trace = PLACE + "/top", PLACE + "/template", PLACE + "/trace"
+        self.root = self.top + "/root"
+        self.pairs, self.authorities = PAIRS, CAS
+        self.make(self.template + "/root")
+
+    def make(self, root):
+        os.makedirs(os.path.join(root, DATA), mode=0o755)
+        make_cas(os.path.join(root, DATA))
+        make_leafs(os.path.join(root, DATA))
+        self.sets, self.args = [leafs(root)], [self.verb, self.root]
+        if self.verb in ("restore", "plain-copy"):
+            assert subprocess.run([self.driver, "retire", root], stdout=subprocess.DEVNULL).returncode == 10
+            make_leafs(os.path.join(root, DATA))
+            self.sets.append(leafs(root))
+            self.args.append(os.listdir(os.path.join(root, KEPT))[0])
+        self.cas = cas(root)
 
     def fresh(self):
-        shutil.rmtree(self.root, ignore_errors=True)
-        shutil.copytree(self.template, self.root, symlinks=True)
+        shutil.rmtree(self.top, ignore_errors=True)
+        shutil.copytree(self.template, self.top, symlinks=True)
 
-    def run(self, *strace):
-        prefix = ["strace", "-o", os.path.join(self.work, "trace")] + list(strace) if strace else []
-        return subprocess.run(prefix + [self.driver] + self.args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    def run(self, *strace, args=None):
+        prefix = ["strace", "-o", self.trace] + list(strace) if strace else []
+        return subprocess.run(prefix + [self.driver] + (args or self.args), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
 
     def points(self):
         """[(call, occurrence)] of a run without a fault, and what is wrong with that."""
         self.fresh()
         end = self.run("-y", "-e", "trace=all")
         counts, found, calls, begun = {}, [], [], False
-        with open(os.path.join(self.work, "trace"), errors="replace") as f:
+        with open(self.trace, errors="replace") as f:
             for line in f:
                 call = CALL.match(line)
                 if not call:
                     continue
                 name, args = call.groups()
                 counts[name] = counts.get(name, 0) + 1
+                begun = begun and not args.startswith('-1, "others"')
                 if begun and name not in NEVER:
                     found.append((name, counts[name]))
                 if begun and " = -1 " not in line:
                     calls.append((name, args))
-                begun = begun or args.startswith('-1, "begin"')
+                begun = begun or args.startswith(('-1, "begin"', '-1, "ours"'))
         wrong = self.at_the_goal() if end.returncode == 10 else ["it fails: " + end.stdout.decode(errors="replace").strip()]
         return found, wrong + unsynced(calls, self.root) + unordered(calls, self.root) + readable(calls, self.root)
 
     def after_the_fault(self):
-        wrong = [] if cas(self.root) == self.cas else ["an authority is not what it was"]
-        for name, (crt, key) in leafs(self.root).items():
+        wrong = [] if cas(self.root, self.authorities) == self.cas else ["an authority is not what it was"]
+        for name, (crt, key) in leafs(self.root, self.pairs).items():
             if key is not None and (crt, key) not in [s[name] for s in self.sets]:
                 wrong.append("%s: a key %s" % (name, "without its certificate" if crt is None else "that does not fit"))
         found, modes = backups(self.root)
         return wrong + modes + ["the backup %s is not whole" % n for n, whole in found.items() if not whole]
 
-    def at_the_goal(self):
-        now, wrong = leafs(self.root), self.after_the_fault()
+    def leafs_at_the_goal(self):
+        now, found = leafs(self.root, self.pairs), backups(self.root)[0]
+        wrong = ["%d backups" % len(found)] if len(found) != len(self.sets) else []
         if self.verb == "restore" and now != self.sets[0]:
             wrong.append("not what was to be restored")
         if self.verb != "restore" and any(half for pair in now.values() for half in pair):
             wrong.append("there are leafs")
-        found, _ = backups(self.root)
-        if len(found) != len(self.sets):
-            wrong.append("%d backups" % len(found))
+        return wrong
+
+    def at_the_goal(self):
         litter = [os.path.join(w, n) for w, d, names in os.walk(os.path.join(self.root, "var/lib")) for n in names + d
                   if n.startswith(".tls-") or "k3sup-tmp" in n]
-        return wrong + ["litter: %s" % n for n in litter]
+        return self.after_the_fault() + self.leafs_at_the_goal() + ["litter: %s" % n for n in litter]
 
     def ended(self, done, call):
         """What is wrong with how it ended."""
@@ -211,34 +242,123 @@ class Campaign:
             return ["it ends by signal %d" % -done.returncode]
         return []
 
-    def strike(self, call, when):
-        """None: it was not struck."""
+    def without_us(self, killed):
+        """What is wrong if nobody runs it again."""
+        return []
+
+    def further_runs(self):
+        """What one more run and a third one come to."""
+        again = self.run(args=self.again())
+        wrong = [] if again.returncode in (0, 10) else ["one more run fails: %s" % again.stdout.decode(errors="replace").strip()]
+        wrong += self.at_the_goal()
+        if not wrong and self.run(args=self.again()).returncode != 0:
+            wrong.append("a third run changes something")
+        return wrong
+
+    def afterwards(self, killed):
+        """What comes of what is there now."""
+        state = everything(self.top), killed
+        if state not in self.known:
+            self.known[state] = self.without_us(killed) + self.further_runs()
+        return self.known[state]
+
+    def again(self):
+        return self.args
+
+    def struck(self, call, when):
+        """How a run on a fresh node ended that was struck at this point; None: it was not struck."""
         self.fresh()
         how = "error=EIO:signal=KILL" if self.fault == "KILL" else "error=" + self.fault
         faster = [] if self.fault == "KILL" else ["-f", "--seccomp-bpf"]  # where it stops then, no signal can be sent
         done = self.run(*faster, "-e", "trace=" + call, "-e", "inject=%s:%s:when=%d" % (call, how, when))
-        with open(os.path.join(self.work, "trace")) as f:
-            if "(INJECTED)" not in f.read() and done.returncode != -9:
-                return None
-        wrong = self.after_the_fault() + ([] if done.returncode == -9 else self.ended(done, call))
-        again = self.run()
-        if again.returncode not in (0, 10):
-            wrong.append("one more run fails: %s" % again.stdout.decode(errors="replace").strip())
-        wrong += self.at_the_goal()
-        if not wrong and self.run().returncode != 0:
-            wrong.append("a third run changes something")
+        with open(self.trace) as f:
+            return done if "(INJECTED)" in f.read() or done.returncode == -9 else None
+
+    def strike(self, call, when):
+        """What is wrong after this fault; None: it was not struck."""
+        done = self.struck(call, when)
+        if done is None:
+            return None
+        killed = done.returncode == -9
+        wrong = self.after_the_fault() + ([] if killed else self.ended(done, call))
+        return wrong + self.afterwards(killed or self.fault == "memory+")
+
+
+class Rotation(Campaign):
+    """On a machine that the driver keeps in a file: k3s, its service manager and the clock."""
+
+    def make(self, root):
+        self.args = [self.verb, self.top]
+        assert subprocess.run([self.driver, "make", self.top]).returncode == 10
+        os.rename(self.top, self.template)
+        os.rename(self.template + "/next", PLACE + "/next")  # nobody writes there
+        os.symlink(PLACE + "/next", self.template + "/next")
+        for done_with in ("pool", "payload"):
+            shutil.rmtree(os.path.join(self.template, done_with))
+        found = []
+        for where, _, names in os.walk(os.path.join(root, DATA)):
+            found += [os.path.relpath(os.path.join(where, n[:-4]), os.path.join(root, DATA)) for n in names if n.endswith(".key")]
+        self.authorities = sorted(n for n in found if n.endswith("-ca"))
+        self.pairs = sorted(set(found) - set(self.authorities))
+        next_set = {name: tuple(read_file(os.path.join(self.template, "next", name + kind)) for kind in (".crt", ".key")) for name in self.pairs}
+        self.sets, self.cas = [leafs(root, self.pairs), next_set], cas(root, self.authorities)
+        assert len(self.pairs) > 15 and all(self.sets[0][n][1] != self.sets[1][n][1] for n in self.pairs)
+
+    def leafs_at_the_goal(self):
+        wrong = [] if leafs(self.root, self.pairs) == self.sets[1] else ["not all leafs are other ones"]
+        kept = {name: set() for name in self.pairs}
+        for one in backups(self.root)[0]:
+            for name in self.pairs:
+                kept[name].add(tuple(read_file(os.path.join(self.root, KEPT, one, name + kind)) for kind in (".crt", ".key")))
+        return wrong + ["%s of before cannot be had back" % n for n in self.pairs if self.sets[0][n] not in kept[n]]
+
+    def again(self):
+        return ["rotate", self.top]
+
+    def without_us(self, killed):
+        """k3s has to run again, with certificates, though no second run comes; what is there then is looked at, and undone."""
+        aside = PLACE + "/aside"
+        shutil.copytree(self.top, aside, symlinks=True)
+        done = self.run(args=["later", self.top, "120" if killed else "0"])
+        wrong = [] if done.returncode == 10 else ["nobody has started k3s again" if killed else "it fails, and leaves k3s stopped"]
+        if not wrong:
+            wrong = ["without a second run: " + w for w in self.after_the_fault()]
+            wrong += ["without a second run: %s is not there" % n for n, (crt, key) in leafs(self.root, self.pairs).items()
+                      if key is None or (crt is None) != (self.sets[0][n][0] is None)]
+        shutil.rmtree(self.top)
+        os.rename(aside, self.top)
         return wrong
+
+    def points(self):
+        if not self.fault.startswith("memory"):
+            return super().points()
+        self.fresh()
+        said = self.run(args=["memory", self.top, "0"]).stdout.decode()
+        return [("allocation", n + 1) for n in range(int(re.search(r"^(\d+) allocations", said, flags=re.M)[1]))], self.at_the_goal()
+
+    def struck(self, call, when):
+        if call != "allocation":
+            return super().struck(call, when)
+        self.fresh()
+        done = self.run(args=["memory", self.top, str(-when if self.fault.endswith("+") else when)])
+        return None if b", 0 failed," in done.stdout else done
+
+    def ended(self, done, call):
+        said = done.stdout.decode(errors="replace")
+        leaks = ["blocks are not freed: " + said.strip()] if call == "allocation" and ", 0 kept\n" not in said else []
+        other = ["it fails for another reason: " + said.strip()] if call == "allocation" and done.returncode == 1 and not said.startswith("-12 ") else []
+        return leaks + other + super().ended(done, call)
 
 
 def main():
-    driver, work, verb, fault, step = sys.argv[1:]
-    subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", work])  # goes with the namespace
-    campaign = Campaign(driver, work, verb, fault)
+    driver, verb, fault, step, worker, of = (sys.argv[1:] + ["0", "1"])[:6]
+    subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", PLACE])  # goes with the namespace
+    campaign = (Rotation if "driver-rotate" in driver else Campaign)(driver, verb, fault)
     points, wrong = campaign.points()
     struck, bad = 0, len(wrong)
     for one in wrong:
         print("without a fault: " + one)
-    points = points[::int(step)] if int(step) else []
+    points = [point for point in (points[::int(step)] if int(step) else []) if point[1] % int(of) == int(worker)]
     for call, when in points:
         for _ in range(TRIES):
             wrong = campaign.strike(call, when)

@@ -46,7 +46,7 @@ static int run(char **argv)
 {
 	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = argv[2], .data_dir = "/var/lib/rancher/k3s"};
 
-	return play(&where, start, argv);
+	return drive(&where, start, argv);
 }
 
 /* ---- the mistakes ---- */

@@ -58,6 +58,6 @@ int main(int argc, char **argv)
 	/* Fails, and marks in the trace where the loader's calls end and ours begin. */
 	if (write(-1, "begin", 5) >= 0)
 		return 2;
-	r = play(&where, start, argv);
+	r = drive(&where, start, argv);
 	return r == 0 ? 0 : r > 0 ? 10 : 1;
 }

@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 /* Prints the operation's status and its error. Returns the status. */
-static inline int play(const struct k3sup_node_opts *where, int (*start)(k3sup_node *node, char **argv, k3sup_op **ret_op), char **argv)
+static inline int drive(const struct k3sup_node_opts *where, int (*start)(k3sup_node *node, char **argv, k3sup_op **ret_op), char **argv)
 {
 	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
 	k3sup_ctx *ctx = NULL;

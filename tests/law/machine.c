@@ -317,8 +317,8 @@ int __wrap_k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3s
 
 int __wrap_k3sup__service_of(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, struct k3sup__service *ret);
 int __wrap_k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process);
-int __wrap_k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms);
-int __wrap_k3sup__guard_disarm(k3sup_op *op, const struct k3sup__service *service);
+int __wrap_k3sup__systemd_open(k3sup_op *op, k3sup_node *node, struct k3sup__service *service);
+extern const struct k3sup__service_manager __wrap_k3sup__systemd;
 
 static int look(k3sup_op *op, struct k3sup__service *service)
 {
@@ -348,7 +348,36 @@ static int order(k3sup_op *op, const struct k3sup__service *service, enum k3sup_
 	return 0;
 }
 
-static const struct k3sup__service_manager manager = {.name = "systemd", .look = look, .order = order};
+static int arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms)
+{
+	(void)op;
+	(void)service;
+	(void)point();
+	machine->guard_at = machine->boottime_ms + delay_ms;
+	(void)point();
+	return 0;
+}
+
+static int rearm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms)
+{
+	if (machine->guard_at == NEVER)
+		return k3sup__fail(op, K3SUP_E_GUARD, "the guard does not wait any more");
+	return arm(op, service, delay_ms);
+}
+
+static int disarm(k3sup_op *op, const struct k3sup__service *service)
+{
+	bool armed = machine->guard_at != NEVER;
+
+	(void)op;
+	(void)service;
+	(void)point();
+	machine->guard_at = NEVER;
+	return armed;
+}
+
+static const struct k3sup__guard_way guard = {.arm = arm, .rearm = rearm, .disarm = disarm};
+const struct k3sup__service_manager __wrap_k3sup__systemd = {.name = "systemd", .look = look, .order = order, .guard = &guard};
 
 int __wrap_k3sup__service_of(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, struct k3sup__service *ret)
 {
@@ -361,9 +390,18 @@ int __wrap_k3sup__service_of(k3sup_op *op, k3sup_node *node, const struct k3sup_
 		ret->why = strdup("no service manager that could be asked owns it");
 		return ret->why ? 0 : -ENOMEM;
 	}
-	ret->manager = &manager;
+	ret->manager = &__wrap_k3sup__systemd;
 	ret->name = strdup("k3s.service");
 	return ret->name ? look(op, ret) : -ENOMEM;
+}
+
+/* By its name, where no k3s runs. */
+int __wrap_k3sup__systemd_open(k3sup_op *op, k3sup_node *node, struct k3sup__service *service)
+{
+	service->node = node;
+	service->respawns = true;
+	service->facts = k3sup__json_object();
+	return machine->setup.managed ? look(op, service) : K3SUP_E_NO_SERVICE;
 }
 
 int __wrap_k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process)
@@ -371,25 +409,4 @@ int __wrap_k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process)
 	(void)node;
 	(void)process;
 	return 0;
-}
-
-int __wrap_k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms)
-{
-	(void)op;
-	(void)service;
-	(void)point();
-	machine->guard_at = machine->boottime_ms + delay_ms;
-	(void)point();
-	return 0;
-}
-
-int __wrap_k3sup__guard_disarm(k3sup_op *op, const struct k3sup__service *service)
-{
-	bool armed = machine->guard_at != NEVER;
-
-	(void)op;
-	(void)service;
-	(void)point();
-	machine->guard_at = NEVER;
-	return armed;
 }

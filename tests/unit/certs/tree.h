@@ -9,6 +9,7 @@
 #include "../base/scratch.h"
 
 #include <openssl/ec.h>
+#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
@@ -20,6 +21,7 @@
 #endif
 #define DAYS(n) ((n) * (int64_t)K3SUP__DAY)
 #define NODE_NAME "node-1"
+#define LISTENER "server/tls/dynamic-cert.json"
 
 struct issuer {
 	X509 *cert;
@@ -211,6 +213,39 @@ static inline const struct k3sup__pair *pair_of(const char *path)
 		i++;
 	assert_string_equal(k3sup__pairs[i].path, path);
 	return &k3sup__pairs[i];
+}
+
+/* What was written as PEM, in base64; to be freed. */
+static inline char *base64_of(BIO *bio)
+{
+	char *pem = NULL, *text;
+	long len = BIO_get_mem_data(bio, &pem);
+
+	text = calloc(1, (size_t)len * 2 + 8);
+	assert_non_null(text);
+	assert_true(EVP_EncodeBlock((unsigned char *)text, (const unsigned char *)pem, (int)len) > 0);
+	BIO_free(bio);
+	return text;
+}
+
+/* As dynamiclistener keeps it: a Secret. shown_key: NULL, or one that is not its own. */
+static inline void put_listener(struct tree *t, const struct issuer *issuer, int64_t until, EVP_PKEY *shown_key)
+{
+	struct template leaf = {
+		.cn = "k3s", .organisation = "k3s", .usages = K3SUP__USE_SERVER, .from = NOW - DAYS(1), .until = until, .sans = "DNS:localhost"};
+	EVP_PKEY *key = new_key();
+	X509 *cert = new_cert(&leaf, key, issuer);
+	BIO *crt_pem = BIO_new(BIO_s_mem()), *key_pem = BIO_new(BIO_s_mem());
+	_free_ char *crt64 = NULL, *key64 = NULL, *json = NULL;
+
+	assert_int_equal(PEM_write_bio_X509(crt_pem, cert), 1);
+	assert_int_equal(PEM_write_bio_PrivateKey(key_pem, shown_key != NULL ? shown_key : key, NULL, NULL, 0, NULL, NULL), 1);
+	crt64 = base64_of(crt_pem);
+	key64 = base64_of(key_pem);
+	json = k3sup__fmt("{\"kind\":\"Secret\",\"metadata\":{},\"data\":{\"tls.crt\":\"%s\",\"tls.key\":\"%s\"}}\n", crt64, key64);
+	put_text(t, LISTENER, 0600, json);
+	X509_free(cert);
+	EVP_PKEY_free(key);
 }
 
 static inline void put_copies(struct tree *t)
