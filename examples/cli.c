@@ -95,7 +95,7 @@ static bool is_refusal(int status)
 	return status == K3SUP_E_UNSUPPORTED || status == K3SUP_E_CONFINED ||
 		(status <= K3SUP_E_NO_SERVICE && status >= K3SUP_E_SERVICE_TAKES_US) || (status <= K3SUP_E_RUNNING && status >= K3SUP_E_CLOCK) ||
 		(status <= K3SUP_E_UNPACK && status >= K3SUP_E_TORN) || status == K3SUP_E_HOOK || status == K3SUP_E_FAILED_BEFORE ||
-		(status <= K3SUP_E_POLICY_DOWNGRADE && status >= K3SUP_E_POLICY_UNKNOWN) ||
+		(status <= K3SUP_E_POLICY_DOWNGRADE && status >= K3SUP_E_POLICY_BUILD_DATE) ||
 		(status <= K3SUP_E_ROOT && status > K3SUP_E_NO_K3S) || status == K3SUP_E_REFUSED_PID || status == -ENOSPC ||
 		status == -EDQUOT || status == -EROFS || status == -EACCES || status == -EPERM || status == -ENOTDIR;
 }

@@ -77,6 +77,7 @@ const (
 	ErrPolicyAgentFirst   Code = C.K3SUP_E_POLICY_AGENT_FIRST
 	ErrPolicyFloor        Code = C.K3SUP_E_POLICY_FLOOR
 	ErrPolicyUnknown      Code = C.K3SUP_E_POLICY_UNKNOWN
+	ErrPolicyBuildDate    Code = C.K3SUP_E_POLICY_BUILD_DATE
 	ErrNoService          Code = C.K3SUP_E_NO_SERVICE
 	ErrNotSupervised      Code = C.K3SUP_E_NOT_SUPERVISED
 	ErrServiceMasked      Code = C.K3SUP_E_SERVICE_MASKED

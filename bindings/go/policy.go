@@ -10,6 +10,7 @@ type PolicyOptions struct {
 	Installed, Payload, Floor, Server  string // versions
 	Role                               string // "server", "agent"
 	PayloadKind, PayloadArch, NodeArch string // as BuildRead says; an empty NodeArch is this machine's
+	InstalledBuilt, PayloadBuilt       string // when, in RFC 3339
 	AllowDowngrade, AllowSkipMinor     bool
 }
 
@@ -19,7 +20,8 @@ func PolicyCheck(o PolicyOptions) (*Document, error) {
 	defer text.free()
 	opts := C.struct_k3sup_policy_opts{struct_size: C.sizeof_struct_k3sup_policy_opts, installed: text.add(o.Installed),
 		payload: text.add(o.Payload), floor: text.add(o.Floor), server: text.add(o.Server), role: text.add(o.Role),
-		payload_kind: text.add(o.PayloadKind), payload_arch: text.add(o.PayloadArch), node_arch: text.add(o.NodeArch)}
+		payload_kind: text.add(o.PayloadKind), payload_arch: text.add(o.PayloadArch), node_arch: text.add(o.NodeArch),
+		installed_built: text.add(o.InstalledBuilt), payload_built: text.add(o.PayloadBuilt)}
 	if o.AllowDowngrade {
 		opts.flags |= C.K3SUP_POLICY_ALLOW_DOWNGRADE
 	}

@@ -81,6 +81,7 @@
 #define K3SUP_E_POLICY_AGENT_FIRST (-10104) /* an agent would be newer than its server */
 #define K3SUP_E_POLICY_FLOOR (-10105)       /* the payload is older than the highest version that was installed here */
 #define K3SUP_E_POLICY_UNKNOWN (-10106)     /* a version that a policy needs to know is not known */
+#define K3SUP_E_POLICY_BUILD_DATE (-10107)  /* the payload is a newer version, but was built in an earlier month than the installed build */
 
 /* about the service that runs k3s */
 #define K3SUP_E_NO_SERVICE (-10120)       /* no service manager that can be asked has such a service, or owns this k3s */

@@ -43,15 +43,17 @@ struct k3sup_build_read_opts {
 /* What is known. NULL or "" is unknown; a version that does not follow k3sup_version_compare()'s grammar is unknown, too. */
 struct k3sup_policy_opts {
 	uint32_t struct_size;
-	uint32_t flags;           /* K3SUP_POLICY_* */
-	const char *installed;    /* the version of the installed build */
-	const char *payload;      /* the version of the one that is to follow */
-	const char *floor;        /* the highest version installed here before; NULL: there is none */
-	const char *server;       /* the version of the server that this agent belongs to; NULL: nobody says */
-	const char *role;         /* "server" or "agent" */
-	const char *payload_kind; /* "wrapper" or "inner", as k3sup_build_read() says; anything else is not k3s */
-	const char *payload_arch; /* as k3sup_build_read() says */
-	const char *node_arch;    /* in the same words; NULL: this machine's */
+	uint32_t flags;              /* K3SUP_POLICY_* */
+	const char *installed;       /* the version of the installed build */
+	const char *payload;         /* the version of the one that is to follow */
+	const char *floor;           /* the highest version installed here before; NULL: there is none */
+	const char *server;          /* the version of the server that this agent belongs to; NULL: nobody says */
+	const char *role;            /* "server" or "agent" */
+	const char *payload_kind;    /* "wrapper" or "inner", as k3sup_build_read() says; anything else is not k3s */
+	const char *payload_arch;    /* as k3sup_build_read() says */
+	const char *node_arch;       /* in the same words; NULL: this machine's */
+	const char *installed_built; /* when the installed build was made, in RFC 3339 */
+	const char *payload_built;   /* and the one that is to follow */
 };
 
 struct k3sup_identify_opts {
@@ -140,7 +142,8 @@ K3SUP_API int k3sup_build_read(k3sup_ctx *ctx, const struct k3sup_build_read_opt
  * @opts: NULL: nothing is known, and all is refused.
  * @ret_doc: {ok, changed: false, checks: [{name, decision, text, error}], error}: one check for each of the policies "k3s", "arch", "downgrade" (an older X.Y.Z),
  *     "pre-release" (one that came before the installed build of the same X.Y.Z), "packaging" (an older k3sN of the same version), "skip-minor",
- *     "agent-before-server", "floor". decision is "pass", "warn" (it cannot be told, and that is no reason to refuse), "allowed" (refused, but for a flag) or "refuse".
+ *     "agent-before-server", "floor", "build-date" (a month before the installed build's: a fix of that may be missing; days do not count, since what belongs together is built
+ *     days apart; a build that does not say its date passes). decision is "pass", "warn" (it cannot be told, and that is no reason to refuse), "allowed" (refused, but for a flag) or "refuse".
  *     error is that of the first refusal: K3SUP_E_PAYLOAD_NOT_K3S, K3SUP_E_PAYLOAD_ARCH, K3SUP_E_POLICY_*. Owned by the caller.
  *
  * A pure function of what it is given, but for the machine's architecture. Unknown is never a pass where a policy needs to know: an unknown payload is refused

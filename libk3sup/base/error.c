@@ -76,6 +76,7 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_POLICY_AGENT_FIRST, "an agent would be newer than its server"),
 	CODE(K3SUP_E_POLICY_FLOOR, "the payload is older than what was installed here before"),
 	CODE(K3SUP_E_POLICY_UNKNOWN, "a version that a policy needs to know is not known"),
+	CODE(K3SUP_E_POLICY_BUILD_DATE, "the payload was built before the installed build"),
 	CODE(K3SUP_E_NO_SERVICE, "no service manager that can be asked owns this k3s"),
 	CODE(K3SUP_E_NOT_SUPERVISED, "nothing would start k3s again"),
 	CODE(K3SUP_E_SERVICE_MASKED, "the service is masked"),

@@ -116,6 +116,7 @@ static void set_facts(k3sup_op *op, const char *shown, const struct reading *rea
 
 	memcpy(build->arch, reading->elf.arch, sizeof(build->arch));
 	memcpy(build->go, go->go, sizeof(build->go));
+	memcpy(build->built, go->built, sizeof(build->built));
 	if (reading->elf.program && scan->name_count > 0) {
 		build->names_archive = true;
 		k3sup__archive_believe(scan, build);
@@ -295,6 +296,7 @@ k3sup__json *k3sup__build_json(const struct k3sup__build *build)
 		{"version", build->version},
 		{"said_version", build->said},
 		{"commit", build->commit},
+		{"built", build->built},
 		{"go", build->go},
 		{"asset_hash", build->asset_hash},
 		{"asset_check", build->asset_check ? build->asset_check : ""},

@@ -6,6 +6,7 @@
 #define K3SUP_NODE_BUILD_H
 
 #include "base/op.h"
+#include "node/gobuild.h"
 
 #define K3SUP__H_LEN 64 /* H: the name of the embedded archive, lowercase hex */
 
@@ -22,6 +23,7 @@ struct k3sup__build {
 	bool contradicts;                  /* several versions are written in it, so none is believed */
 	char said[96];                     /* what it says itself, if it was asked (said.h) */
 	char commit[48];
+	char built[K3SUP__BUILT_LEN]; /* when, in RFC 3339; only the programs inside know it */
 	char go[32];
 };
 
@@ -60,7 +62,7 @@ int k3sup__build_read_tapped(k3sup_op *op, int fd, const char *shown, unsigned f
 int k3sup__payload_open(k3sup_op *op, const char *path, unsigned trust_flags, int *ret_fd) _must_check_;
 /* Can this machine, or this very program, execute programs of an architecture in Go's words? */
 bool k3sup__build_runs_here(const char *arch);
-/* {size, sha256, arch, kind, version, said_version, commit, go, asset_hash, asset_check}: only what is known. */
+/* {size, sha256, arch, kind, version, said_version, commit, built, go, asset_hash, asset_check}: only what is known. */
 k3sup__json *k3sup__build_json(const struct k3sup__build *build);
 /* Was that such a text of this build? By its archive, or size and version; its digest is not asked for. */
 bool k3sup__build_is(const k3sup__json *json, const struct k3sup__build *build);

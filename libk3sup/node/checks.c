@@ -63,3 +63,36 @@ int k3sup__checks_judge(k3sup_op *op, struct k3sup__checks *checks)
 		(void)k3sup__json_each(checks->evidence, keep_evidence, k3sup__op_evidence(op));
 	return k3sup__fail(op, checks->code, "%s", checks->why);
 }
+
+static bool is_among(const k3sup__json *list, const char *name)
+{
+	for (size_t i = 0; i < k3sup__json_len(list); i++) {
+		const char *its = k3sup__json_text(k3sup__json_element(list, i), "name");
+
+		if (its && name && k3sup__streq(its, name))
+			return true;
+	}
+	return false;
+}
+
+int k3sup__checks_amend(k3sup_op *op, struct k3sup__checks *checks)
+{
+	const k3sup__json *before = k3sup__json_member(k3sup__op_facts(op), "checks");
+	k3sup__json *all = k3sup__json_array();
+
+	for (size_t i = 0; i < k3sup__json_len(before); i++) {
+		k3sup__json *check = k3sup__json_element(before, i);
+
+		if (!is_among(checks->list, k3sup__json_text(check, "name")))
+			k3sup__json_add(all, k3sup__json_ref(check));
+	}
+	for (size_t i = 0; i < k3sup__json_len(checks->list); i++)
+		k3sup__json_add(all, k3sup__json_ref(k3sup__json_element(checks->list, i)));
+	if (!checks->list || k3sup__json_broken(checks->list)) {
+		k3sup__json_unref(all);
+		return -ENOMEM;
+	}
+	k3sup__json_unref(checks->list);
+	checks->list = all;
+	return k3sup__checks_judge(op, checks);
+}

@@ -30,5 +30,7 @@ void k3sup__checks_add(struct k3sup__checks *checks, const char *name, enum k3su
 	const char *fmt, ...) _printf_(6, 7);
 /* 0, or the first refusal with its sentence and evidence; -ENOMEM. The list becomes "checks" of the operation's facts. */
 int k3sup__checks_judge(k3sup_op *op, struct k3sup__checks *checks) _must_check_;
+/* The same for what is decided again: what was decided under these names before gives way. */
+int k3sup__checks_amend(k3sup_op *op, struct k3sup__checks *checks) _must_check_;
 
 #endif

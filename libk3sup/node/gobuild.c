@@ -281,6 +281,17 @@ static void choose(struct k3sup__gobuild *ret, const struct definition *all, siz
 			copy_printable(ret->commit, sizeof(ret->commit), all[i].value.at, all[i].value.len);
 }
 
+/* k3s sets Kubernetes' own variable, in the programs inside only (scripts/build); the wrapper is told no date (scripts/package-cli). */
+static bool take_built(struct k3sup__gobuild *ret, const struct text *word)
+{
+	static const char name[] = "k8s.io/component-base/version.buildDate=";
+
+	if (!starts_with(word, name))
+		return false;
+	copy_printable(ret->built, sizeof(ret->built), word->at + strlen(name), word->len - strlen(name));
+	return true;
+}
+
 static void take_linker_flags(struct k3sup__gobuild *ret, struct text flags)
 {
 	struct definition all[MAX_DEFINITIONS];
@@ -295,7 +306,7 @@ static void take_linker_flags(struct k3sup__gobuild *ret, struct text flags)
 		} else if (word.len != 2 || memcmp(word.at, "-X", 2) != 0 || !next_word(&flags, &word)) {
 			continue;
 		}
-		if (take_definition(&word, &all[count]))
+		if (!take_built(ret, &word) && take_definition(&word, &all[count]))
 			count++;
 	}
 	choose(ret, all, count);

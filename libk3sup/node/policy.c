@@ -230,6 +230,37 @@ static void judge_floor(const struct facts *f, struct finding *ret)
 	}
 }
 
+/* "2023-05-26T21:50:22Z" is month 24281. 0: none; there was no k3s before 2019, but there are builds whose date is a fixed one for reproducibility. */
+static unsigned month_of(const char *built)
+{
+	unsigned year = 0, month = 0;
+
+	for (size_t i = 0; i < 7; i++) {
+		if (!built || (i == 4 ? built[i] != '-' : built[i] < '0' || built[i] > '9'))
+			return 0;
+		if (i < 4)
+			year = year * 10 + (unsigned)(built[i] - '0');
+		else if (i > 4)
+			month = month * 10 + (unsigned)(built[i] - '0');
+	}
+	return year < 2019 || month < 1 || month > 12 ? 0 : year * 12 + month;
+}
+
+static void judge_build_date(const struct facts *f, struct finding *ret)
+{
+	const char *theirs = f->o->payload_built, *ours = f->o->installed_built;
+	const unsigned month = month_of(theirs), least = month_of(ours);
+
+	if (!month || !least)
+		say(ret, K3SUP__PASS, "the dates of both builds are not known");
+	else if (month < least)
+		say(ret, K3SUP__REFUSE,
+			"the payload was built %.10s, months before the installed build, %.10s: what was mended there may be missing in it",
+			theirs, ours);
+	else
+		say(ret, K3SUP__PASS, "the payload was built %.10s, the installed build %.10s", theirs, ours);
+}
+
 static const struct policy policies[] = {
 	{"k3s", K3SUP_E_PAYLOAD_NOT_K3S, 0, judge_k3s},
 	{"arch", K3SUP_E_PAYLOAD_ARCH, 0, judge_arch},
@@ -240,6 +271,7 @@ static const struct policy policies[] = {
 	{"agent-before-server", K3SUP_E_POLICY_AGENT_FIRST, 0, judge_agent},
 	{"floor", K3SUP_E_POLICY_FLOOR, K3SUP_POLICY_ALLOW_DOWNGRADE, judge_floor},
 };
+static const struct policy build_date = {"build-date", K3SUP_E_POLICY_BUILD_DATE, K3SUP_POLICY_ALLOW_DOWNGRADE, judge_build_date};
 
 static void add_version(k3sup__json *evidence, const char *key, const struct named *n)
 {
@@ -255,7 +287,26 @@ static k3sup__json *evidence_of(const struct facts *f)
 	add_version(evidence, "payload_version", &f->payload);
 	add_version(evidence, "server_version", &f->server);
 	add_version(evidence, "floor", &f->floor);
+	if (f->o->installed_built && *f->o->installed_built)
+		k3sup__json_set_str(evidence, "installed_built", f->o->installed_built);
+	if (f->o->payload_built && *f->o->payload_built)
+		k3sup__json_set_str(evidence, "payload_built", f->o->payload_built);
 	return evidence;
+}
+
+static void judge(const struct policy *policy, const struct facts *f, struct k3sup__checks *checks)
+{
+	struct finding found = {.code = policy->code};
+
+	policy->judge(f, &found);
+	if (found.decision == K3SUP__REFUSE && (f->o->flags & policy->permission))
+		found.decision = K3SUP__ALLOWED;
+	/* A sentence that was lost for want of memory is empty; the caller asks whether the list is broken. */
+	k3sup__checks_add(checks, policy->name, found.decision, found.code, found.decision == K3SUP__REFUSE ? evidence_of(f) : NULL, "%s",
+		found.text ? found.text : "");
+	if (!found.text)
+		k3sup__json_add(checks->list, NULL);
+	free(found.text);
 }
 
 void k3sup__policy_judge(const struct k3sup_policy_opts *opts, struct k3sup__checks *checks)
@@ -268,19 +319,16 @@ void k3sup__policy_judge(const struct k3sup_policy_opts *opts, struct k3sup__che
 		.floor = name(opts->floor),
 	};
 
-	for (size_t i = 0; i < ELEMENTSOF(policies); i++) {
-		struct finding found = {.code = policies[i].code};
+	for (size_t i = 0; i < ELEMENTSOF(policies); i++)
+		judge(&policies[i], &f, checks);
+	judge(&build_date, &f, checks);
+}
 
-		policies[i].judge(&f, &found);
-		if (found.decision == K3SUP__REFUSE && (opts->flags & policies[i].permission))
-			found.decision = K3SUP__ALLOWED;
-		/* A sentence that was lost for want of memory is empty; the caller asks whether the list is broken. */
-		k3sup__checks_add(checks, policies[i].name, found.decision, found.code,
-			found.decision == K3SUP__REFUSE ? evidence_of(&f) : NULL, "%s", found.text ? found.text : "");
-		if (!found.text)
-			k3sup__json_add(checks->list, NULL);
-		free(found.text);
-	}
+void k3sup__policy_judge_date(const struct k3sup_policy_opts *opts, struct k3sup__checks *checks)
+{
+	const struct facts f = {.o = opts};
+
+	judge(&build_date, &f, checks);
 }
 
 /* ---- the public face ---- */

@@ -14,6 +14,7 @@
 #include "node/warn.h"
 #include "swap/backup.h"
 #include "swap/package.h"
+#include "swap/unpack.h"
 
 #define BUT_NOT_TOLD "whether that is so cannot be told: %s"
 
@@ -278,13 +279,49 @@ static int find_floor(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *
 	return 0;
 }
 
+static uint32_t permissions(const struct k3sup__plan *plan)
+{
+	const uint32_t allow = allowed(plan);
+
+	return (allow & K3SUP_SWAP_ALLOW_DOWNGRADE ? K3SUP_POLICY_ALLOW_DOWNGRADE : 0) |
+		(allow & K3SUP_SWAP_ALLOW_SKIP_MINOR ? K3SUP_POLICY_ALLOW_SKIP_MINOR : 0);
+}
+
+struct dates {
+	char installed[K3SUP__BUILT_LEN], payload[K3SUP__BUILT_LEN];
+};
+
+static int find_dates(k3sup_op *op, const k3sup_node *node, const struct k3sup__plan *plan, struct dates *ret)
+{
+	int r = k3sup__unpacked_built(node, plan->data_dir, plan->installed, ret->installed);
+
+	if (r >= 0)
+		r = k3sup__unpacked_built(node, plan->data_dir, &plan->payload->build, ret->payload);
+	return r < 0 ? k3sup__fail(op, r, "cannot read what is unpacked in %s: %s", plan->data_dir, k3sup_strerror(r)) : 0;
+}
+
+int k3sup__admit_unpacked(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
+{
+	_cleanup_(k3sup__checks_clear) struct k3sup__checks checks;
+	struct k3sup_policy_opts opts = {.flags = permissions(plan)};
+	struct dates dates;
+	int r = find_dates(op, node, plan, &dates);
+
+	if (r < 0)
+		return r;
+	opts.installed_built = dates.installed;
+	opts.payload_built = dates.payload;
+	k3sup__checks_begin(&checks);
+	k3sup__policy_judge_date(&opts, &checks);
+	return k3sup__checks_amend(op, &checks);
+}
+
 int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
 {
 	const struct k3sup__build *build = &plan->payload->build;
-	const uint32_t allow = allowed(plan);
+	struct dates dates;
 	struct k3sup_policy_opts opts = {
-		.flags = (allow & K3SUP_SWAP_ALLOW_DOWNGRADE ? K3SUP_POLICY_ALLOW_DOWNGRADE : 0) |
-			(allow & K3SUP_SWAP_ALLOW_SKIP_MINOR ? K3SUP_POLICY_ALLOW_SKIP_MINOR : 0),
+		.flags = permissions(plan),
 		.installed = plan->installed->version,
 		.payload = build->version,
 		.role = plan->role,
@@ -293,6 +330,8 @@ int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
 			: build->inner         ? "inner"
 					       : NULL,
 		.payload_arch = build->arch,
+		.installed_built = dates.installed,
+		.payload_built = dates.payload,
 	};
 	_cleanup_(k3sup__checks_clear) struct k3sup__checks checks;
 	_free_ char *floor = NULL;
@@ -301,7 +340,9 @@ int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan)
 	k3sup__checks_begin(&checks);
 	if (k3sup__streq(plan->role ? plan->role : "", "agent") && !plan->payload->server_version)
 		k3sup__warn(op, "nobody said which version this agent's server is: an agent must not be newer than its server");
-	r = find_floor(op, node, plan, &checks, &floor);
+	r = find_dates(op, node, plan, &dates);
+	if (r >= 0)
+		r = find_floor(op, node, plan, &checks, &floor);
 	opts.floor = floor;
 	if (r >= 0) {
 		k3sup__policy_judge(&opts, &checks);

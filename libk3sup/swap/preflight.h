@@ -28,7 +28,9 @@ struct k3sup__plan {
  * needs no lock; what only root may read is a warning to others.
  */
 int k3sup__admit(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan) _must_check_;
-/* The same where the k3s file is in place: room for the images alone. "checks" is written only if there are images to be written. */
+/* When the payload is unpacked, before it is put in place: the policy that could not be decided before. Amends "checks". 0, or K3SUP_E_POLICY_BUILD_DATE. */
+int k3sup__admit_unpacked(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan) _must_check_;
+/* The preflight where the k3s file is in place: room for the images alone. "checks" is written only if there are images to be written. */
 int k3sup__admit_images(k3sup_op *op, k3sup_node *node, const struct k3sup__images *images) _must_check_;
 /*
  * The payload is the installed file now, whether it was or became that (path: where it is, inside the root): records the floor, and lets backups go that are too many; going

@@ -54,6 +54,9 @@ void k3sup__unpacked_clear(struct k3sup__unpacked *unpacked);
  */
 int k3sup__unpacked_used(const k3sup_node *node, int dirfd, const char *hash, char **ret_who) _must_check_;
 
+/* When a build was made: as it says itself, or its program where that is unpacked (unpacked-built.c). "": nobody says. 0, -ENOMEM, or why what is there cannot be read. */
+int k3sup__unpacked_built(const k3sup_node *node, const char *data_dir, const struct k3sup__build *build, char ret[K3SUP__BUILT_LEN]) _must_check_;
+
 /* ---- putting it away (aside.c), under k3s's own lock ---- */
 
 /* Moves it to <H>.k3sup-torn. 0; K3SUP_E_TORN: it is used; why not. What was put aside earlier is gone then. */

@@ -7,6 +7,7 @@
 #include "node/procscan.h"
 #include "node/warn.h"
 #include "swap/observed.h"
+#include "swap/preflight.h"
 #include "swap/unpack.h"
 #include "upgrade/upgrade.h"
 
@@ -62,6 +63,7 @@ static int unpack(k3sup_op *op, struct k3sup__upgrade *s)
 int k3sup__upgrade_unpack(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
+	struct k3sup__plan todo;
 	int r;
 
 	if (s->payload.untrusted) {
@@ -74,5 +76,8 @@ int k3sup__upgrade_unpack(k3sup_op *op)
 	}
 	r = unpack(op, s);
 	s->unpacked = r > 0;
-	return r;
+	if (r < 0 || !s->staged)
+		return r;
+	todo = k3sup__upgrade_todo(s, NULL);
+	return k3sup__admit_unpacked(op, s->node.node, &todo);
 }

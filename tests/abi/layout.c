@@ -52,7 +52,9 @@ AT(k3sup_policy_opts, role, 40, 24);
 AT(k3sup_policy_opts, payload_kind, 48, 28);
 AT(k3sup_policy_opts, payload_arch, 56, 32);
 AT(k3sup_policy_opts, node_arch, 64, 36);
-END(k3sup_policy_opts, node_arch, 72, 40);
+AT(k3sup_policy_opts, installed_built, 72, 40);
+AT(k3sup_policy_opts, payload_built, 80, 44);
+END(k3sup_policy_opts, payload_built, 88, 48);
 
 AT(k3sup_identify_opts, struct_size, 0, 0);
 AT(k3sup_identify_opts, flags, 4, 4);

@@ -42,11 +42,11 @@ class Standins:
     def __init__(self, directory):
         self.directory, self.made = directory, {}
 
-    def __call__(self, version, era="2024", size="small", *misbehave):
-        key = (version, era, size) + misbehave
+    def __call__(self, version, era="2024", size="small", *misbehave, built=None):
+        key = (version, era, size) + misbehave + ((built,) if built else ())
         if key not in self.made:
             out = os.path.join(self.directory, "-".join(key).replace("+", "_"), "k3s")
-            more = [word for m in misbehave for word in ("--default-misbehave", m)]
+            more = [word for m in misbehave for word in ("--default-misbehave", m)] + (["--build-date", built] if built else [])
             env = dict(os.environ, K3SUP_BUILD_DIR=BUILD)
             subprocess.check_call(["sh", os.path.join(TOP, "tests", "standin", "build.sh"), "--version", version, "--commit", COMMIT, "--era", era,
                                    "--size", size, "-o", out] + more, env=env)

@@ -153,6 +153,7 @@ CONTROLS = [
     (test_refused.test_B05_B18_the_mount_does_not_allow_it, {"flag": 1, "name": "K3SUP_E_TARGET_READONLY", "check": "read-only"}, "plain", "exit 1"),
     (test_refused.test_B05_B18_the_mount_does_not_allow_it, {"flag": 8, "name": "K3SUP_E_TARGET_NOEXEC", "check": "noexec"}, "plain", "exit 0"),
     (test_refused.test_B10_an_older_patch, {}, "touches", "something on disk changed"),
+    (test_refused.test_B15_a_newer_minor_that_is_an_older_build, {"ahead": True}, "plain", "exit 0"),
     (test_refused.test_B15_versions_are_compared_as_numbers, {}, "plain", "exit 0|exit 1"),
     (test_refused.test_G05_the_copy_that_runs, {"path": "/opt/bin/k3s", "layout": "host"}, "replaces the first in PATH",
      "stale copy was touched|state ambiguous"),

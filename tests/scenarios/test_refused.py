@@ -8,6 +8,7 @@ import pytest
 
 from node import BACKUP, K3S, STATE_DIR, content_of
 from sandbox import difference
+from test_cut_runs import temps
 
 NOEXEC, READONLY = 8, 1
 
@@ -141,11 +142,39 @@ def test_a_server_is_before_nobody(make, old, new):
     assert_allowed(node, old, put(node, new), "--server-version", "v1.29.0+k3s1")
 
 
+@pytest.mark.parametrize("ahead", [True, False], ids=["unpacked-now", "unpacked-before"])
+def test_B15_a_newer_minor_that_is_an_older_build(make, standin, ahead):
+    """v1.31.0 was built months before v1.30.10, so that it lacks what was mended in between. The date is in the packed program only: it is known as soon as that is unpacked.
+
+    k3sup-upgrade FILE: 3, K3SUP_E_POLICY_BUILD_DATE with both dates, before the stop: the same process runs, the same file is installed, no temps. So says --check where it is
+    unpacked, and passes where it is not. --allow-downgrade: 0. Control: a build of the same month, days older: 0.
+    """
+    old, new, same = standin("v1.30.10+k3s1", built="2025-02-20T10:00:00Z"), standin("v1.31.0+k3s1", built="2024-08-20T10:00:00Z"), standin("v1.31.0+k3s1", built="2025-02-03T10:00:00Z")
+    node = make()
+    node.install(old)
+    process = node.start()
+    payload = node.payload(new)
+    checked = node.upgrade("--check", payload)
+    assert checked.exit == 0 and decisions(checked).get("build-date") == "pass", checked
+    if not ahead:
+        assert node.sb.run(["env", "K3S_DATA_DIR=/var/lib/rancher/k3s", payload, "kubectl", "version", "--client"]).status == 0
+    answer = node.upgrade(payload)
+    assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_POLICY_BUILD_DATE", False), answer
+    assert decisions(answer)["build-date"] == "refuse" and decisions(answer)["downgrade"] == "pass", answer
+    assert (answer["error"]["evidence"]["installed_built"], answer["error"]["evidence"]["payload_built"]) == ("2025-02-20T10:00:00Z", "2024-08-20T10:00:00Z")
+    assert node.content() == content_of(old) and node.assert_runs(old)["pid"] == process["pid"] and not temps(node)
+    answer = node.upgrade("--check", payload)
+    assert (answer.exit, answer.error) == (3, "K3SUP_E_POLICY_BUILD_DATE"), answer
+    if ahead:
+        node.assert_upgraded(node.upgrade("--allow-downgrade", payload), old, new, process)
+    else:
+        node.assert_upgraded(node.upgrade(node.payload(same, "/opt/payload/same")), old, same, process)
+
+
 def test_B15_versions_are_compared_as_numbers(make, standin, other):
     """A comparison that was broken three times: of texts, of a version with itself, of two that were both empty.
 
-    The comparison that was broken is of build dates. Those are inside the packed program only, so the order of versions has to do: it is total
-    (tests/unit/node/test-version.c tries all pairs), and the newer minor that was built earlier, as 1.26.0 over 1.25.10, is a newer version.
+    The order of versions is total (tests/unit/node/test-version.c tries all pairs).
 
     k3sup-upgrade v1.30.10 over v1.30.6: 0; back: 3. v1.31.0 over v1.30.10: 0 (--check). A torn file says nothing: what is newer than the floor goes over it, what is older does not.
     """

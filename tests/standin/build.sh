@@ -114,7 +114,7 @@ if [ ! -e "$cache/$shim" ]; then
 	keep "$work/shim" "$shim"
 fi
 GOARCH=$arch "$GO" build -buildvcs=false $trim \
-	-ldflags "$flags $stamps -X $mod/pkg/standin.BuildDate=$date" -o "$work/inner" ./cmd/inner
+	-ldflags "$flags $stamps -X $mod/pkg/standin.BuildDate=$date -X k8s.io/component-base/version.buildDate=$date" -o "$work/inner" ./cmd/inner
 
 # The wrapper's own code is about 1.5 MB; the rest of the wanted size is added
 # to the inner program.

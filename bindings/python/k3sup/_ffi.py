@@ -45,7 +45,7 @@ class BuildReadOpts(Sized):
 
 class PolicyOpts(Sized):
     _fields_ = _struct(("installed", c_char_p), ("payload", c_char_p), ("floor", c_char_p), ("server", c_char_p), ("role", c_char_p),
-                       ("payload_kind", c_char_p), ("payload_arch", c_char_p), ("node_arch", c_char_p))
+                       ("payload_kind", c_char_p), ("payload_arch", c_char_p), ("node_arch", c_char_p), ("installed_built", c_char_p), ("payload_built", c_char_p))
 
 
 class IdentifyOpts(Sized):

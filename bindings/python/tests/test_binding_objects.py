@@ -575,12 +575,14 @@ def test_a_thread_and_a_loop_share_a_context(ctx, busy):
 def test_policy():
     good = {"payload_kind": "wrapper", "payload_arch": "amd64", "node_arch": "amd64", "role": "server"}
     doc = k3sup.policy_check(installed="v1.30.4+k3s1", payload="v1.30.5+k3s1", **good)
-    assert doc["/ok"] is True and [c["decision"] for c in doc["/checks"]] == ["pass"] * 8
+    assert doc["/ok"] is True and [c["decision"] for c in doc["/checks"]] == ["pass"] * 9
     older = {"installed": "v1.30.4+k3s2", "payload": "v1.30.4+k3s1", "floor": "v1.30.4+k3s2", **good}
     doc = k3sup.policy_check(**older)
     assert doc["/ok"] is False and doc["/error/name"] == "K3SUP_E_POLICY_PACKAGING" and doc["/error/code"] == k3sup.Code.POLICY_PACKAGING
     assert k3sup.policy_check(allow_downgrade=True, **older)["/ok"] is True
     assert k3sup.policy_check(allow_skip_minor=True, **older)["/ok"] is False
+    earlier = k3sup.policy_check(installed="v1.25.10+k3s1", payload="v1.26.0+k3s1", installed_built="2023-05-26T21:50:22Z", payload_built="2022-12-09T21:15:18Z", **good)
+    assert earlier["/error/name"] == "K3SUP_E_POLICY_BUILD_DATE"
     agent = dict(good, role="agent", installed="v1.30.4+k3s1", payload="v1.30.5+k3s1", server="v1.30.4+k3s1")
     assert k3sup.policy_check(**agent)["/error/name"] == "K3SUP_E_POLICY_AGENT_FIRST"
     assert k3sup.policy_check()["/error/name"] == "K3SUP_E_PAYLOAD_NOT_K3S"

@@ -391,6 +391,34 @@ static void the_version_is_k3ss_own_and_no_components(void **state)
 	assert_int_equal(warnings(s), 0);
 }
 
+/* scripts/build tells the programs inside; other components have variables of that name, too. */
+static void a_program_inside_says_when_it_was_built(void **state)
+{
+	static const struct {
+		const char *flags, *built;
+	} table[] = {
+		{"-X k8s.io/client-go/pkg/version.buildDate=2020-01-01T00:00:00Z -X "
+		 "k8s.io/component-base/version.buildDate=2023-05-26T21:50:22Z ",
+			"2023-05-26T21:50:22Z"},
+		{"-X=k8s.io/component-base/version.buildDate=2023-05-26T21:50:22Z ", "2023-05-26T21:50:22Z"},
+		{"-X k8s.io/client-go/pkg/version.buildDate=2020-01-01T00:00:00Z ", ""},
+		{"-X k8s.io/component-base/version.buildDate=a-date-that-is-much-longer-than-any-date ", ""},
+		{"", ""},
+	};
+	struct scratch *s = *state;
+
+	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+		_free_ char *mod = k3sup__fmt(
+			"path\tgithub.com/k3s-io/k3s/cmd/server\nbuild\t-ldflags=\"%s%s\"\n", table[i].flags, SET_VERSION("v1.30.4+k3s1"));
+		struct elf_spec spec = {.form = ELF_GO_INLINE, .mod = mod, .no_archive = true};
+		struct k3sup__build build;
+
+		assert_int_equal(read_elf(s, &spec, 0, &build), 0);
+		assert_string_equal(build.version, "v1.30.4+k3s1");
+		assert_string_equal(build.built, table[i].built);
+	}
+}
+
 static void a_components_version_alone_is_none(void **state)
 {
 	static const char mod[] = "path\tx\nbuild\t-ldflags=\"-X github.com/containerd/containerd/version.Version=v1.7.20-k3s1\"\n";
@@ -648,6 +676,7 @@ int main(void)
 		TEST(what_is_not_k3s_is_refused_with_its_reason),
 		TEST(an_inner_program_is_known_by_what_the_linker_wrote_down),
 		TEST(the_version_is_k3ss_own_and_no_components),
+		TEST(a_program_inside_says_when_it_was_built),
 		TEST(a_components_version_alone_is_none),
 		TEST(contradicting_versions_are_absent_and_warned_about),
 		TEST(the_bytes_tell_the_version_where_the_linker_does_not),

@@ -14,7 +14,8 @@
 #define GOOD \
 	.struct_size = sizeof(struct k3sup_policy_opts), .payload_kind = "wrapper", .payload_arch = "amd64", .node_arch = "amd64", .role = "server"
 
-static const char *const names[] = {"k3s", "arch", "downgrade", "pre-release", "packaging", "skip-minor", "agent-before-server", "floor"};
+static const char *const names[] = {
+	"k3s", "arch", "downgrade", "pre-release", "packaging", "skip-minor", "agent-before-server", "floor", "build-date"};
 
 /* The decision of one policy. */
 static const char *decision(k3sup_doc *doc, const char *name)
@@ -186,6 +187,39 @@ static void servers_come_first(void **state)
 	assert_int_equal(judge(&opts, "agent-before-server", "warn"), 0);
 }
 
+/* k3s-io/k3s#7537; upstream's own check was wrong three times: both unknown, one unknown, and days of one month. */
+static void a_newer_minor_may_be_the_older_build(void **state)
+{
+	static const struct {
+		const char *installed, *payload;
+		int code;
+	} table[] = {
+		{NULL, NULL, 0},
+		{"", "2022-12-09T21:15:18Z", 0},
+		{"2023-05-26T21:50:22Z", "", 0},
+		{"2023-05-26T21:50:22Z", "2023-05-26T21:50:22Z", 0},
+		{"2023-05-26T21:50:22Z", "2022-12-09T21:15:18Z", K3SUP_E_POLICY_BUILD_DATE},
+		{"2022-12-09T21:15:18Z", "2023-05-26T21:50:22Z", 0},
+		{"2024-01-02T00:00:00Z", "2023-12-31T23:59:59Z", K3SUP_E_POLICY_BUILD_DATE},
+		{"2023-05-27T00:00:00Z", "2023-05-01T00:00:00Z", 0},
+		{"2023-10-27T00:00:00Z", "2023-09-01T00:00:00Z", K3SUP_E_POLICY_BUILD_DATE},
+		{"2023-05-27T00:00:00Z", "1970-01-01T01:01:01Z", 0}, /* NixOS */
+		{"2023-05-27T00:00:00Z", "2023-13-01T00:00:00Z", 0},
+		{"2023-05-27T00:00:00Z", "2022/12/09", 0},
+		{"2023-05-27T00:00:00Z", "2022-1", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+		struct k3sup_policy_opts opts = {GOOD, .installed = "v1.25.10+k3s1", .payload = "v1.26.0+k3s1",
+			.installed_built = table[i].installed, .payload_built = table[i].payload};
+
+		assert_int_equal(judge(&opts, "build-date", table[i].code ? "refuse" : "pass"), table[i].code);
+		opts.flags = K3SUP_POLICY_ALLOW_DOWNGRADE;
+		assert_int_equal(judge(&opts, "build-date", table[i].code ? "allowed" : "pass"), 0);
+	}
+}
+
 static void wrong_arguments_are_refused(void **state)
 {
 	struct k3sup_policy_opts opts = {GOOD};
@@ -299,6 +333,7 @@ int main(void)
 		cmocka_unit_test(unknown_is_no_pass),
 		cmocka_unit_test(a_torn_file_can_be_replaced_but_not_below_the_floor),
 		cmocka_unit_test(servers_come_first),
+		cmocka_unit_test(a_newer_minor_may_be_the_older_build),
 		cmocka_unit_test(wrong_arguments_are_refused),
 		cmocka_unit_test(every_pair_is_decided_as_its_parts_say),
 	};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "../base/scratch.h"
+#include "../node/elfmake.h"
 
 #include <linux/fs.h>
 #include <sched.h>
@@ -14,7 +15,7 @@
 #define HASH "0123456789012345678901234567890123456789012345678901234567890123"
 
 struct question {
-	const char *target, *version, *installed, *role;
+	const char *target, *version, *installed, *role, *data_dir;
 	uint64_t size;
 	uint32_t allow;
 	bool inner;
@@ -49,8 +50,12 @@ static int ask(struct scratch *s, const struct question *q, bool settle)
 	struct k3sup__payload payload = {.fd = -1, .build = {.size = q->size ? q->size : 1000, .wrapper = !q->inner, .inner = q->inner}};
 	struct k3sup__build installed = {.wrapper = true};
 	struct k3sup__place place = K3SUP__PLACE_NONE;
-	struct k3sup__plan plan = {
-		.payload = &payload, .target = &place, .installed = &installed, .data_dir = "/var/lib/rancher/k3s", .role = q->role, .allow = q->allow};
+	struct k3sup__plan plan = {.payload = &payload,
+		.target = &place,
+		.installed = &installed,
+		.data_dir = q->data_dir ? q->data_dir : "/var/lib/rancher/k3s",
+		.role = q->role,
+		.allow = q->allow};
 	struct k3sup__image image = {0};
 	struct k3sup__images images = {.list = &image, .count = 1, .path = (char[]){"/var/lib/rancher/k3s/agent/images"}, .todo = q->images};
 	k3sup_node *node = NULL;
@@ -60,6 +65,8 @@ static int ask(struct scratch *s, const struct question *q, bool settle)
 	plan.images = q->images > 0 ? &images : NULL;
 
 	(void)strcpy(payload.build.asset_hash, q->inner ? "" : HASH);
+	(void)strcpy(installed.asset_hash, HASH);
+	installed.asset_hash[0] = 'a';
 	(void)strcpy(payload.build.version, q->version ? q->version : "v1.30.5+k3s1");
 	(void)strcpy(payload.build.arch, k3sup__build_runs_here("amd64") ? "amd64" : "arm64");
 	(void)strcpy(installed.version, q->installed ? q->installed : "v1.30.4+k3s1");
@@ -89,8 +96,8 @@ static const char *decision(struct scratch *s, const char *name)
 static void a_good_place_passes_all(void **state)
 {
 	static const char *const names[] = {"k3s", "arch", "downgrade", "pre-release", "packaging", "skip-minor", "agent-before-server",
-		"floor", "store", "read-only", "noexec", "immutable", "file-mount", "hard-links", "package", "label", "space", "inodes",
-		"data-dir-space"};
+		"floor", "build-date", "store", "read-only", "noexec", "immutable", "file-mount", "hard-links", "package", "label", "space",
+		"inodes", "data-dir-space"};
 	struct scratch *s = *state;
 
 	put_target(s);
@@ -99,6 +106,50 @@ static void a_good_place_passes_all(void **state)
 		if (!k3sup__streq(decision(s, names[i]), "pass"))
 			fail_msg("%s: %s", names[i], decision(s, names[i]));
 	assert_int_equal(k3sup__json_len(k3sup__json_member(k3sup__op_facts(s->op), "checks")), ELEMENTSOF(names));
+}
+
+/* The program of an installed or a new build, as it is unpacked, says a date. */
+static void unpack(struct scratch *s, const char *data_dir, char first, const char *built)
+{
+	_free_ char *mod = k3sup__fmt(
+		"path\tgithub.com/k3s-io/k3s/cmd/server\nbuild\t-ldflags=\"-X k8s.io/component-base/version.buildDate=%s\"\n", built);
+	_free_ char *dir = k3sup__fmt("%s/data/%c%s/bin", data_dir, first, HASH + 1), *path = k3sup__fmt("%s/k3s", dir);
+	struct elf_spec spec = {.form = ELF_GO_INLINE, .mod = mod, .no_archive = true};
+	_free_ unsigned char *elf = NULL;
+	_close_ int fd = -1;
+	size_t len = 0;
+
+	elf = elf_make(&spec, &len);
+	make_dirs(s, dir);
+	fd = openat(s->fd, path + 1, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	assert_int_equal(write(fd, elf, len), len);
+}
+
+static void the_date_is_in_what_is_unpacked(void **state)
+{
+	static const struct {
+		const char *where, *installed, *payload;
+		int code;
+	} table[] = {
+		{"/srv/other", "2023-05-26T21:50:22Z", "2022-12-09T21:15:18Z", 0},
+		{"/srv/k3s", "2023-05-26T21:50:22Z", "torn", 0},
+		{"/srv/k3s", "2023-05-26T21:50:22Z", "2022-12-09T21:15:18Z", K3SUP_E_POLICY_BUILD_DATE},
+		{"/var/lib/rancher/k3s", "2023-05-26T21:50:22Z", "2023-06-09T21:15:18Z", 0},
+		{"/var/lib/rancher/k3s", "2023-05-26T21:50:22Z", "2022-12-09T21:15:18Z", K3SUP_E_POLICY_BUILD_DATE},
+	};
+	struct scratch *s = *state;
+
+	put_target(s);
+	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+		struct question q = {.data_dir = k3sup__startswith(table[i].where, "/srv") ? "/srv/k3s" : NULL};
+
+		unpack(s, table[i].where, 'a', table[i].installed);
+		unpack(s, table[i].where, '0', table[i].payload);
+		assert_int_equal(ask(s, &q, false), table[i].code);
+		assert_string_equal(decision(s, "build-date"), table[i].code ? "refuse" : "pass");
+		q.allow = K3SUP_SWAP_ALLOW_DOWNGRADE;
+		assert_int_equal(ask(s, &q, false), 0);
+	}
 }
 
 static void policies_come_first(void **state)
@@ -351,6 +402,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		scratch_test(a_good_place_passes_all),
 		scratch_test(policies_come_first),
+		scratch_test(the_date_is_in_what_is_unpacked),
 		scratch_test(stores_of_the_system_are_left_alone),
 		scratch_test(other_names_count_but_for_our_own),
 		scratch_test(a_packages_file_needs_permission),
