@@ -23,7 +23,9 @@ func TestPolicy(t *testing.T) {
 		{func(o *PolicyOptions) { o.Payload = "v1.30.4+k3s1" }, "K3SUP_E_POLICY_SKIP_MINOR"},
 		{func(o *PolicyOptions) { o.Payload, o.AllowSkipMinor = "v1.30.4+k3s1", true }, ""},
 		{func(o *PolicyOptions) { o.Floor = "v1.28.9+k3s1" }, "K3SUP_E_POLICY_FLOOR"},
-		{func(o *PolicyOptions) { o.InstalledBuilt, o.PayloadBuilt = "2023-05-26T21:50:22Z", "2022-12-09T21:15:18Z" }, "K3SUP_E_POLICY_BUILD_DATE"},
+		{func(o *PolicyOptions) {
+			o.InstalledBuilt, o.PayloadBuilt = "2023-05-26T21:50:22Z", "2022-12-09T21:15:18Z"
+		}, "K3SUP_E_POLICY_BUILD_DATE"},
 		{func(o *PolicyOptions) { o.Server = "v1.28.4+k3s1" }, "K3SUP_E_POLICY_AGENT_FIRST"},
 		{func(o *PolicyOptions) { o.PayloadArch = "amd64" }, "K3SUP_E_PAYLOAD_ARCH"},
 		{func(o *PolicyOptions) { o.PayloadKind = "" }, "K3SUP_E_PAYLOAD_NOT_K3S"},
