@@ -261,6 +261,13 @@ static int order(k3sup_op *op, const struct k3sup__service *service, enum k3sup_
 	/* A start or restart of a Type=notify unit may never be answered (an agent without its server; --log). */
 	const char *const args[] = {"--no-block", orders[order], "--", service->name, NULL};
 
+	/* Its start limit (systemd.unit(5)) refuses those who ask by hand, too; a start that somebody wants is none of a loop's. */
+	if (service->gave_up && order != K3SUP__ORDER_STOP) {
+		int r = k3sup__systemctl_do(op, &service->channel, (const char *const[]){"reset-failed", "--", service->name, NULL});
+
+		if (r < 0)
+			return r;
+	}
 	return k3sup__systemctl_do(op, &service->channel, args);
 }
 

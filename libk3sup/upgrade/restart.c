@@ -91,7 +91,7 @@ int k3sup__restart_order(k3sup_op *op)
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r = 0;
 
-	if (s->nested && s->view.sighting.count == 0 && s->restart.by != K3SUP_RESTART_SIGNAL)
+	if (s->payload.is_backup && s->view.sighting.count == 0 && s->restart.by != K3SUP_RESTART_SIGNAL)
 		return k3sup__rollback_start(op);
 	for (size_t i = 0; r >= 0 && i < s->services.count; i++) {
 		const struct k3sup__owned *owned = &s->services.list[i];

@@ -271,8 +271,12 @@ int k3sup__rollback_start(k3sup_op *op)
 	for (size_t i = 0; r >= 0 && i < serving.count; i++) {
 		const struct k3sup__service *service = &serving.list[i].service;
 
-		if (service->manager && service->manager->order)
-			r = service->manager->order(op, service, K3SUP__ORDER_RESTART);
+		/* In its pause it comes by itself; and who stopped it wants it stopped. After a failed upgrade of ours neither may be waited for. */
+		if (!service->manager || !service->manager->order || (!s->nested && !service->gave_up))
+			continue;
+		r = service->manager->order(op, service, K3SUP__ORDER_RESTART);
+		if (r >= 0)
+			s->start_awaited = false;
 	}
 	k3sup__serving_clear(&serving);
 	/* Where nobody can be told, a supervisor is waited for as ever. */

@@ -39,7 +39,7 @@ int k3sup__rollback_call(k3sup_op *op) _must_check_;
 int k3sup__rollback_result(k3sup_op *op) _must_check_;
 /* "rollback" of the facts; and the memory says that it was done. For work functions. */
 void k3sup__rollback_report(k3sup_op *op, struct k3sup__upgrade *s);
-/* Work function of the child, where no k3s runs: the service that started it is told to start it again, even if its manager had given up. */
+/* Work function on the way back, where no k3s runs: the service that started it is told to start it again if its manager had given up, and in any case by the child. */
 int k3sup__rollback_start(k3sup_op *op) _must_check_;
 
 #endif

@@ -97,7 +97,7 @@ static int after_work(k3sup_op *op)
 			return go(op, files[i].phase, files[i].work);
 	if (s->restart.by == K3SUP_RESTART_NONE)
 		return conclude(op, 0);
-	return s->swap || s->restarts || s->starts || s->nested ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
+	return s->swap || s->restarts || s->starts || s->payload.is_backup ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
 }
 
 static int after_look(k3sup_op *op)

@@ -44,6 +44,9 @@ def unit_with(command="server", **settings):
     return text
 
 
+LIMITED = unit_with(RestartSec="100ms").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=3\n")
+
+
 def test_C08_containers_go_on(machine, old, new):
     """C08: the shims outlive the restart, in the unit's cgroup, and are not counted as k3s.
 
@@ -241,17 +244,61 @@ def test_C04_crash_loop(machine, standin, old):
 def test_C04_start_limit(machine, standin, old, die):
     """C04: systemd gives up by its start limit (whose Result= is still that of the first failure, in 252): said at once, long before the time is over, with its last exit status.
 
-    k3sup-upgrade --timeout 600 FILE: 6, K3SUP_E_NOT_STABLE.
+    k3sup-upgrade --rollback never --timeout 600 FILE: 6, K3SUP_E_NOT_STABLE. Then k3sup-upgrade --rollback-now: 0, though systemd refuses any start; the old build runs.
     """
     bad = standin("v1.30.5+k3s1", "2024", "small", die, *(["exit_code=7"] if die.startswith("die_after") else []))
-    machine.install(old, unit=unit_with(RestartSec="100ms").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=3\n"))
+    machine.install(old, unit=LIMITED)
     machine.start()
 
-    answer = machine.upgrade(machine.payload(bad), stable="3", timeout="600")
+    answer = machine.upgrade("--rollback", "never", machine.payload(bad), stable="3", timeout="600")
 
     assert (answer.exit, answer.error) == (6, "K3SUP_E_NOT_STABLE") and answer.seconds < 120, told(answer)
     assert "k3s.service has given up" in answer.message and "status 7" in answer.message, told(answer)
     assert answer["error"]["evidence"]["service"]["exit_code"] == 7, told(answer)
+    machine.systemctl("start", "k3s", check=False)
+    assert not machine.running() and machine.show("k3s", "ActiveState")["ActiveState"] == "failed"
+
+    answer = machine.upgrade("--rollback-now")
+
+    assert answer.exit == 0 and answer["changed"] is True and answer["state"] == "current", told(answer)
+    machine.assert_runs(old)
+    assert machine.read(K3S) == content_of(old) and machine.read("/var/lib/k3sup/floor") == b"v1.30.4+k3s1\n"
+    again = machine.upgrade("--rollback-now")
+    assert again.exit == 0 and again["changed"] is False, told(again)
+
+
+def test_C04_back_over_a_start_limit(machine, standin, old):
+    """C04: systemd has given up the new build, and would start nothing any more: the build before is put back and started all the same. Other versions than that one are no downgrades then.
+
+    k3sup-upgrade FILE: 7, K3SUP_E_ROLLED_BACK; the old build runs; the floor is its version again.
+    """
+    bad = standin("v1.30.6+k3s1", "2024", "small", "die_after_ms=300")
+    machine.install(old, unit=LIMITED)
+    machine.start()
+
+    answer = machine.upgrade(machine.payload(bad), stable="3", timeout="600")
+
+    assert (answer.exit, answer.error) == (7, "K3SUP_E_ROLLED_BACK") and answer["rollback"]["decision"] == "done", told(answer)
+    machine.assert_runs(old)
+    assert machine.read(K3S) == content_of(old) and machine.read("/var/lib/k3sup/floor") == b"v1.30.4+k3s1\n"
+    machine.wait_active()
+
+
+def test_a_stop_by_the_operator_stays_one_on_the_way_back(machine, old, new):
+    """Only a failed unit is started by --rollback-now; one that somebody has stopped is not.
+
+    k3sup-upgrade --rollback-now: not 0; nothing runs.
+    """
+    machine.install(old)
+    machine.start()
+    answer = machine.upgrade("--restart", "none", machine.payload(new))
+    assert answer.exit == 0, told(answer)
+    machine.systemctl("stop", "k3s")
+    until(lambda: not machine.running(), 60, "k3s to be gone")
+
+    answer = machine.upgrade("--rollback-now", timeout="5")
+
+    assert answer.exit != 0 and not machine.running(), told(answer)
 
 
 def test_no_systemctl_of_others(machine, old, new):
