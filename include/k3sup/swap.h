@@ -185,7 +185,7 @@ K3SUP_API int k3sup_unpack(k3sup_node *node, const struct k3sup_unpack_opts *opt
  * target is whole and the backup is there.
  *
  * The backup stays. The build that was installed until now is not kept in its place, as a second call would go forward again then (versions beside each other stay).
- * Downgrades and skipped minors are what this is for, so they are allowed; the floor stays what it is. All else is checked as by k3sup_swap(), preflight included.
+ * Downgrades and skipped minors are what this is for, so they are allowed; the floor goes where the build that is put back is. All else is checked as by k3sup_swap(), preflight included.
  *
  * Point of no return: the rename. Result: as k3sup_swap(); wanted is the backup, backup the one that was taken; authentication says recorded. Status: 1 changed, 0 already so.
  * Errors: K3SUP_E_BACKUP_MISSING, K3SUP_E_BACKUP_DAMAGED, and all of k3sup_swap(). Threads, capabilities: as k3sup_swap(). Since: 0.1

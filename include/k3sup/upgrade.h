@@ -117,7 +117,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  *
  * With K3SUP_UPGRADE_ROLLBACK the backup of k3sup_swap_rollback() is what is to run: the file as there (sha256 and expect_version mean the same, sums, signature, key and images
  * are refused with -EINVAL), then the same restart and the same proof. A k3s that does not run just now is no obstacle, as it may be the new one that dies again and again: the file
- * is put back, and a start is waited for. Status 0 or 1: the backup's build is installed and runs.
+ * is put back, and a start is waited for, or ordered where systemd has given up. Images that were never proven go back to what they were when the backup's build was installed, or at the
+ * last proof since. Status 0 or 1: the backup's build is installed and runs.
  *
  * The payload is authenticated as in k3sup_swap(), also where it is installed already. One that is not authenticated must at least not be damaged where that can be told:
  * its archive must have the SHA-256 that it is named by (as with K3SUP_SWAP_CHECK_ARCHIVE).

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "node/sums.h"
@@ -19,7 +20,7 @@ static int take_one(const char *path, struct k3sup__image *ret)
 	*ret = (struct k3sup__image){.fd = -1, .stage = K3SUP__STAGE_NONE};
 	if (!*name || *name == '.') /* k3s keeps its import cache there in a dot file */
 		return -EINVAL;
-	if (strlen(name) + strlen(K3SUP__BACKUP_SUFFIX) > NAME_MAX)
+	if (strlen(name) + strlen(K3SUP__BACKUP_SUFFIX) + K3SUP__IMAGES_OF > NAME_MAX)
 		return -ENAMETOOLONG;
 	ret->path = strdup(path);
 	if (!ret->path)
@@ -76,9 +77,17 @@ void k3sup__images_clear(struct k3sup__images *images)
 
 /* ---- where they go ---- */
 
-char *k3sup__images_kept_name(const char *name)
+char *k3sup__images_kept_name(const struct k3sup__images *images, const char *name)
 {
-	return k3sup__fmt("%s" K3SUP__BACKUP_SUFFIX, name);
+	return k3sup__fmt("%s" K3SUP__BACKUP_SUFFIX "%s%s", name, images->of[0] ? "." : "", images->of);
+}
+
+void k3sup__images_id(const struct k3sup__build *build, char ret[static K3SUP__IMAGES_OF])
+{
+	if (build->asset_hash[0])
+		(void)snprintf(ret, K3SUP__IMAGES_OF, "%.12s", build->asset_hash);
+	else
+		(void)snprintf(ret, K3SUP__IMAGES_OF, "%012llx", (unsigned long long)build->size & 0xffffffffffffu);
 }
 
 /* 1, 0 or -errno. */
@@ -166,14 +175,6 @@ static int compare(k3sup_op *op, const struct k3sup__images *images, struct k3su
 	return r < 0 ? r : 0;
 }
 
-static bool is_kept(const struct k3sup__images *images, const struct k3sup__image *image)
-{
-	_free_ char *name = k3sup__images_kept_name(image->name);
-	_close_ int work = images->dir.dirfd >= 0 ? k3sup__images_work_open(NULL, images, false) : -1;
-
-	return name && work >= 0 && faccessat(work, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
 /* k3s would not do with it what people expect. */
 static void warn_of_name(k3sup_op *op, const struct k3sup__image *image)
 {
@@ -202,7 +203,7 @@ static int look_at_one(k3sup_op *op, const k3sup_node *node, struct k3sup__image
 		r = compare(op, images, image);
 	if (r < 0)
 		return r;
-	image->kept = is_kept(images, image);
+	image->kept = k3sup__images_is_kept(images, image->name);
 	warn_of_name(op, image);
 	if (!image->same)
 		images->todo += image->st.st_size;

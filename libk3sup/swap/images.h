@@ -16,12 +16,16 @@
  *
  * On disk: agent/.k3sup-images/NAME.k3sup-backup is the version of NAME that was there at the last commit. A later staging before the commit keeps it. The directory is
  * there only while something is kept, or after a cut.
+ * What an upgrade keeps is NAME.k3sup-backup.ID, of the build that was installed then: an upgrade that was not proven may be followed by another one, whose rollback brings the
+ * first one's build back, and that came with images of its own.
  */
 #ifndef K3SUP_SWAP_IMAGES_H
 #define K3SUP_SWAP_IMAGES_H
 
 #include "base/durable.h"
 #include "swap/authentic.h"
+
+#define K3SUP__IMAGES_OF 13 /* the ID, with its end */
 
 struct k3sup__image {
 	char *path;       /* the caller's; owned */
@@ -44,12 +48,13 @@ struct k3sup__images {
 	struct k3sup__image *list;
 	size_t count;
 	struct k3sup__terms terms;
-	char *path;              /* of agent/images inside the root */
-	struct k3sup__place dir; /* fd -1: it is not there yet */
-	bool in_itself;          /* agent/images is a mount of its own */
-	int64_t todo;            /* bytes of the files that are not there yet */
-	bool made;               /* agent/images was made by this run */
-	bool cleaned;            /* what a cut run had left is gone */
+	char *path;                /* of agent/images inside the root */
+	struct k3sup__place dir;   /* fd -1: it is not there yet */
+	bool in_itself;            /* agent/images is a mount of its own */
+	int64_t todo;              /* bytes of the files that are not there yet */
+	bool made;                 /* agent/images was made by this run */
+	bool cleaned;              /* what a cut run had left is gone */
+	char of[K3SUP__IMAGES_OF]; /* what is kept is kept for this build; "": for none */
 };
 #define K3SUP__IMAGES_NONE ((struct k3sup__images){.dir = K3SUP__PLACE_NONE})
 
@@ -74,7 +79,7 @@ size_t k3sup__images_missing(const struct k3sup__images *images);
 /* Writes "images" into the facts. */
 void k3sup__images_report(k3sup_op *op, const struct k3sup__images *images);
 
-/* ---- doing, under the lock (images-place.c) ---- */
+/* ---- doing, under the lock (images-place.c; images-kept.c) ---- */
 
 /*
  * Puts them there: first all are copied and verified, then each takes its name. The step "images" of the operation's plan. On failure it is undone. 0, or a negative code.
@@ -84,8 +89,17 @@ int k3sup__images_stage(k3sup_op *op, k3sup_node *node, const char *data_dir, st
 void k3sup__images_undo(k3sup_op *op, struct k3sup__images *images);
 /* The kept versions are not needed any more, of whatever name and run, nor what cut runs left. 1 if something was removed, 0, or a negative code. */
 int k3sup__images_commit(k3sup_op *op, k3sup_node *node, const char *data_dir) _must_check_;
-/* The kept versions take their names again. 1 if there was one, and "images" in the facts names them; 0, or a negative code. */
-int k3sup__images_restore(k3sup_op *op, k3sup_node *node, const char *data_dir) _must_check_;
+/*
+ * The kept versions take their names again. of: those that were kept for this build, and else those for none, so that nobody gets images of an older build than his own; NULL:
+ * all, and of several of one name the one that was put in place first. 1 if there was one, and "images" in the facts names them; 0, or a negative code.
+ */
+int k3sup__images_restore(k3sup_op *op, k3sup_node *node, const char *data_dir, const char *of) _must_check_;
+/* Those that are kept for other builds have nobody any more who could go back to them. 0, or a negative code. */
+int k3sup__images_forget(k3sup_op *op, k3sup_node *node, const char *data_dir, const char *but_of) _must_check_;
+/* A version of this name, for whomever? False, too, to those who may not look. */
+bool k3sup__images_is_kept(const struct k3sup__images *images, const char *name);
+/* The ID of a build: from its archive's name, or its size. */
+void k3sup__images_id(const struct k3sup__build *build, char ret[static K3SUP__IMAGES_OF]);
 
 /* Does anything wait for the one or the other? False, too, to those who may not look. */
 bool k3sup__images_are_kept(k3sup_node *node, const char *data_dir);
@@ -95,6 +109,6 @@ bool k3sup__images_are_kept(k3sup_node *node, const char *data_dir);
 int k3sup__images_work_open(k3sup_op *op, const struct k3sup__images *images, bool create) _must_check_;
 /* Where agent/images is; fd -1: it is not there. flags: of k3sup__root_find(). 0, -ENOENT (agent/ is not there either), or another negative code with a sentence. */
 int k3sup__images_find(k3sup_op *op, k3sup_node *node, const char *data_dir, unsigned flags, struct k3sup__images *images) _must_check_;
-char *k3sup__images_kept_name(const char *name);
+char *k3sup__images_kept_name(const struct k3sup__images *images, const char *name);
 
 #endif

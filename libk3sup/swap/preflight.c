@@ -391,13 +391,29 @@ static int settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan
 	return k3sup__backups_prune(op, node, installed, plan->keep ? plan->keep : 1);
 }
 
+/* A floor at a build that is gone would stand in the way of all between the two. */
+static int lower_floor(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *backup)
+{
+	_free_ char *floor = NULL;
+	int r = k3sup__floor_read(op, node, &floor);
+
+	if (r >= 0 && !floor)
+		return 0;
+	if (r == K3SUP_E_STATE_DIR) /* one that nobody can read is replaced */
+		k3sup__op_forgive(op);
+	else if (r < 0)
+		return r;
+	r = k3sup__floor_record(op, node, backup->build.version, true);
+	return r < 0 ? k3sup__fail(op, r, "%s is back, but the floor cannot be lowered: %s", backup->build.version, k3sup_strerror(r)) : 0;
+}
+
 int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, const char *path)
 {
 	_cleanup_(k3sup__place_clear) struct k3sup__place installed = K3SUP__PLACE_NONE;
 	int r;
 
 	if (plan->payload->is_backup)
-		return 0;
+		return lower_floor(op, node, plan->payload);
 	r = k3sup__root_find(op, &node->root, path, node->trust_flags | K3SUP__NOFOLLOW, &installed);
 	if (r == 0 && installed.fd < 0)
 		r = k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody else removed %s meanwhile", path);

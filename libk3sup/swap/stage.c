@@ -60,7 +60,7 @@ static int work(k3sup_op *op)
 	if (r >= 0 && s->images.count > 0)
 		r = put(op, node, data_dir, &s->images);
 	if (r >= 0 && s->flags != 0)
-		more = s->flags & K3SUP_STAGE_COMMIT ? k3sup__images_commit(op, node, data_dir) : k3sup__images_restore(op, node, data_dir);
+		more = s->flags & K3SUP_STAGE_COMMIT ? k3sup__images_commit(op, node, data_dir) : k3sup__images_restore(op, node, data_dir, NULL);
 	if (more < 0)
 		r = more;
 	k3sup__json_set_bool(k3sup__op_facts(op), "changed", more > 0 || k3sup__images_changed(&s->images));

@@ -27,12 +27,26 @@ int k3sup__upgrade_stage_images(k3sup_op *op, struct k3sup__upgrade *s)
 {
 	int r = k3sup__images_missing(&s->images) > 0 ? k3sup__upgrade_open_entry(op, s) : 0;
 
+	if (s->back.before.size) /* else the build is in place already, and what it finds are the images of the one before, too */
+		k3sup__images_id(&s->back.before, s->images.of);
 	return r < 0 ? r : k3sup__images_stage(op, s->node.node, s->data_dir, &s->images);
+}
+
+int k3sup__upgrade_forget_images(k3sup_op *op, struct k3sup__upgrade *s)
+{
+	char of[K3SUP__IMAGES_OF];
+
+	k3sup__images_id(&s->back.before, of);
+	return s->data_dir ? k3sup__images_forget(op, s->node.node, s->data_dir, of) : 0;
 }
 
 int k3sup__upgrade_restore_images(k3sup_op *op, struct k3sup__upgrade *s)
 {
-	int r = s->data_dir ? k3sup__images_restore(op, s->node.node, s->data_dir) : 0;
+	char of[K3SUP__IMAGES_OF];
+	int r;
+
+	k3sup__images_id(&s->payload.build, of);
+	r = s->data_dir ? k3sup__images_restore(op, s->node.node, s->data_dir, of) : 0;
 
 	s->cleaned |= r > 0;
 	return r;

@@ -49,7 +49,7 @@ static int admit(k3sup_op *op, struct k3sup__upgrade *s)
 	if (s->view.same == 0)
 		return k3sup__admit(op, s->node.node, &todo);
 	r = k3sup__admit_images(op, s->node.node, &s->images);
-	return r < 0 ? r : k3sup__settle(op, s->node.node, &todo, s->view.installed.path);
+	return r < 0 ? r : k3sup__upgrade_settle(op, s, s->view.installed.path);
 }
 
 int k3sup__upgrade_look(k3sup_op *op)

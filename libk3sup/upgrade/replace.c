@@ -4,6 +4,8 @@
  */
 #include "upgrade/upgrade.h"
 
+#include "node/warn.h"
+
 /* All that takes time and can fail, so that the commands before the stop decide about something that is there. */
 int k3sup__upgrade_stage(k3sup_op *op)
 {
@@ -35,16 +37,29 @@ static int swap(k3sup_op *op, struct k3sup__upgrade *s)
 	return r;
 }
 
+int k3sup__upgrade_settle(k3sup_op *op, const struct k3sup__upgrade *s, const char *path)
+{
+	struct k3sup__plan todo = k3sup__upgrade_todo(s, NULL);
+	int r = k3sup__settle(op, s->node.node, &todo, path);
+
+	if (r >= 0 || r == -ENOMEM || !s->payload.is_backup)
+		return r;
+	k3sup__warn(op, "%s", k3sup__op_sentence(op) ? k3sup__op_sentence(op) : k3sup_strerror(r));
+	k3sup__op_forgive(op);
+	return 0;
+}
+
 int k3sup__upgrade_swap(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
-	struct k3sup__plan todo = k3sup__upgrade_todo(s, NULL);
 	int r = swap(op, s);
 
 	if (r >= 0 && s->swapped.renamed)
-		r = k3sup__settle(op, s->node.node, &todo, s->swapped.path);
+		r = k3sup__upgrade_settle(op, s, s->swapped.path);
 	if (r >= 0 && s->payload.is_backup)
 		r = k3sup__upgrade_restore_images(op, s);
+	else if (r >= 0 && s->swapped.renamed)
+		r = k3sup__upgrade_forget_images(op, s);
 	k3sup__op_may_stop(op);
 	return r;
 }

@@ -74,6 +74,9 @@ struct k3sup__plan k3sup__upgrade_todo(const struct k3sup__upgrade *s, const str
 int k3sup__upgrade_stage(k3sup_op *op);
 int k3sup__upgrade_swap(k3sup_op *op);
 
+/* What is written down behind the swap. On the way back a disk that is full, or worse, is no reason to leave k3s without its start: a warning. 0, or a negative code. */
+int k3sup__upgrade_settle(k3sup_op *op, const struct k3sup__upgrade *s, const char *path) _must_check_;
+
 /* Has this upgrade changed the node? What the document says as "changed". */
 bool k3sup__upgrade_has_changed(const struct k3sup__upgrade *s);
 /* Work function (report.c), the last one whatever happened: status is how the upgrade ends. */
@@ -86,6 +89,8 @@ int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s) _must_chec
 int k3sup__upgrade_take_images(const struct k3sup_upgrade_opts *o, struct k3sup__images *ret) _must_check_;
 int k3sup__upgrade_look_at_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 int k3sup__upgrade_stage_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+/* Behind the swap: there is no way back any more to the build before the one that was replaced. */
+int k3sup__upgrade_forget_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 /* Who goes back wants the images, too, that an upgrade replaced and that was never proven; before k3s starts, since it imports them then. */
 int k3sup__upgrade_restore_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 int k3sup__upgrade_end_images(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from node import content_of, sha256
+from node import asset_hash, content_of, sha256
 from sandbox import difference, until
 from test_cut_runs import PAYLOAD, RENAMES, killed_at, slow_copy, temps
 
@@ -19,8 +19,12 @@ ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "s390x": "s390x"
 ARTIFACT = {"amd64": "k3s", "arm": "k3s-armhf"}.get(ARCH, "k3s-" + ARCH)
 NAME = "k3s-airgap-images-%s.tar.zst" % ARCH
 SOURCE, SUMS = "/opt/payload/" + NAME, "/opt/payload/sha256sum-%s.txt" % ARCH
-KEPT = WORK + "/" + NAME + ".k3sup-backup"
 NEW, OLD = b"new images " * 60000, b"old images " * 50000
+
+
+def kept(build):
+    """What an upgrade keeps is kept for the build that it replaces."""
+    return "%s/%s.k3sup-backup.%s" % (WORK, NAME, asset_hash(build)[:12])
 
 
 def digest(content):
@@ -101,10 +105,10 @@ def test_an_old_version_is_kept_until_the_proof(make, old, new):
     first = node.upgrade("--restart", "none", "--sums", SUMS, "--images", SOURCE, PAYLOAD)
     assert first.exit == 0 and first["images"][0]["action"] == "replace" and first["images"][0]["kept"] is True, first
     assert "images-kept" in first["flags"] and "images-kept" in node.status()["flags"]
-    assert images_of(node) == {NAME: NEW, "own.tar": b"own"} and node.sb.read(KEPT) == OLD
+    assert images_of(node) == {NAME: NEW, "own.tar": b"own"} and node.sb.read(kept(old)) == OLD
     assert oct(os.stat(node.sb.path(WORK)).st_mode) == "0o40700"
     again = node.upgrade("--restart", "none", "--sums", SUMS, "--images", SOURCE, PAYLOAD)
-    assert again.exit == 0 and again["changed"] is False and node.sb.read(KEPT) == OLD, again
+    assert again.exit == 0 and again["changed"] is False and node.sb.read(kept(old)) == OLD, again
 
     proven = node.upgrade(PAYLOAD)
     assert proven.exit == 0 and proven["changed"] is True and proven["flags"] == [], proven
@@ -135,7 +139,7 @@ def test_a_new_k3s_that_fails_leaves_the_old_images_kept(make, old, new):
     node.sb.write(IMAGES + "/" + NAME, OLD)
     answer = node.upgrade("--rollback", "never", "--sums", SUMS, "--images", SOURCE, PAYLOAD, timeout="3", stable="2")
     assert answer.exit in (6, 11) and "images-kept" in answer["flags"], answer
-    assert images_of(node) == {NAME: NEW} and node.sb.read(KEPT) == OLD
+    assert images_of(node) == {NAME: NEW} and node.sb.read(kept(old)) == OLD
 
 
 def test_the_data_dir_that_is_used(make, old, new):
@@ -265,7 +269,7 @@ def test_killed_at_a_rename(make, old, new, strace, when):
     node = a_node(make, old, new, there={NAME: OLD})
     killed_at(node, RENAMES, when, file=["--sums", SUMS, "--images", SOURCE, PAYLOAD])
     assert images_of(node) == {NAME: OLD if when <= 2 else NEW}
-    assert node.sb.exists(KEPT) == (when >= 2) and node.content() == content_of(old)
+    assert node.sb.exists(kept(old)) == (when >= 2) and node.content() == content_of(old)
     seen = node.status("--payload", PAYLOAD)
     assert "images-kept" in seen["flags"] and "open-operation" in seen["flags"], seen
     answer = node.upgrade("--sums", SUMS, "--images", SOURCE, PAYLOAD)
@@ -288,7 +292,7 @@ def test_stopped_before_the_swap(make, old, new, strace):
     node = a_node(make, old, new, there={NAME: OLD})
     spec = node.begin("k3sup-upgrade", "--json", "--sums", SUMS, "--images", SOURCE, PAYLOAD, prefix=slow_copy(0.15))
     until(lambda: temps(node), 20, "the copy to begin")
-    assert images_of(node) == {NAME: NEW} and node.sb.read(KEPT) == OLD
+    assert images_of(node) == {NAME: NEW} and node.sb.read(kept(old)) == OLD
     node.sb.kill([p for p in node.sb.processes() if p["comm"] == "k3sup-upgrade"][0]["pid"])
     answer = node.finish(spec)
     assert (answer.exit, answer.error) == (8, "K3SUP_E_CANCELLED") and answer["changed"] is False, answer

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Back to the build before: the file that was kept, and nothing that became of it; versions beside each other; file systems that share blocks."""
+import os
+
 import pytest
 
 from node import BACKUP, K3S, asset_hash, content_of, sha256
@@ -118,6 +120,18 @@ def test_B20_killed_on_the_way_back(upgraded, old, new, strace, where):
     assert back(upgraded)["changed"] is False
 
 
+def test_the_floor_goes_back_too(upgraded, old):
+    """--rollback-now: 0; the floor is what is installed again. Where it cannot be written: 0 all the same, with a warning, and the old one runs."""
+    floor = "/var/lib/k3sup/floor"
+    assert upgraded.content(floor) == V2.encode() + b"\n"
+    assert back(upgraded, "--restart", "none").exit == 0 and upgraded.content(floor) == V1.encode() + b"\n"
+    os.unlink(upgraded.sb.path(floor))
+    upgraded.sb.makedirs(floor)
+    answer = back(upgraded)
+    assert answer.exit == 0 and any("floor" in w for w in answer["warnings"]), answer
+    upgraded.assert_runs(old, but=upgraded.process)
+
+
 # ---- versions beside each other ----
 
 @pytest.mark.parametrize("layout", ["host", "pod", "chroot"])
@@ -213,3 +227,21 @@ def test_images_that_were_never_proven_go_back_too(make, old, new):
     assert answer.exit == 0 and answer["changed"] is True and answer["flags"] == [], answer
     assert node.content(images + "/all.tar") == b"old images" and node.content() == content_of(old)
     assert node.assert_runs(old)["pid"] == process["pid"]
+
+
+def test_images_go_back_no_further_than_the_build(make, old, new, other):
+    """Two upgrades that were never proven, each with images: --rollback-now after the second one: 0, the first one's build and its images; nothing is kept."""
+    node = make()
+    node.install(old)
+    node.start()
+    images = "/var/lib/rancher/k3s/agent/images"
+    node.sb.makedirs(images)
+    node.sb.write(images + "/all.tar", b"images of old")
+    for build, text in ((new, b"images of new"), (other, b"images of other")):
+        node.sb.write("/opt/payload/all.tar", text)
+        answer = node.upgrade("--images", "/opt/payload/all.tar", "--restart", "none", "--allow-downgrade", node.payload(build))
+        assert answer.exit == 0 and node.content(images + "/all.tar") == text and len(node.sb.listdir(images + "/../.k3sup-images")) == 1, answer
+    answer = back(node)
+    assert answer.exit == 0 and answer["flags"] == [], answer
+    assert node.content() == content_of(new) and node.content(images + "/all.tar") == b"images of new"
+    node.assert_runs(new)

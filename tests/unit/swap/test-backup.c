@@ -9,6 +9,7 @@
 #define SECOND BACKUP "-2"
 #define THIRD BACKUP "-3"
 #define JOURNAL "/var/lib/k3sup/journal"
+#define FLOOR "var/lib/k3sup/floor"
 
 static k3sup_op *run(k3sup_op *op, int expected)
 {
@@ -95,8 +96,10 @@ static void the_installed_file_becomes_the_backup_again(void **state)
 	assert_int_equal(fchmodat(s->fd, "usr/local/bin/k3s", 0750, 0), 0);
 	k3sup_op_unref(swap_to(s, 0, 1));
 	backup = stat_below(s, BACKUP);
+	assert_content(s->fd, FLOOR, V2 "\n");
 	op = go_back(s, NULL, NULL, 1);
 	assert_true(is_content(s, INSTALLED, 1) && is_content(s, BACKUP, 1));
+	assert_content(s->fd, FLOOR, V1 "\n");
 	assert_int_equal(count_beside(s, INSTALLED), 2);
 	assert_int_equal(stat_below(s, BACKUP).st_ino, backup.st_ino);
 	assert_int_not_equal(stat_below(s, INSTALLED).st_ino, backup.st_ino);
@@ -114,9 +117,23 @@ static void the_installed_file_becomes_the_backup_again(void **state)
 	assert_int_equal(result_number(op, "/changed"), 0);
 	k3sup_op_unref(op);
 	assert_int_equal(stat_below(s, INSTALLED).st_ino, backup.st_ino);
-	/* And forward: the floor is not in the way of what it was made by. */
+	/* And forward: the floor is not in the way of what it was made by. One that was cut off, or that nobody can read, is caught up with. */
 	k3sup_op_unref(swap_to(s, 0, 1));
 	k3sup_op_unref(go_back(s, NULL, NULL, 1));
+	put_file(s->fd, FLOOR, V2 "\n", 0600);
+	k3sup_op_unref(go_back(s, NULL, NULL, 0));
+	assert_content(s->fd, FLOOR, V1 "\n");
+	put_file(s->fd, FLOOR, "garbage", 0600);
+	k3sup_op_unref(go_back(s, NULL, NULL, 0));
+	assert_content(s->fd, FLOOR, V1 "\n");
+	/* What cannot be written is said; the file is back. */
+	k3sup_op_unref(swap_to(s, 0, 1));
+	remove_below(s, "/" FLOOR);
+	assert_int_equal(mkdirat(s->fd, FLOOR, 0700), 0);
+	op = go_back(s, NULL, NULL, K3SUP_E_TARGET_NOT_FILE);
+	assert_says(op, "floor");
+	k3sup_op_unref(op);
+	assert_true(is_content(s, INSTALLED, 1));
 }
 
 static void what_is_not_what_was_kept_is_not_installed(void **state)

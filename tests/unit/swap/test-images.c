@@ -104,7 +104,7 @@ static int restore(struct scratch *s)
 	int r;
 
 	k3sup__json_del(k3sup__op_facts(s->op), "images");
-	r = k3sup__images_restore(s->op, node, DATA);
+	r = k3sup__images_restore(s->op, node, DATA, NULL);
 
 	k3sup_node_unref(node);
 	return r;
