@@ -11,6 +11,7 @@ sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.normpath(os.path.join(HERE, "..", "scenarios")))
 
 import machine as machines  # noqa: E402
+import openrc  # noqa: E402
 
 
 def standins():
@@ -56,3 +57,24 @@ def booted():
 def machine(booted):
     booted.reset()
     return booted
+
+
+@pytest.fixture(scope="session")
+def layer():
+    reason = openrc.why_not()
+    made, why = (None, reason) if reason else openrc.layer()
+    if not made:
+        pytest.skip(why)
+    return made
+
+
+@pytest.fixture
+def boot(layer):
+    machines = []
+
+    def start(kind="unified"):
+        machines.append(openrc.Machine(layer, kind))
+        return machines[-1]
+    yield start
+    for machine in machines:
+        machine.close()

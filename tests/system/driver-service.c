@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * k3sup_service() from one thread: driver-service ROOT GUARD_DELAY_MS ACTION... does "stop", "start", "restart" and "status" one after the other and prints the result of the last one
- * as one line. Ends at the first that fails. STABLE_MS: how long a start must have stayed.
+ * as one line; "rotate=KEY" is k3sup_rotate(). Ends at the first that fails. STABLE_MS: how long a start must have stayed.
  */
 #include <k3sup.h>
 
@@ -19,6 +19,22 @@ static uint32_t action_of(const char *word)
 		if (strcmp(word, words[i]) == 0)
 			return i;
 	return ~0U;
+}
+
+static int begin(k3sup_node *node, const char *word, struct k3sup_service_opts *what, k3sup_op **op)
+{
+	struct k3sup_rotate_opts rotate = {.struct_size = sizeof(rotate),
+		.timeout_ms = what->timeout_ms,
+		.stable_ms = what->stable_ms,
+		.guard_delay_ms = what->guard_delay_ms,
+		.probe = K3SUP_PROBE_NONE};
+
+	if (strncmp(word, "rotate=", 7) == 0) {
+		rotate.key = word + 7;
+		return k3sup_rotate(node, &rotate, op);
+	}
+	what->action = action_of(word);
+	return k3sup_service(node, what, op);
 }
 
 int main(int argc, char **argv)
@@ -39,8 +55,7 @@ int main(int argc, char **argv)
 	for (int i = 3; r >= 0 && i < argc; i++) {
 		k3sup_op_unref(op);
 		op = NULL;
-		what.action = action_of(argv[i]);
-		r = k3sup_service(node, &what, &op);
+		r = begin(node, argv[i], &what, &op);
 		if (r >= 0)
 			r = k3sup_op_wait(op, -1);
 	}

@@ -108,6 +108,11 @@ def children(pid):
     return [int(p) for p in subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], stdout=subprocess.PIPE, text=True).stdout.split()]
 
 
+# A k3s of which systemd knows nothing by name, and the commands of whoever runs it so.
+START = "pidof k3s-server >/dev/null || exec systemd-run -q --collect --unit=k3s-by-hand-$$ -p KillMode=process /usr/local/bin/k3s server"
+COMMANDS = ["stop_command=kill $K3SUP_PID", "start_command=" + START, "status_command=pidof k3s-server >/dev/null || exit 3"]
+
+
 class Machine:
     """boot() it, run() in it, close() it."""
 
@@ -331,6 +336,21 @@ exec systemd-nspawn -D %s/root --volatile=overlay --boot --register=no --keep-un
 
     def wait_active(self, name="k3s"):
         until(lambda: self.show(name, "ActiveState")["ActiveState"] == "active", PATIENCE, name + " to be active")
+
+    def leave_to_a_shell(self):
+        """It runs, but nobody's service is it any more: a shell has started it."""
+        self.systemctl("kill", "-s", "KILL", "k3s", check=False)
+        self.systemctl("stop", "k3s")
+        self.run("systemd-run", "-q", "--scope", "sh", "-c", "setsid %s server >/dev/null 2>&1 </dev/null &" % K3S)
+        return until(self.running, PATIENCE, "k3s")[0]
+
+    def start_by_command(self):
+        """It runs as nobody's service that is known by name."""
+        self.run("sh", "-c", START)
+        return until(self.running, PATIENCE, "k3s")[0]
+
+    def commands_guards(self):
+        return self.systemctl("list-units", "--no-legend", "--plain", "k3sup-guard-commands-*.timer", check=False)
 
     def assert_runs(self, binary, but=None):
         now = until(self.running, PATIENCE, "k3s to run")

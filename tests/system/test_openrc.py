@@ -7,34 +7,12 @@ import time
 
 import pytest
 
-import openrc
 from cuts import cuts_in
 from node import K3S, content_of
 from sandbox import PROGRAMS, until
 
 FULL = os.environ.get("K3SUP_TEST_FULL")
 VIEWS = ["host", "pod"]
-
-
-@pytest.fixture(scope="session")
-def layer():
-    reason = openrc.why_not()
-    made, why = (None, reason) if reason else openrc.layer()
-    if not made:
-        pytest.skip(why)
-    return made
-
-
-@pytest.fixture
-def boot(layer):
-    machines = []
-
-    def start(kind="unified"):
-        machines.append(openrc.Machine(layer, kind))
-        return machines[-1]
-    yield start
-    for machine in machines:
-        machine.close()
 
 
 def link(machine, pid, name):

@@ -7,13 +7,12 @@ import time
 
 import pytest
 
-from machine import PROGRAMS, UNIT, told
+from leafs import DATA, LISTENER, assert_renewed, lasting, leaf_tree, leafs
+from machine import COMMANDS, PROGRAMS, UNIT, told
 from sandbox import until
 
 FULL = os.environ.get("K3SUP_TEST_FULL")
 GUARD = "k3sup-guard-k3s"
-DATA = "/var/lib/rancher/k3s"
-LISTENER = "server/tls/dynamic-cert.json"
 
 
 def guard(machine):
@@ -37,38 +36,7 @@ def running_k3s(machine, binary, **more):
 
 
 def tree(machine, data=DATA):
-    """{path: content} of all certificates, keys and the listener's, below the data-dir."""
-    found = {}
-    for top in ("server/tls", "agent"):
-        for where, _, files in os.walk(machine.path("%s/%s" % (data, top))):
-            for name in files:
-                if name.endswith((".crt", ".key")) or name.startswith("dynamic-cert"):
-                    path = os.path.join(where, name)
-                    with open(path, "rb") as f:
-                        found[path[len(machine.path(data)) + 1:]] = f.read()
-    return found
-
-
-def is_leaf(path):
-    name = os.path.basename(path)
-    stays = name.startswith("service.") or "-ca." in name or "temporary-certs" in path
-    return not stays and name != "client-ca.nochain.crt" and name != "server-ca.nochain.crt"
-
-
-def leafs(files):
-    return {path: text for path, text in files.items() if is_leaf(path)}
-
-
-def lasting(files):
-    """All but what is new after each start: an agent's certificates come from its server."""
-    return {path: text for path, text in files.items() if not (path.startswith("agent/") and path.endswith(".crt"))}
-
-
-def assert_renewed(was, now):
-    """Every leaf and key is another one, all else is what it was (an agent's copies of the authorities, too)."""
-    assert leafs(was) and set(leafs(now)) >= set(leafs(was))
-    for path, text in was.items():
-        assert (now[path] != text) == is_leaf(path), path
+    return leaf_tree(machine.path, data)
 
 
 @pytest.mark.parametrize("view", ["host", "pod"])
@@ -139,10 +107,7 @@ def test_refused_where_no_stop_can_be_had(machine, old, how):
         os.unlink(machine.path("/etc/systemd/system/k3s.service"))
         machine.systemctl("mask", "k3s.service")
     elif how == "by hand":
-        machine.systemctl("kill", "-s", "KILL", "k3s")
-        machine.systemctl("stop", "k3s")
-        machine.run("systemd-run", "-q", "--scope", "sh", "-c", "setsid /usr/local/bin/k3s server >/dev/null 2>&1 </dev/null &")
-        before = until(machine.running, 60, "k3s")[0]
+        before = machine.leave_to_a_shell()
         was = tree(machine)
     else:
         machine.run("mv", run, run + ".away")
@@ -234,6 +199,25 @@ def test_decoy(machine, old):
         machine.systemctl("kill", "-s", "KILL", "k3s", check=False)
         machine.systemctl("stop", "k3s")
         shutil.rmtree(machine.path(data), ignore_errors=True)
+
+
+def test_by_commands(machine, old):
+    """k3s is nobody's service that is known here by name. k3sup-certs rotate --restart commands: 0; stopped and started by the caller's commands, guarded; the same key again: 0, nothing done."""
+    machine.install(old)
+    before = machine.start_by_command()
+    for made_last in ("server/cred/admin.kubeconfig", "agent/k3scontroller.kubeconfig", LISTENER):
+        until(lambda path="%s/%s" % (DATA, made_last): machine.exists(path), 60, made_last)
+    was = tree(machine)
+    args = ["--rotate-key", "k", "--restart", "commands"] + [w for c in COMMANDS for w in ("--" + c.split("=", 1)[0].replace("_", "-"), c.split("=", 1)[1])]
+
+    answer = rotate(machine, *args)
+
+    assert answer.exit == 0 and answer["service"]["manager"] == "commands" and answer["stopped"] and answer["started"], told(answer)
+    now = machine.running()[0]
+    assert now["pid"] != before["pid"] and not machine.commands_guards()
+    assert_renewed(was, tree(machine))
+    again = rotate(machine, *args)
+    assert again.exit == 0 and again["changed"] is False and machine.running()[0]["pid"] == now["pid"], told(again)
 
 
 def test_stopped_by_the_operator(machine, old):

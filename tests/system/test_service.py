@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cuts import cuts_in
-from machine import PROGRAMS
+from machine import COMMANDS, PROGRAMS, START
 from sandbox import until
 
 FULL = os.environ.get("K3SUP_TEST_FULL")
@@ -129,10 +129,7 @@ def test_refused(machine, old, how):
         os.unlink(machine.path("/etc/systemd/system/k3s.service"))
         machine.systemctl("mask", "k3s.service")
     elif how == "by hand":
-        machine.systemctl("kill", "-s", "KILL", "k3s")
-        machine.systemctl("stop", "k3s")
-        machine.run("systemd-run", "-q", "--scope", "sh", "-c", "setsid /usr/local/bin/k3s server >/dev/null 2>&1 </dev/null &")
-        before = until(machine.running, 60, "k3s")[0]
+        before = machine.leave_to_a_shell()
     else:
         machine.write("/etc/systemd/system/k3s.service.d/kill.conf", "[Service]\nKillMode=control-group\n")
         machine.systemctl("daemon-reload")
@@ -250,20 +247,9 @@ def test_killed_anywhere_between_stop_and_start(machine, old, strace, view):
     assert hit >= len(points) * 2 // 3, "only %d of %d cuts struck" % (hit, len(points))
 
 
-START = ("pidof k3s-server >/dev/null || exec systemd-run -q --collect --unit=k3s-by-hand-$$ -p KillMode=process /usr/local/bin/k3s server")
-COMMANDS = ["stop_command=kill $K3SUP_PID", "start_command=" + START, "status_command=pidof k3s-server >/dev/null || exit 3"]
-BY_HAND = "k3sup-guard-commands-*"
-
-
 def by_hand(machine, binary):
-    """k3s runs as nobody's service that is known here by name."""
     machine.install(binary)
-    machine.run("sh", "-c", START)
-    return until(machine.running, 60, "k3s")[0]
-
-
-def commands_guards(machine):
-    return machine.systemctl("list-units", "--no-legend", "--plain", BY_HAND + ".timer", check=False)
+    return machine.start_by_command()
 
 
 def test_commands_and_their_guard(machine, old):
@@ -272,16 +258,16 @@ def test_commands_and_their_guard(machine, old):
 
     told = machine.service("stop", *COMMANDS)
     assert told["ok"] and told["service"]["manager"] == "commands" and told["service"]["stop"]["ok"], told
-    assert not machine.running() and told["service"]["guard"]["name"] in commands_guards(machine), told
+    assert not machine.running() and told["service"]["guard"]["name"] in machine.commands_guards(), told
     told = machine.service("start", "stable=0.3", *COMMANDS)
-    assert told["ok"] and told["changed"] and machine.running()[0]["pid"] != before["pid"] and not commands_guards(machine), told
+    assert told["ok"] and told["changed"] and machine.running()[0]["pid"] != before["pid"] and not machine.commands_guards(), told
     told = machine.service("restart", "stable=0.3", *COMMANDS)
-    assert told["ok"] and told["changed"] and told["service"]["stop"]["ok"] and told["service"]["start"]["ok"] and not commands_guards(machine), told
+    assert told["ok"] and told["changed"] and told["service"]["stop"]["ok"] and told["service"]["start"]["ok"] and not machine.commands_guards(), told
 
     told = machine.service("stop", "guard_delay=1", *COMMANDS)
     assert told["ok"], told
     now = until(machine.running, 60, "the guard to run the start command")[0]
-    until(lambda: not commands_guards(machine), 60, "the guard to be gone")
+    until(lambda: not machine.commands_guards(), 60, "the guard to be gone")
     assert machine.running()[0]["pid"] == now["pid"] and "guard" not in now["cgroup"]
 
 
@@ -293,7 +279,7 @@ def test_a_guard_of_commands_asks_first(machine, old):
     assert machine.service("stop", "guard_delay=3", COMMANDS[0], start, COMMANDS[2])["ok"]
     machine.run("rm", "-f", "/var/started")
     machine.run("sh", "-c", START)
-    until(lambda: not commands_guards(machine), 60, "the guard's time to be over")
+    until(lambda: not machine.commands_guards(), 60, "the guard's time to be over")
     until(machine.running, 60, "k3s")
     assert not machine.exists("/var/started") and len(machine.running()) == 1
 
@@ -314,4 +300,4 @@ def test_upgrade_by_commands(machine, old, new):
     machine.assert_runs(new, but=before)
 
     answer = machine.upgrade(*args, payload)
-    assert answer.exit == 0 and answer["resumed"] is True and not commands_guards(machine), answer
+    assert answer.exit == 0 and answer["resumed"] is True and not machine.commands_guards(), answer
