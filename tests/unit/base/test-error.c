@@ -21,14 +21,12 @@ struct known {
 /* The codes as the public header has them, so that a new one without a name and a sentence is noticed. */
 static size_t read_header(struct known *ret, size_t room)
 {
-	const char *here = __FILE__;
-	char *slash = strrchr(here, '/'), line[512];
-	_free_ char *path = k3sup__fmt("%.*s/../../../include/k3sup/error.h", slash ? (int)(slash - here) : 1, slash ? here : ".");
-	FILE *file = fopen(path, "re");
+	FILE *file = fopen(ERROR_H, "re");
+	char line[512];
 	size_t n = 0;
 
 	if (!file)
-		fail_msg("cannot open %s", path);
+		fail_msg("cannot open %s", ERROR_H);
 	while (fgets(line, sizeof(line), file)) {
 		if (!k3sup__startswith(line, "#define K3SUP_E_"))
 			continue;
