@@ -138,6 +138,9 @@ static int scalar_value(struct reader *reader, const yaml_event_t *event, k3sup_
 
 	if (r < 0)
 		return r;
+	/* They make other values of a text, or fail (resolve.go); and in a flow yaml.v2 takes a comma for a part of the tag, libyaml does not. */
+	if (reader->go && event->data.scalar.tag)
+		return refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a tag, by which k3s may read another value than is written");
 	*ret = is_null(event) ? k3sup__json_null() : r > 0 ? k3sup__json_str(go) : k3sup__json_strn(text, event->data.scalar.length);
 	return *ret ? 0 : -ENOMEM;
 }
@@ -237,6 +240,16 @@ static bool is_merge(const yaml_event_t *key)
 	return key->type == YAML_SCALAR_EVENT && key->data.scalar.plain_implicit && k3sup__streq((const char *)key->data.scalar.value, "<<");
 }
 
+static bool can_be_merged(const k3sup__json *value)
+{
+	if (!k3sup__json_is_container(value))
+		return false;
+	for (size_t i = 0; !k3sup__json_is_object(value) && i < k3sup__json_len(value); i++)
+		if (!k3sup__json_is_object(k3sup__json_element(value, i)))
+			return false;
+	return true;
+}
+
 static int read_mapping(struct reader *reader, unsigned depth, struct cost *cost, k3sup__json *object)
 {
 	for (;;) {
@@ -268,10 +281,16 @@ static int read_mapping(struct reader *reader, unsigned depth, struct cost *cost
 			continue;
 		}
 		/* Go's yaml.v2 forgets what is merged into the ordered map that k3s reads (decode.go, mappingSlice), so k3s does not see it. */
-		if (is_merge(&key_event))
-			k3sup__json_unref(value);
-		else
+		if (!is_merge(&key_event)) {
 			k3sup__json_set(object, key, value);
+			continue;
+		}
+		r = reader->go && !can_be_merged(value)
+			? refuse(reader, K3SUP_E_PARSE, &event.start_mark, "a merge of something else than keys and values")
+			: 0;
+		k3sup__json_unref(value);
+		if (r < 0)
+			return r;
 	}
 }
 
@@ -286,12 +305,13 @@ static int read_container(struct reader *reader, const yaml_event_t *event, unsi
 	if (!value)
 		return -ENOMEM;
 	r = spend(reader, &cost, event);
-	if (r == 0 && !mapping && reader->go && depth == 0)
-		r = refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a list where k3s wants keys and values");
 	if (r == 0)
 		r = begin_anchor(reader, event, mapping ? event->data.mapping_start.anchor : event->data.sequence_start.anchor, &slot);
 	if (r == 0)
 		r = mapping ? read_mapping(reader, depth, &cost, value) : read_sequence(reader, depth, &cost, value);
+	/* Of an empty list Go makes an empty list of keys. */
+	if (r == 0 && !mapping && reader->go && depth == 0 && k3sup__json_len(value) > 0)
+		r = refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a list where k3s wants keys and values");
 	if (r < 0)
 		return r;
 	end_anchor(reader, slot, value, &cost);
@@ -329,8 +349,13 @@ static int read_first(struct reader *reader, k3sup__json **ret)
 
 		if (r < 0 || event.type == YAML_STREAM_END_EVENT)
 			return r;
-		if (event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_START_EVENT)
-			return read_value(reader, &event, 0, &cost, ret);
+		if (event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_START_EVENT) {
+			_cleanup_(yaml_event_delete) yaml_event_t behind = {0};
+
+			r = read_value(reader, &event, 0, &cost, ret);
+			/* Its document ends here, or it is none. */
+			return r < 0 ? r : next_event(reader, &behind);
+		}
 	}
 }
 

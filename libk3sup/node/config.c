@@ -17,15 +17,36 @@ void k3sup__config_merge_clear(struct k3sup__config_merge *merge)
 	merge->keys = NULL;
 }
 
+/* The length of the white space that a text begins with; 0: none. In UTF-8: what Go's unicode.IsSpace() takes for it. */
+static size_t space(const char *text)
+{
+	static const char *const wide[] = {"\u00a0", "\u1680", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
+	const unsigned char *at = (const unsigned char *)text;
+
+	if (*text != '\0' && strchr(" \t\n\v\f\r", *text) != NULL)
+		return 1;
+	if (at[0] == 0xc2 && at[1] == 0x85)
+		return 2;
+	if (at[0] == 0xe2 && at[1] == 0x80 && at[2] >= 0x80 && at[2] <= 0x8a) /* U+2000 to U+200A */
+		return 3;
+	for (size_t i = 0; i < ELEMENTSOF(wide); i++)
+		if (k3sup__startswith(text, wide[i]))
+			return strlen(wide[i]);
+	return 0;
+}
+
 /* Go's strings.TrimSpace(), which k3s applies to all that becomes text. */
 static char *trimmed(const char *text)
 {
-	size_t len;
+	const char *end;
 
-	text += strspn(text, " \t\n\v\f\r");
-	for (len = strlen(text); len > 0 && strchr(" \t\n\v\f\r", text[len - 1]) != NULL; len--)
-		;
-	return strndup(text, len);
+	while (space(text) > 0)
+		text += space(text);
+	end = text;
+	for (const char *at = text; *at != '\0'; at += space(at) > 0 ? space(at) : 1)
+		if (space(at) == 0)
+			end = at + 1;
+	return strndup(text, (size_t)(end - text));
 }
 
 static k3sup__json *find_key(const k3sup__json *keys, const char *key)
@@ -217,6 +238,7 @@ static bool is_directory(const k3sup_node *node, const char *path)
 	return k3sup__root_find(NULL, &node->root, path, K3SUP__NOFOLLOW, &place) == 0 && place.fd >= 0 && S_ISDIR(place.st.st_mode);
 }
 
+/* -ENOENT: one of them is not there. k3s takes that for having no configuration (parser.go, Parse: os.IsNotExist()), whatever it has read. */
 static int add_drop_ins(k3sup_op *op, const k3sup_node *node, struct k3sup__config *config, struct k3sup__config_merge *merge)
 {
 	_free_ char *dir = k3sup__fmt("%s.d", config->path);
@@ -233,7 +255,8 @@ static int add_drop_ins(k3sup_op *op, const k3sup_node *node, struct k3sup__conf
 		else if (!is_directory(node, path))
 			r = add_file(op, node, path, config, merge);
 		if (r == -ENOENT)
-			r = k3sup__fail(op, K3SUP_E_PARSE, "%s is a symbolic link to nothing, with which k3s does not start", path);
+			k3sup__log(op, K3SUP_LOG_WARNING,
+				"%s is a symbolic link to nothing, because of which k3s reads no configuration at all", path);
 	}
 	k3sup__strv_clear(&names);
 	return r;
@@ -251,6 +274,11 @@ int k3sup__config_read(k3sup_op *op, const k3sup_node *node, const struct k3sup_
 		r = add_file(op, node, config.path, &config, &merge);
 		if (r == 0 || r == -ENOENT)
 			r = add_drop_ins(op, node, &config, &merge);
+	}
+	if (r == -ENOENT) {
+		k3sup__config_merge_clear(&merge);
+		k3sup__strv_clear(&config.files);
+		r = 0;
 	}
 	if (r == 0) {
 		r = k3sup__config_args(&merge, &config.args, &why);

@@ -8,7 +8,11 @@
  *   arguments    --KEY=VALUE, one for each element of a list, a single dash for one letter, right behind "server" or "agent": so what the command line says wins, or is
  *                appended
  *
- * Eras: a missing file that was named was fatal until 2024; drop-ins came in 2021 (in 2020 there was only the file). Keys that the server does not know are dropped.
+ *   a hole       a drop-in that is a link to nothing is taken for having no configuration at all
+ *
+ * Eras: a missing file that was named was fatal until 2024; drop-ins and KEY+ came in 2021 (in 2020 there was only the file, and KEY+ was a flag that does not exist);
+ * KEY and VALUE were two arguments at first, where nothing and true gave no value. Keys that the server does not know are dropped since 2022. What differs for
+ * the keys that are looked for here is what the era's k3s does not start with, so one that runs is read alike.
  */
 #ifndef K3SUP_NODE_CONFIG_H
 #define K3SUP_NODE_CONFIG_H

@@ -16,3 +16,20 @@ def cuts_in(trace, first):
             if found or first in line:
                 found.append((name[1], seen[name[1]]))
     return [c for c in found if c[0] not in LOOKING], [c for c in found if c[0] in LOOKING]
+
+
+def inject(trace, name, n):
+    """strace with this cut, and what it writes down: where that ends says whether it struck."""
+    return ["strace", "-q", "-o", trace, "-e", "trace=" + name, "-e", "inject=%s:signal=KILL:when=%d" % (name, n)]
+
+
+def strike(name, n, run):
+    """The number of the call at which a run was cut: n, or where that run had fewer (how often it waits differs from run to run) the last one of a run. run(name, n): its trace."""
+    for _ in range(20):
+        trace = run(name, n)
+        if "+++ killed by SIGKILL" in trace:
+            return n
+        made = len(re.findall(r"^%s\(" % name, trace, re.M))
+        if "+++ exited with 0 +++" in trace and made > 0: # else it was too slow for its guard, and no whole run
+            n = min(n, made)
+    raise AssertionError("%s %d never struck:\n%s" % (name, n, trace[-2000:]))

@@ -39,6 +39,18 @@ static const struct {
 	{{"a:\nb: ''\nc1: [~, '']\n"}, "-a= | -b= | --c1= | --c1="},
 	{{"a: []\n"}, ""},
 	{{"a: ' x '\n' b ': [' y ']\n"}, "-a=x | -b=y"},
+	{{"a: \"\\u00a0\\u2003x\\u2003y\\x85\\u3000\"\n\"\\u2028b\": \xc2\xa0z\n"}, "-a=x\u2003y | -b=z"},
+	{{"a: !!str 5\n"}, NULL},     /* in a flow the comma behind it is a part of it, for some */
+	{{"a: !!int \"5\"\n"}, NULL}, /* k3s reads -a=5, and other values than are written in some */
+	{{"a: !!binary aGVsbG8=\n"}, NULL},
+	{{"a: !!bool x\n"}, NULL},
+	{{"a: x\n<<: {b: c}\n"}, "-a=x"}, /* forgotten */
+	{{"a: x\n<<: [{b: c}]\n"}, "-a=x"},
+	{{"<<: x\n"}, NULL},
+	{{"<<: [x]\n"}, NULL},
+	{{"[]\n", "a: x\n"}, "-a=x"},
+	{{"{a: x}\n\tb: y\n"}, NULL},
+	{{"a: x\n---\nb: y\n"}, "-a=x"},
 	{{"data-dir: /a\n", "data-dir+: /b\n"}, "--data-dir=/a | --data-dir=/b"},
 	{{""}, ""},
 	{{"# nothing\n"}, ""},
@@ -142,9 +154,9 @@ static void which_drop_ins_count(void **state)
 	link_tree(s, "dir.yaml", "etc/rancher/k3s/config.yaml.d/98.yaml");
 	assert_int_equal(read_config(s, "k3s server", "", "/", MAIN, ""), -EISDIR);
 	assert_sentence(s, "98.yaml");
+	/* k3s takes it for having no configuration */
 	link_tree(s, "nowhere", "etc/rancher/k3s/config.yaml.d/98.yaml");
-	assert_int_equal(read_config(s, "k3s server", "", "/", MAIN, ""), K3SUP_E_PARSE);
-	assert_sentence(s, "98.yaml");
+	assert_int_equal(read_config(s, "k3s server", "", "/", MAIN, ""), 0);
 	assert_int_equal(unlinkat(s->fd, "etc/rancher/k3s/config.yaml.d/98.yaml", 0), 0);
 	assert_int_equal(fchmodat(s->fd, "etc/rancher/k3s/config.yaml.d", 0777, 0), 0);
 	assert_int_equal(read_config(s, "k3s server", "", "/", MAIN, ""), K3SUP_E_UNTRUSTED);
