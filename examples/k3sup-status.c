@@ -124,6 +124,8 @@ static void print_metrics(k3sup_doc *doc)
 	build_info("backup", doc, "/backup");
 	family("k3sup_restart_pending", "1 if the running k3s is not the installed build.");
 	printf("k3sup_restart_pending %d\n", has_flag(doc, "restart-pending"));
+	family("k3sup_service_failed", "1 if no k3s runs, and systemd starts none any more.");
+	printf("k3sup_service_failed %d\n", has_flag(doc, "service-failed"));
 	family("k3sup_failed_builds", "How many builds failed on this node and are refused.");
 	printf("k3sup_failed_builds %lld\n", (long long)(k3sup_doc_len(doc, "/failed") > 0 ? k3sup_doc_len(doc, "/failed") : 0));
 	if (cli_text(doc, "/last/result", NULL)) {

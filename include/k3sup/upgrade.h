@@ -89,6 +89,9 @@ K3SUP_BEGIN_DECLS
  * build), "degraded" (k3s runs, and its file is gone), "outdated" (the installed file is not the payload), "rolled-back" (a new build failed, and this one was
  * put back), "current". Independent facts are in flags.
  *
+ * Where no k3s runs and a service of systemd would start one, systemd is asked through the node's own systemctl, by a child (see below): the flag "service-failed", and next,
+ * say that it has given up (its start limit, say) and what to do then. Where it cannot be asked, that is left out.
+ *
  * A payload is verified as in k3sup_upgrade() before the node is compared with it, and may lie in a place that others can write then; authenticated tells how. "outdated" is
  * never said because of a payload that is not the expected one: that is an error.
  *

@@ -19,7 +19,9 @@ static int work(k3sup_op *op)
 	if (r >= 0)
 		r = k3sup__view_take(op, s->node.node, s->has_payload ? &payload : NULL, &view);
 	if (r >= 0) {
-		k3sup__view_report(op, s->node.node, &view);
+		r = k3sup__view_ask_manager(op, s->node.node, &view);
+		if (r >= 0)
+			k3sup__view_report(op, s->node.node, &view);
 		k3sup__view_clear(&view);
 	}
 	if (s->has_payload)

@@ -36,6 +36,47 @@ const char *k3sup__view_state(const struct k3sup__view *v)
 	return v->same == 0 ? "outdated" : "current";
 }
 
+static bool gave_up(const k3sup__json *said)
+{
+	int64_t is = 0;
+
+	return k3sup__json_as_i64(k3sup__json_member(said, "gave_up"), &is) && is;
+}
+
+static bool is_paused(const k3sup__json *said)
+{
+	const char *state = k3sup__json_text(said, "state");
+
+	return state && k3sup__streq(state, "paused");
+}
+
+/* The unit whose manager says that of it. NULL: there is none. */
+static const struct k3sup__unit *unit_that(const struct k3sup__view *v, bool (*is)(const k3sup__json *said))
+{
+	for (size_t i = 0; i < v->units.count; i++)
+		if (is(k3sup__json_member(v->managed, v->units.items[i].name)))
+			return &v->units.items[i];
+	return NULL;
+}
+
+/* Of a k3s that does not run. NULL: nothing that is not said by the state. */
+static k3sup__json *next_of_unit(const struct k3sup__view *v)
+{
+	const struct k3sup__unit *failed = unit_that(v, gave_up), *unit = failed ? failed : unit_that(v, is_paused);
+	const k3sup__json *said = unit ? k3sup__json_member(v->managed, unit->name) : NULL;
+	const int by = (int)k3sup__json_number(said, "signal", 0), code = (int)k3sup__json_number(said, "exit_code", 0);
+
+	if (!unit)
+		return NULL;
+	if (!failed)
+		return k3sup__json_fmt(
+			"wait: systemd is about to start %s again, which ended with %s %d; its log tells why: journalctl -u %s", unit->name,
+			by ? "signal" : "status", by ? by : code, unit->name);
+	return k3sup__json_fmt("mend %s, which failed (%s %d) and is started no more; its log tells why: journalctl -u %s. Then systemctl "
+			       "reset-failed %s, and systemctl start %s",
+		unit->name, by ? "signal" : "status", by ? by : code, unit->name, unit->name, unit->name);
+}
+
 static const char *next_step(const struct k3sup__view *v, const char *state)
 {
 	static const struct {
@@ -87,6 +128,8 @@ static k3sup__json *flags_json(const struct k3sup__view *v)
 		k3sup__json_add(flags, k3sup__json_str("journal-damaged"));
 	if (v->installed.fd >= 0 && !v->build.wrapper && !v->build.version[0])
 		k3sup__json_add(flags, k3sup__json_str("installed-unknown"));
+	if (unit_that(v, gave_up))
+		k3sup__json_add(flags, k3sup__json_str("service-failed"));
 	return flags;
 }
 
@@ -176,7 +219,13 @@ static int64_t began(const struct k3sup__candidate *c)
 
 static k3sup__json *service_json(const struct k3sup__view *v, const struct k3sup__unit *unit)
 {
+	static const char *const members[] = {"state", "gave_up", "active", "sub", "result", "restarts", "exit_code", "signal"};
 	k3sup__json *service = k3sup__unit_json(unit);
+	const k3sup__json *said = k3sup__json_member(v->managed, unit->name);
+
+	for (size_t i = 0; said && i < ELEMENTSOF(members); i++)
+		if (k3sup__json_member(said, members[i]))
+			k3sup__json_set(service, members[i], k3sup__json_copy(k3sup__json_member(said, members[i])));
 
 	/* It may have started before systemd was told of the change, too; that it is older is all that can be seen here. */
 	if (v->running_error == 0 && unit == service_of(v))
@@ -228,13 +277,14 @@ void k3sup__view_report(k3sup_op *op, k3sup_node *node, const struct k3sup__view
 {
 	k3sup__json *facts = k3sup__op_facts(op), *about = k3sup__json_object(), *processes = k3sup__json_array(), *last = last_json(v);
 	const char *state = k3sup__view_state(v);
+	k3sup__json *next = v->holder || !k3sup__streq(state, "not-running") ? NULL : next_of_unit(v);
 
 	k3sup__json_set_str(about, "root", node->root.path);
 	k3sup__json_set_str(about, "proc", node->proc_path);
 	k3sup__json_set(facts, "node", about);
 	k3sup__json_set_str(facts, "state", state);
 	k3sup__json_set(facts, "flags", flags_json(v));
-	k3sup__json_set_str(facts, "next", next_step(v, state));
+	k3sup__json_set(facts, "next", next ? next : k3sup__json_str(next_step(v, state)));
 	k3sup__json_set(facts, "data_dir", where_json(node, v));
 	if (last)
 		k3sup__json_set(facts, "last", last);

@@ -16,6 +16,15 @@ bool k3sup__view_runs_installed(const struct k3sup__view *view, const struct k3s
 	return view->build.asset_hash[0] && k3sup__streq(view->build.asset_hash, c->asset_hash);
 }
 
+const char *k3sup__view_data_dir(const struct k3sup__view *view, size_t i)
+{
+	const char *first = view->data_dir.path, *second = view->second_dir.path;
+
+	if (i == 0)
+		return first;
+	return i == 1 && second && !k3sup__streq(first, second) ? second : NULL;
+}
+
 /* A k3s file that cannot be used is a finding, not the end of the look. */
 static bool is_finding(int r)
 {
@@ -162,6 +171,16 @@ static bool is_its_file(const struct k3sup__view *v, const struct k3sup__candida
 	return v->installed_error == 0 || (!running->target && !running->asset_hash[0]);
 }
 
+static int look_for_data_dirs(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
+{
+	const struct k3sup__candidate *c = v->sighting.candidates;
+	int r = k3sup__data_dir_look(op, node, v->sighting.count ? &c[0] : NULL, &v->units, v->build.version, &v->data_dir);
+
+	if (r < 0 || v->running_error < 0 || v->sighting.count < 2)
+		return r;
+	return k3sup__data_dir_look(op, node, &c[1], &v->units, v->build.version, &v->second_dir);
+}
+
 static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *v)
 {
 	int r = look_for_file(op, node, payload, NULL, v);
@@ -184,7 +203,7 @@ static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload
 	if (r >= 0)
 		r = k3sup__units_read(op, node, &v->units);
 	if (r >= 0)
-		r = k3sup__data_dir_look(op, node, v->sighting.count ? &v->sighting.candidates[0] : NULL, &v->units, v->build.version, &v->data_dir);
+		r = look_for_data_dirs(op, node, v);
 	v->images_kept = r >= 0 && k3sup__images_are_kept(node, v->data_dir.path);
 	for (size_t i = 0; i < v->sighting.count; i++) {
 		v->unpacking |= v->sighting.candidates[i].unpacking;
@@ -219,7 +238,9 @@ void k3sup__view_clear(struct k3sup__view *view)
 	k3sup__json_unref(view->failed);
 	k3sup__json_unref(view->holder);
 	k3sup__json_unref(view->files);
+	k3sup__json_unref(view->managed);
 	k3sup__units_clear(&view->units);
 	k3sup__data_dir_clear(&view->data_dir);
+	k3sup__data_dir_clear(&view->second_dir);
 	*view = (struct k3sup__view){.installed = K3SUP__PLACE_NONE};
 }

@@ -29,21 +29,31 @@ struct k3sup__view {
 	bool images_kept;                    /* old versions of images wait for a proof */
 	struct k3sup__units units;           /* what starts k3s here, read from files */
 	struct k3sup__data_dir data_dir;
-	k3sup__json *records;    /* the journal */
-	k3sup__json *open_entry; /* of an upgrade, in records, or NULL */
-	k3sup__json *rotation;   /* likewise, of a rotation */
-	k3sup__json *failed;     /* builds that failed here (failed.h) */
-	unsigned damaged;        /* lines of the journal that could not be read */
-	k3sup__json *holder;     /* who holds the lock, or NULL */
-	bool at_work;            /* another operation of this handle does */
+	struct k3sup__data_dir second_dir; /* of a server and an agent the second one's; else without a path */
+	k3sup__json *managed;              /* k3sup__view_ask_manager(): what their manager says, by the units' names */
+	k3sup__json *records;              /* the journal */
+	k3sup__json *open_entry;           /* of an upgrade, in records, or NULL */
+	k3sup__json *rotation;             /* likewise, of a rotation */
+	k3sup__json *failed;               /* builds that failed here (failed.h) */
+	unsigned damaged;                  /* lines of the journal that could not be read */
+	k3sup__json *holder;               /* who holds the lock, or NULL */
+	bool at_work;                      /* another operation of this handle does */
 };
 
 /* payload: NULL if there is none to compare with. 0 whatever was found; negative only where nothing could be said. Changes nothing. */
 int k3sup__view_take(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *ret) _must_check_;
+/*
+ * Where no k3s runs: has systemd given up on a service that would start one? Runs the node's systemctl; that it cannot be asked is no failure. For those who only look: an upgrade
+ * asks for itself.
+ */
+int k3sup__view_ask_manager(k3sup_op *op, k3sup_node *node, struct k3sup__view *view) _must_check_;
 void k3sup__view_clear(struct k3sup__view *view);
 
 /* Does this k3s run what is installed? */
 bool k3sup__view_runs_installed(const struct k3sup__view *view, const struct k3sup__candidate *candidate);
+
+/* Where the k3s of this node keep their things: one data-dir, or of a server and an agent two. NULL behind the last. */
+const char *k3sup__view_data_dir(const struct k3sup__view *view, size_t i);
 
 /* view-report.c */
 const char *k3sup__view_state(const struct k3sup__view *view);

@@ -255,6 +255,15 @@ def test_C04_start_limit(machine, standin, old, die):
     assert (answer.exit, answer.error) == (6, "K3SUP_E_NOT_STABLE") and answer.seconds < 120, told(answer)
     assert "k3s.service has given up" in answer.message and "status 7" in answer.message, told(answer)
     assert answer["error"]["evidence"]["service"]["exit_code"] == 7, told(answer)
+    # Whoever only looks is told, too, and what to do; from a container that sees the node's root likewise.
+    for view in ("host", "pod"):
+        seen = machine.finish(machine.begin("k3sup-status", "--json", view=view))
+        assert (seen.exit, seen["state"]) == (0, "not-running") and "service-failed" in seen["flags"], told(seen)
+        assert "k3s.service, which failed (status 7)" in seen["next"] and "systemctl reset-failed k3s.service" in seen["next"], told(seen)
+        service = seen["service"]
+        assert (service["gave_up"], service["active"], service["exit_code"], service["unit_state"]) == (True, "failed", 7, "loaded"), told(seen)
+    metrics = machine.begin("k3sup-status", "--output", "metrics").communicate(timeout=60)[0]
+    assert "\nk3sup_service_failed 1\n" in metrics, metrics
     machine.systemctl("start", "k3s", check=False)
     assert not machine.running() and machine.show("k3s", "ActiveState")["ActiveState"] == "failed"
 
@@ -299,6 +308,20 @@ def test_a_stop_by_the_operator_stays_one_on_the_way_back(machine, old, new):
     answer = machine.upgrade("--rollback-now", timeout="5")
 
     assert answer.exit != 0 and not machine.running(), told(answer)
+
+
+def test_state_of_a_k3s_that_does_not_run(machine, standin):
+    """systemd waits between two starts: k3sup-status says so; state not-running, service.state paused, no flag. Stopped by somebody: nothing of the kind."""
+    machine.install(standin("v1.30.5+k3s1", "2024", "small", "die_at_start=7"), unit=unit_with(RestartSec="1h"))
+    machine.systemctl("start", "--no-block", "k3s")
+    until(lambda: machine.show("k3s", "SubState")["SubState"] == "auto-restart", 60, "systemd to wait")
+    seen = machine.finish(machine.begin("k3sup-status", "--json"))
+    assert seen["state"] == "not-running" and seen["flags"] == [] and (seen["service"]["state"], seen["service"]["gave_up"]) == ("paused", False), told(seen)
+    assert "systemd is about to start k3s.service again" in seen["next"] and "status 7" in seen["next"], told(seen)
+    machine.systemctl("stop", "k3s")
+    machine.systemctl("reset-failed", "k3s", check=False)
+    seen = machine.finish(machine.begin("k3sup-status", "--json"))
+    assert seen["state"] == "not-running" and seen["flags"] == [] and seen["service"]["state"] == "stopped" and seen["next"].startswith("start k3s"), told(seen)
 
 
 def test_no_systemctl_of_others(machine, old, new):
