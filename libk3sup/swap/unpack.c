@@ -49,6 +49,20 @@ static char *current_of(const struct k3sup__unpacked *u)
 	return fd < 0 ? NULL : k3sup__link_text(fd);
 }
 
+/* Of a server and an agent with a data-dir each the second one comes behind the first. */
+static void tell(k3sup_op *op, k3sup__json *one)
+{
+	k3sup__json *first = k3sup__json_member(k3sup__op_facts(op), "unpacked"), *others;
+
+	if (!first) {
+		k3sup__json_set(k3sup__op_facts(op), "unpacked", one);
+		return;
+	}
+	others = k3sup__json_array();
+	k3sup__json_add(others, one);
+	k3sup__json_set(first, "others", others);
+}
+
 static void report(struct unpacking *u, const struct k3sup__unpacked *there)
 {
 	_free_ char *current = current_of(&u->now[0]);
@@ -70,7 +84,7 @@ static void report(struct unpacking *u, const struct k3sup__unpacked *there)
 			k3sup__json_set_str(links, "before", u->before);
 		k3sup__json_set(one, "current", links);
 	}
-	k3sup__json_set(k3sup__op_facts(u->op), "unpacked", one);
+	tell(u->op, one);
 }
 
 void k3sup__unpack_skip(k3sup_op *op, const char *reason)
@@ -79,7 +93,7 @@ void k3sup__unpack_skip(k3sup_op *op, const char *reason)
 
 	k3sup__json_set_str(one, "action", "skip");
 	k3sup__json_set_str(one, "reason", reason);
-	k3sup__json_set(k3sup__op_facts(op), "unpacked", one);
+	tell(op, one);
 }
 
 /* ---- looking ---- */

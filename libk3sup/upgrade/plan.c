@@ -42,7 +42,8 @@ void k3sup__plan_files(k3sup_op *op, const struct k3sup__asked *asked, const str
 		add(op, "verify", k3sup__json_str("check the copy"));
 		add_hook(op, "before-stop", asked->hooks.before_stop);
 		if (payload->build.asset_hash[0] && asked->restart.by != K3SUP_RESTART_NONE && !(asked->flags & K3SUP_UPGRADE_NO_UNPACK_AHEAD))
-			add(op, "unpack", k3sup__json_fmt("have the new build unpack itself into %s", view->data_dir.path));
+			for (size_t i = 0; k3sup__view_data_dir(view, i); i++)
+				add(op, "unpack", k3sup__json_fmt("have the new build unpack itself into %s", k3sup__view_data_dir(view, i)));
 		add(op, "swap", k3sup__json_fmt("make %s be that copy, and keep the old one", target));
 	} else if (view->leftovers > 0) {
 		add(op, "swap", k3sup__json_fmt("remove what a cut run left beside %s", target));

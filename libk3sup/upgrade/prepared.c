@@ -68,14 +68,16 @@ static bool is_missing(const k3sup_node *node, const char *data_dir, const char 
 static void warn_of_certificates(k3sup_op *op, const k3sup_node *node, const struct k3sup__view *v)
 {
 	const struct k3sup__candidate *c = v->running_error == 0 ? &v->sighting.candidates[0] : NULL;
-	const char *below = c && c->role == K3SUP__ROLE_SERVER ? "server/tls/client-admin.crt" : "agent/client-kubelet.crt";
+	const bool server = c && c->role == K3SUP__ROLE_SERVER;
+	const char *below = server ? "server/tls/client-admin.crt" : "agent/client-kubelet.crt", *data_dir = v->data_dir.path;
 	long ticks = sysconf(_SC_CLK_TCK);
 
-	if (!c || !c->data_dir || k3sup__now_ms() - (int64_t)k3sup__process_start_time(c->process) * 1000 / (ticks > 0 ? ticks : 100) < SETTLED_MS)
+	if (!c || k3sup__now_ms() - (int64_t)k3sup__process_start_time(c->process) * 1000 / (ticks > 0 ? ticks : 100) < SETTLED_MS)
 		return;
-	if (is_missing(node, c->data_dir, below))
+	/* An agent's data-dir may be nothing but what its unit says: where none ever worked, none is missing anything. */
+	if (!is_missing(node, data_dir, server ? "server/tls" : "agent") && is_missing(node, data_dir, below))
 		k3sup__warn(op, "%s/%s of the k3s that runs is missing: its certificates were taken away, and the next start makes new ones",
-			c->data_dir, below);
+			data_dir, below);
 }
 
 void k3sup__prepared_warn(k3sup_op *op, const k3sup_node *node, const struct k3sup__view *view)

@@ -112,14 +112,16 @@ static bool has_unpacked(k3sup_node *node, const char *data_dir, const char *ass
 
 /*
  * A wrapper executes nothing but what lies in data/<H>. Where that never came to be (a full disk, a damaged archive), its server has never opened a datastore. That the build
- * before has its own there shows that it is the right place to look at.
+ * before has its own there shows that it is the right place to look at. k3s also executes a copy below the default data-dir, which anybody's `k3s kubectl` makes; and of a server and
+ * an agent nobody says here which one's place this is.
  */
 static bool never_got_to_its_datastore(const struct k3sup__upgrade *s)
 {
 	const struct k3sup__build *before = &s->back.before, *now = &s->payload.build;
 
-	return s->data_dir && before->asset_hash[0] && now->asset_hash[0] && has_unpacked(s->node.node, s->data_dir, before->asset_hash) &&
-		!has_unpacked(s->node.node, s->data_dir, now->asset_hash);
+	return s->data_dir && s->count <= 1 && before->asset_hash[0] && now->asset_hash[0] &&
+		has_unpacked(s->node.node, s->data_dir, before->asset_hash) && !has_unpacked(s->node.node, s->data_dir, now->asset_hash) &&
+		!has_unpacked(s->node.node, K3SUP__DEFAULT_DATA_DIR, now->asset_hash);
 }
 
 static bool decided(struct k3sup__upgrade *s, const char *decision, const char *why)

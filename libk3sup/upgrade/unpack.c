@@ -36,22 +36,23 @@ static int open_program(k3sup_op *op, const struct k3sup__upgrade *s)
 	return fd < 0 ? k3sup__fail(op, fd, "cannot open the new k3s: %s", k3sup_strerror(fd)) : fd;
 }
 
-static int unpack(k3sup_op *op, struct k3sup__upgrade *s)
+/* i: which of those that run, and of their data-dirs. */
+static int unpack(k3sup_op *op, struct k3sup__upgrade *s, int fd, size_t i)
 {
-	const struct k3sup__candidate *running = s->view.sighting.count ? &s->view.sighting.candidates[0] : NULL;
+	const struct k3sup__candidate *running = i < s->view.sighting.count ? &s->view.sighting.candidates[i] : NULL;
 	_free_ char *like = running ? k3sup__unpacked_of(running) : NULL;
-	_close_ int fd = open_program(op, s);
 	const struct k3sup__unpack want = {
 		.fd = fd,
 		.shown = s->staged ? s->payload.shown : s->view.installed.path,
 		.build = &s->payload.build,
-		.data_dir = s->view.data_dir.path,
+		.data_dir = k3sup__view_data_dir(&s->view, i),
 		.only_torn = s->start_awaited && !s->staged,
 		.like = like,
 	};
 	bool refuse = true;
-	int r = fd < 0 ? fd : k3sup__unpack_run(op, s->node.node, &want, &refuse);
+	int r = k3sup__unpack_run(op, s->node.node, &want, &refuse);
 
+	s->unpacked |= r > 0;
 	if (r >= 0 || refuse)
 		return r;
 	k3sup__warn(op, "the new k3s will unpack itself when it starts: %s", k3sup__op_sentence(op) ? k3sup__op_sentence(op) : k3sup_strerror(r));
@@ -64,6 +65,7 @@ int k3sup__upgrade_unpack(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	struct k3sup__plan todo;
+	_close_ int fd = -1;
 	int r;
 
 	if (s->payload.untrusted) {
@@ -74,10 +76,11 @@ int k3sup__upgrade_unpack(k3sup_op *op)
 		k3sup__unpack_skip(op, "the running k3s sees another root than this one");
 		return 0;
 	}
-	r = unpack(op, s);
-	s->unpacked = r > 0;
+	r = fd = open_program(op, s);
+	for (size_t i = 0; r >= 0 && k3sup__view_data_dir(&s->view, i); i++)
+		r = unpack(op, s, fd, i);
 	if (r < 0 || !s->staged)
-		return r;
+		return r < 0 ? r : 0;
 	todo = k3sup__upgrade_todo(s, NULL);
 	return k3sup__admit_unpacked(op, s->node.node, &todo);
 }

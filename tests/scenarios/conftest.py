@@ -78,11 +78,30 @@ def other(standin):
 
 
 @pytest.fixture(scope="session")
+def minor(standin):
+    """The same sources as `new`, one minor version on."""
+    return standin("v1.31.2+k3s1")
+
+
+@pytest.fixture(scope="session")
 def sleeper(tmp_path_factory):
     """A program that does nothing, whatever its arguments are."""
     out = str(tmp_path_factory.mktemp("sleeper") / "sleeper")
     subprocess.run(["cc", "-x", "c", "-o", out, "-"], input=b"#include <unistd.h>\nint main(void) { for (;;) pause(); }\n", check=True)
     return out
+
+
+@pytest.fixture(scope="session")
+def clock(tmp_path_factory):
+    """clock(RATE, SECONDS): the environment of a program whose clock of deadlines goes that much faster, and is ahead by so many seconds. In a sandbox it lies in /mnt."""
+    out = str(tmp_path_factory.mktemp("clock") / "clock.so")
+    subprocess.run([os.environ.get("CC", "cc"), "-std=c17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", out,
+                    os.path.join(HERE, "clock.c"), "-ldl"], check=True)
+
+    def of(node, rate=1, seconds=0):
+        node.sb.copy(out, "/mnt/clock.so")
+        return {"LD_PRELOAD": "/mnt/clock.so", "K3SUP_TEST_CLOCK": "%d %d" % (rate, seconds), "ASAN_OPTIONS": "verify_asan_link_order=0"}
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,12 @@ import test_field
 import test_hooks
 import test_identity
 import test_images
+import test_prepared
 import test_proof
+import test_races
 import test_refused
 import test_rollback
+import test_unpack
 import test_victims
 from node import PROGRAM_DIR, Maker
 
@@ -47,6 +50,7 @@ SPOILT = {
                       'sleep 1; cat /mnt/out/real; exit $r\n',
     "ends bystanders": '"$REAL" "$@"; r=$?; for p in /proc/[0-9]*; do case $(readlink $p/exe) in /tmp/evil/*|/usr/local/bin/zfs-driver) kill -9 ${p#/proc/};; '
                        'esac; done; exit $r\n',
+    "keeps silent": '"$REAL" "$@" | /usr/bin/python3 -c \'import json, sys; d = json.load(sys.stdin); d["warnings"] = []; print(json.dumps(d))\'\n',
     "ends shims": '"$REAL" "$@"; r=$?; for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" != containerd-shim ] || kill -9 ${p#/proc/}; done; exit $r\n',
 }
 # A k3sup-status that is right but for what it makes of its own answer, d.
@@ -130,6 +134,16 @@ CONTROLS = [
     (test_proof.test_C04_a_crash_loop, {"how": {"die_after_ms@v1.30.5+k3s1": 900}}, "claims success", "exit 0"),
     (test_failing.test_B20_C04_back_to_the_build_before, {}, "plain", "exit 0"),
     (test_failing.test_C04_twenty_retries_restart_twice, {}, "plain", "exit|assert"),
+    (test_failing.test_C04_however_it_dies, {"how": {"die_at_start@v1.30.5+k3s1": 7}}, "plain", "exit 0"),
+    (test_failing.test_C09_ready_after_four_minutes, {}, "plain", "busy"),
+    (test_failing.test_a_copy_below_the_default_data_dir_may_have_run, {}, "plain", "exit 0"),
+    (test_unpack.test_B07_the_disk_is_full_while_the_new_k3s_unpacks, {"ahead": True}, "plain", "exit 0"),
+    (test_unpack.test_B07_no_room_in_the_second_data_dir, {}, "any", "exit 0"),
+    (test_races.test_F01_a_driver_that_is_cut_by_each_restart, {}, "plain", "assert"),
+    (test_races.test_F02_again_after_success, {}, "restarts again", "started [23] times|starts|not restarted|k3s run"),
+    (test_prepared.test_k3s_was_stopped, {}, "keeps silent", "exit 0"),
+    (test_prepared.test_certificates_were_taken_away, {"role": "server"}, "keeps silent", "is missing"),
+    (test_prepared.test_the_file_was_replaced, {}, "keeps silent", "exit 0"),
     (test_hooks.test_B10_a_downgrade_is_refused_before_the_cordon, {}, "plain", "exit 0"),
     (test_hooks.test_F06_the_quorum_is_asked_before_the_stop, {}, "plain", "exit 0"),
     (test_proof.test_C09_slow_to_be_ready, {}, "plain", "KeyError|not the wanted build|0 k3s run|starts|exit 0"),
@@ -201,7 +215,7 @@ def play(request, make, scenario, arguments):
 def every_scenario():
     """All of them, each with its first arguments."""
     for module in (test_field, test_proof, test_bad_input, test_victims, test_cut_runs, test_refused, test_rollback, test_images, test_identity,
-                   test_configuration):
+                   test_configuration, test_failing, test_hooks, test_unpack, test_prepared):
         for name, function in vars(module).items():
             if name.startswith("test_") and "make" in inspect.signature(function).parameters:
                 arguments = {}

@@ -12,12 +12,6 @@ V1, V2 = "v1.30.4+k3s1", "v1.30.5+k3s1"
 DYING = {"die_after_ms@" + V2: 300, "exit_code@" + V2: 7}
 
 
-@pytest.fixture(scope="module")
-def minor(standin):
-    """The same sources as `new`, one minor version on."""
-    return standin("v1.31.2+k3s1")
-
-
 def a_node(make, old, new, *args, **switches):
     node = make()
     node.behave(**switches)
@@ -88,6 +82,32 @@ def test_C04_twenty_retries_restart_twice(make, old, new):
     assert starts(node) == begun and node.assert_runs(old)["pid"] == process["pid"]
 
 
+@pytest.mark.parametrize("how", [{"die_at_start@" + V2: 7}, {"die_after_ms@" + V2: 3000}], ids=["never-up", "after-3-s"])
+def test_C04_however_it_dies(make, old, new, how):
+    """The new build never comes up, or dies after 3 s, for ever. k3sup-upgrade FILE: 7, K3SUP_E_ROLLED_BACK, after five ends, rollback done, failed has it; the old build runs. Again: 3."""
+    node = a_node(make, old, new, **how)
+    answer = upgrade(node, stable="4")
+    process = assert_rolled_back(node, answer, old, new)
+    again = upgrade(node)
+    assert (again.exit, again.error) == (3, "K3SUP_E_FAILED_BEFORE") and node.assert_runs(old)["pid"] == process["pid"], again
+
+
+def test_C09_ready_after_four_minutes(make, old, new, clock):
+    """The new build lives, and is ready after 4 minutes, for which it imports images (by the program's clock, which goes 30 times as fast). Slow is not dead.
+
+    k3sup-upgrade --timeout 3600 FILE: 0 after more than 3 minutes of the step prove, changed, ends 0, no rollback, nothing in failed; k3s was restarted once. k3sup-status meanwhile: flags busy.
+    """
+    node = a_node(make, old, new, **{"ready_after_ms@" + V2: 8000})
+    run = node.begin("k3sup-upgrade", "--json", "--probe", "kubelet", "--stable", "20", "--timeout", "3600", PAYLOAD, env=clock(node, 30))
+    until(lambda: [h for _, h in node.running()] == [asset_hash(new)], 10, "the new build")
+    meanwhile = node.status()
+    assert meanwhile["running"]["asset_hash"] == asset_hash(new) and "busy" in meanwhile["flags"] and "failed" not in meanwhile.json, meanwhile
+    answer = node.finish(run)
+    node.assert_upgraded(answer, old, new, node.process, restarted_by_us=False) # how long it was away is told by two clocks, and they are not the same here
+    took = {s["name"]: s["ms"] for s in answer["steps"]}
+    assert took["prove"] > 180000 and answer["ends"] == 0 and "rollback" not in answer.json and "failed" not in answer.json, answer
+
+
 def test_another_payload_and_a_retry(make, old, new, other):
     """After a failed build: another one is taken, 0, and nothing is rolled back any more. The failed one with --retry-failed: 0 if it is well now, and it is forgotten."""
     node = a_node(make, old, new, **DYING)
@@ -150,6 +170,24 @@ def test_a_build_that_was_never_unpacked_is_undone(make, old, minor):
     assert (answer.exit, answer["rollback"]["decision"]) == (7, "done"), answer
     assert "never unpacked" in answer["rollback"]["why"]
     node.assert_runs(old, but=node.process)
+
+
+def test_a_copy_below_the_default_data_dir_may_have_run(make, old, minor):
+    """The new build, of another minor version, is not unpacked in the data-dir, but somebody's `k3s kubectl` has unpacked it below the default one, where its server found it.
+
+    k3sup-upgrade --no-unpack-ahead FILE: 11 or 6, rollback unsafe: it may have changed the datastore.
+    """
+    node = make()
+    node.behave(**{"die_after_ms@v1.31.2+k3s1": 300})
+    node.install(old)
+    node.process = node.start("server", "--data-dir", "/srv/k3s")
+    node.payload(minor)
+    done = node.sb.run(["env", "K3S_DATA_DIR=/var/lib/rancher/k3s", PAYLOAD, "kubectl", "version", "--client"])
+    assert done.status == 0 and node.sb.exists("/var/lib/rancher/k3s/data/" + asset_hash(minor)), done.err
+    answer = upgrade(node, "--no-unpack-ahead", stable="1")
+    assert not node.sb.exists("/srv/k3s/data/" + asset_hash(minor)), "it was unpacked where it was not to be"
+    assert answer.exit in (6, 11) and answer["rollback"]["decision"] == "unsafe", answer
+    assert node.content() == content_of(minor)
 
 
 def test_never(make, old, new):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from node import DATA_EXE, asset_hash
+from node import DATA_EXE, asset_hash, content_of
 from sandbox import until
 from test_cut_runs import PAYLOAD, temps
 
@@ -207,7 +207,7 @@ def test_cut_while_it_unpacks(make, old, new):
     payload = node.payload(new)
     temp = node.sb.path(DATA + "/" + asset_hash(new) + "-tmp")
     run = node.begin("k3sup-upgrade", "--json", payload)
-    until(lambda: os.path.exists(temp), 60, "the unpacking to begin")
+    until(lambda: os.path.exists(temp), 10, "the unpacking to begin")
     node.sb.kill(run["pid"], 9)
     for p in node.sb.processes():
         if p["comm"] != "k3sup-upgrade" and b"version\0--client" in p["cmdline"]:
@@ -250,6 +250,55 @@ def test_another_data_dir(make, standin, era):
     assert [t["path"] for t in answer["unpacked"]["torn"]] == [made] and not node.sb.exists(made), answer
     assert answer["unpacked"]["path"] == "/srv/k3s/data/" + asset_hash(new) and DATA_EXE.search(now["exe"]).group(1) == asset_hash(new)
     assert now["exe"].startswith("/srv/k3s/"), now
+
+
+def a_server_and_an_agent(make, old):
+    """Each with a data-dir of its own, the agent's on a file system of its own."""
+    node = make()
+    node.install(old)
+    server = node.start("server", "--disable-agent", "--data-dir", "/srv/server")
+    node.sb.makedirs("/srv/agent")
+    node.sb.ask("mount", source="agent", target="/srv/agent", kind="tmpfs", data="size=256m")
+    agent = node.start("agent", "--server", "https://192.0.2.1:6443", "--token", "sesame", "--data-dir", "/srv/agent", name="agent")
+    return node, server, agent
+
+
+def test_a_data_dir_each(make, old, new):
+    """A server and an agent that run one file, with two data-dirs. k3sup-upgrade --dry-run FILE: two steps unpack. FILE: 0, unpacked into both, the second one in unpacked.others."""
+    node, server, agent = a_server_and_an_agent(make, old)
+    payload = node.payload(new)
+    plan = [p["text"] for p in node.upgrade("--dry-run", payload)["plan"] if p["step"] == "unpack"]
+    answer = node.upgrade(payload)
+    assert answer.exit == 0 and answer["changed"] is True, answer
+    node.assert_runs(new, but=server, count=2)
+    node.assert_runs(new, but=agent, count=2)
+    seen = [answer["unpacked"]] + answer["unpacked"]["others"]
+    made = ["/srv/%s/data/%s" % (name, asset_hash(new)) for name in ("server", "agent")]
+    assert sorted((u["action"], u["path"], u["checked"]) for u in seen) == sorted(("unpack", path, True) for path in made), answer
+    assert len(plan) == 2 and all(any(os.path.dirname(os.path.dirname(path)) in text for text in plan) for path in made), plan
+    steps = [s["name"] for s in answer["steps"]]
+    assert steps.count("unpack") == 2 and steps.index("unpack") < steps.index("swap"), steps
+    again = node.upgrade(payload)
+    assert again.exit == 0 and again["changed"] is False, again
+
+
+def test_B07_no_room_in_the_second_data_dir(make, old, new):
+    """The disk of the agent's data-dir has room for half of the new build: the kernel says so, not a stand-in. k3sup-upgrade FILE: 3, K3SUP_E_DATA_DIR_SPACE; neither k3s was ended, the
+    file is the old one, and nothing of the attempt is left. With room: 0.
+    """
+    node, server, agent = a_server_and_an_agent(make, old)
+    payload = node.payload(new)
+    used = sum(os.lstat(os.path.join(where, n)).st_blocks * 512 for where, _, names in os.walk(node.sb.path("/srv/agent")) for n in names)
+    node.sb.ask("mount", source="agent", target="/srv/agent", flags=32, data="size=%d" % (used * 3 // 2))
+    answer = node.upgrade(payload)
+    assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_DATA_DIR_SPACE", False), answer
+    assert "/srv/agent" in answer.message and node.content() == content_of(old) and not temps(node), answer
+    assert sorted(p["pid"] for p, _ in node.running()) == sorted([server["pid"], agent["pid"]])
+    assert [n for n in node.sb.listdir("/srv/agent/data") if asset_hash(new) in n] == []
+    node.sb.ask("mount", source="agent", target="/srv/agent", flags=32, data="size=256m")
+    answer = node.upgrade(payload)
+    assert answer.exit == 0 and len(answer["unpacked"]["others"]) == 1, answer
+    node.assert_runs(new, but=agent, count=2)
 
 
 def test_labels_as_the_running_builds(node, old, new):
