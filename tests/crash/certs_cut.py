@@ -83,6 +83,18 @@ def cas(root, names=CAS):
     return {name: (read(root, name + ".crt"), read(root, name + ".key")) for name in names}
 
 
+def whole_node(root):
+    """All pairs and authorities of a node that driver-rotate has made."""
+    data, found = os.path.join(root, DATA), []
+    for where, _, names in os.walk(data):
+        found += [os.path.relpath(os.path.join(where, n[:-4]), data) for n in names if n.endswith(".key")]
+    return sorted(n for n in found if not n.endswith("-ca")), sorted(n for n in found if n.endswith("-ca"))
+
+
+def leaf_set(top, one, pairs):
+    return {name: tuple(read_file(os.path.join(top, one, name + kind)) for kind in (".crt", ".key")) for name in pairs}
+
+
 def backups(root):
     """{name: True if it is whole} of those that have their name, and what is wrong with modes."""
     found, wrong, top = {}, [], os.path.join(root, KEPT)
@@ -178,7 +190,8 @@ class Campaign:
             assert subprocess.run([self.driver, "retire", root], stdout=subprocess.DEVNULL).returncode == 10
             make_leafs(os.path.join(root, DATA))
             self.sets.append(leafs(root))
-            self.args.append(os.listdir(os.path.join(root, KEPT))[0])
+            self.args.append("tls-1700000000")  # whether the next one's name is free is not up to the second then
+            os.rename(os.path.join(root, KEPT, os.listdir(os.path.join(root, KEPT))[0]), os.path.join(root, KEPT, self.args[-1]))
         self.cas = cas(root)
 
     def fresh(self):
@@ -291,17 +304,13 @@ class Rotation(Campaign):
         self.args = [self.verb, self.top]
         assert subprocess.run([self.driver, "make", self.top]).returncode == 10
         os.rename(self.top, self.template)
-        os.rename(self.template + "/next", PLACE + "/next")  # nobody writes there
-        os.symlink(PLACE + "/next", self.template + "/next")
+        for one in "abcd":  # nobody writes there
+            os.rename(os.path.join(self.template, one), os.path.join(PLACE, one))
+            os.symlink(os.path.join(PLACE, one), os.path.join(self.template, one))
         for done_with in ("pool", "payload"):
             shutil.rmtree(os.path.join(self.template, done_with))
-        found = []
-        for where, _, names in os.walk(os.path.join(root, DATA)):
-            found += [os.path.relpath(os.path.join(where, n[:-4]), os.path.join(root, DATA)) for n in names if n.endswith(".key")]
-        self.authorities = sorted(n for n in found if n.endswith("-ca"))
-        self.pairs = sorted(set(found) - set(self.authorities))
-        next_set = {name: tuple(read_file(os.path.join(self.template, "next", name + kind)) for kind in (".crt", ".key")) for name in self.pairs}
-        self.sets, self.cas = [leafs(root, self.pairs), next_set], cas(root, self.authorities)
+        self.pairs, self.authorities = whole_node(root)
+        self.sets, self.cas = [leaf_set(PLACE, one, self.pairs) for one in "ab"], cas(root, self.authorities)
         assert len(self.pairs) > 15 and all(self.sets[0][n][1] != self.sets[1][n][1] for n in self.pairs)
 
     def leafs_at_the_goal(self):

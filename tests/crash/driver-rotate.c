@@ -3,10 +3,15 @@
  * What certs_cut.py stops and fails as "rotate": k3sup_rotate() of a whole server's certificates, in a context without a worker thread. Clock, processes and service manager are those of
  * tests/law (machine.c), and live in a file: who is killed leaves a k3s that is stopped, and a guard that waits.
  *
- *   driver-rotate make TOP            a node in TOP/root, and in TOP/next the leafs that a start makes where there are none
+ *   driver-rotate make TOP            a node in TOP/root with a set of leafs, which is in TOP/a, too; and three more sets, TOP/b to TOP/d
  *   driver-rotate rotate TOP          one run
  *   driver-rotate later TOP SECONDS   so much time without us: what waits comes
  *   driver-rotate memory TOP N        a run whose Nth allocation fails, and all after it if N is below 0; N = 0: says how many there are
+ *
+ * for powercut/certs_power.py, on a machine whose power is cut:
+ *
+ *   driver-rotate certs-rotate TOP ...   rotates for ever, from one of three sets of leafs to the next; prints "ACK n rotated SET" for what is promised to be durable
+ *   driver-rotate finish TOP             k3s is started, as by a boot, and one rotation more, to the fourth set
  *
  * and a program with a mistake: "no-guard TOP" rotates, and nobody waits to start k3s.
  *
@@ -84,10 +89,9 @@ int __wrap_k3sup__listeners_find(const k3sup_process *process, const k3sup_proce
 
 /* ---- certificates ---- */
 
-static char *next_path(const char *path, const char *kind)
-{
-	return k3sup__fmt("%s/next/%s%s", machine->top, path, kind);
-}
+#define SETS 4
+#define IN_TURN 3
+static unsigned set = 1; /* which a start takes where there are none */
 
 static void put_all_leafs(struct tree *t)
 {
@@ -98,33 +102,39 @@ static void put_all_leafs(struct tree *t)
 
 void leafs_prepare(void)
 {
-	_free_ char *pool = k3sup__fmt("%s/pool", machine->top), *next = k3sup__fmt("%s/next", machine->top);
+	_free_ char *pool = k3sup__fmt("%s/pool", machine->top);
 	void *state = NULL;
 	struct tree *t;
 
 	need(tree_setup(&state) == 0, "certificates");
 	t = state;
-	put_listener(t, &t->cas[K3SUP__CA_SERVER], NOW + DAYS(364), NULL);
-	copy_tree(t->s->path, pool);
-	put_all_leafs(t);
-	copy_tree(t->s->path, next);
+	for (unsigned i = 0; i < SETS; i++) {
+		_free_ char *one = k3sup__fmt("%s/%c", machine->top, "abcd"[i]);
+
+		put_all_leafs(t);
+		copy_tree(t->s->path, one);
+		if (i == 0)
+			copy_tree(t->s->path, pool);
+	}
 	tree_teardown(&state);
 }
 
-/* To the disk, too: what a start of k3s leaves after a power cut is not ours to answer for. */
+/* Whole and to the disk: what a start of k3s leaves after a power cut is not ours to answer for. */
 static void put_next(const char *path, const char *kind, mode_t mode)
 {
-	_free_ char *from = next_path(path, kind), *to = k3sup__fmt("%s" DATA_DIR "/%s%s", machine->root, path, kind);
+	_free_ char *from = k3sup__fmt("%s/%c/%s%s", machine->top, "abcd"[set], path, kind);
+	_free_ char *to = k3sup__fmt("%s" DATA_DIR "/%s%s", machine->root, path, kind), *temp = k3sup__fmt("%s.start", to);
 	struct file f = read_whole(from);
 	int fd;
 
-	if (f.at)
-		write_whole(to, &f, mode);
+	need(f.at != NULL, from);
+	write_whole(temp, &f, mode);
 	free(f.at);
-	fd = open(to, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0)
-		(void)fsync(fd);
-	(void)close(fd);
+	fd = open(temp, O_RDONLY | O_CLOEXEC);
+	need(fd >= 0 && fsync(fd) == 0 && close(fd) == 0 && rename(temp, to) == 0, to);
+	*strrchr(to, '/') = '\0';
+	fd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	need(fd >= 0 && fsync(fd) == 0 && close(fd) == 0, to);
 }
 
 static bool is_live(const char *path, const char *kind)
@@ -155,31 +165,35 @@ void leafs_start(void)
 
 /* ---- the machine ---- */
 
-static void map_machine(const char *top)
+static const struct setup setup = {.managed = true, .certs = true};
+static char key[16] = "k";
+
+/* file: where it is kept; NULL: nowhere, it is as new */
+static void map_machine(const char *file)
 {
-	_free_ char *path = k3sup__fmt("%s/machine", top);
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = file ? open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
 
 	/* The rest is about what a power cut takes away, and of no use here. */
-	need(fd >= 0 && ftruncate(fd, offsetof(struct machine, steps)) == 0, path);
-	machine = mmap(NULL, sizeof(*machine), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	need(machine != MAP_FAILED, path);
-	close(fd);
+	need(!file || (fd >= 0 && ftruncate(fd, offsetof(struct machine, steps)) == 0), file);
+	machine = mmap(NULL, sizeof(*machine), PROT_READ | PROT_WRITE, MAP_SHARED | (file ? 0 : MAP_ANONYMOUS), fd, 0);
+	need(machine != MAP_FAILED, "memory");
+	(void)k3sup__close(fd);
 	for (unsigned i = 1; i <= BUILDS; i++)
 		make_build(i);
 }
 
-static int make(const char *top)
+static void place_machine(const char *top)
 {
-	const struct setup setup = {.managed = true, .certs = true};
-
-	(void)mkdir(top, 0755);
-	map_machine(top);
 	(void)snprintf(machine->top, sizeof(machine->top), "%s", top);
 	(void)snprintf(machine->root, sizeof(machine->root), "%s/root", top);
 	machine->seconds = SECONDS;
 	machine->boottime_ms = 1000000;
 	machine->armed = NEVER;
+}
+
+static int make(const char *top)
+{
+	place_machine(top);
 	node_prepare();
 	node_make(&setup);
 	machine_new(&setup);
@@ -192,7 +206,7 @@ static int start(k3sup_node *node, char **argv, k3sup_op **op)
 		.struct_size = sizeof(opts),
 		.stable_ms = -1,
 		.guard_delay_ms = strcmp(argv[1], "no-guard") == 0 ? -1 : 0,
-		.key = "k",
+		.key = key,
 		.restart = K3SUP_RESTART_SERVICE,
 		.probe = K3SUP_PROBE_NONE,
 	};
@@ -222,25 +236,52 @@ static int with_little_memory(char **argv)
 	return r;
 }
 
-int main(int argc, char **argv)
+/* The machine has booted just now, and k3s with it. */
+static int after_boot(char **argv, bool for_ever)
 {
-	const char *verb = argc > 2 ? argv[1] : "";
-	const bool memory = strcmp(verb, "memory") == 0, later = strcmp(verb, "later") == 0;
 	int r;
 
-	if (argc != (memory || later ? 4 : 3))
-		return 2;
-	(void)umask(0); /* no mode may depend on it */
+	map_machine(NULL);
+	place_machine(argv[2]);
+	machine_new(&setup);
+	for (unsigned n = 1;; n++) {
+		set = for_ever ? n % IN_TURN : IN_TURN;
+		(void)snprintf(key, sizeof(key), for_ever ? "%u" : "last", n);
+		r = rotate(argv);
+		if (r <= 0 || !for_ever)
+			return r;
+		printf("ACK %u rotated %c\n", n, "abcd"[set]);
+		(void)fflush(stdout);
+	}
+}
+
+static int one(const char *verb, char **argv)
+{
+	_free_ char *file = k3sup__fmt("%s/machine", argv[2]);
+
+	(void)mkdir(argv[2], 0755);
+	map_machine(file);
 	if (strcmp(verb, "make") == 0)
-		return make(argv[2]) == 1 ? 10 : 1;
-	map_machine(argv[2]);
-	if (later) {
+		return make(argv[2]);
+	if (strcmp(verb, "later") == 0) {
 		machine_wait(atoll(argv[3]) * 1000);
-		return machine_build() == 1 ? 10 : 0;
+		return machine_build() == 1;
 	}
 	/* Fails, and marks in the trace where the loader's calls end and ours begin. */
 	if (write(-1, "begin", 5) >= 0)
+		return -1;
+	return strcmp(verb, "memory") == 0 ? with_little_memory(argv) : rotate(argv);
+}
+
+int main(int argc, char **argv)
+{
+	const char *verb = argc > 2 ? argv[1] : "";
+	const bool for_ever = strcmp(verb, "certs-rotate") == 0, more = strcmp(verb, "memory") == 0 || strcmp(verb, "later") == 0;
+	int r;
+
+	if (argc < 3 || (!for_ever && argc != 3 + more))
 		return 2;
-	r = memory ? with_little_memory(argv) : rotate(argv);
+	(void)umask(0); /* no mode may depend on it */
+	r = for_ever || strcmp(verb, "finish") == 0 ? after_boot(argv, for_ever) : one(verb, argv);
 	return r == 0 ? 0 : r > 0 ? 10 : 1;
 }

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts the power of a machine while it retires and restores leaf certificates, many times, and looks at the disk afterwards.
+"""Cuts the power of a machine while it retires and restores leaf certificates, or rotates them, many times, and looks at the disk afterwards.
 
     certs_power.py [--build-dir DIR] [--full] [--fs WORD] [--how WORD] [--cuts N] [--machines N] [-v]
 
-The machines are powercut.py's, the worker is driver-certs.c. After the cut:
+The machines are powercut.py's, the worker is driver-certs.c, or of a rotation crash/driver-rotate.c, whose k3s and service manager are scripted. After the cut:
 
 torn        a key whose certificate is not there, or is not its own
 authority   an authority is not byte for byte what it was
-lost        what was acknowledged does not hold: leafs that were retired are there, others than those that were restored are, or their backup is not there
+lost        what was acknowledged does not hold: leafs that were retired are there, others than those that were restored are, or their backup is not there. A rotation's next one
+            may have begun, of which new leafs come; so three sets take turns
 backup      a backup that has its name is not whole, or others can read it
-stuck       one more retire fails, or leaves leafs or litter
+stuck       one more retire fails, or leaves leafs or litter; one more rotation, after the start of k3s that a boot is, fails, or leaves old leafs or litter
 ended, unmountable, noboot, unseen    as in powercut.py
 
 Controls: the same without any fsync must lose something; a restore by plain copy must tear a pair, or lose something.
@@ -33,8 +34,9 @@ import powercut
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "crash"))
 import certs_cut  # noqa: E402
-from certs_cut import DATA, KEPT, PAIRS, backups, cas, leafs  # noqa: E402
+from certs_cut import CAS, DATA, KEPT, PAIRS, backups, cas, leaf_set, leafs, whole_node  # noqa: E402
 
+VERBS = ("certs", "certs-rotate")
 CONTROLS = {"certs-lazy": {"lost", "torn", "backup"}, "certs-cp": {"torn", "lost"}}
 Cut = powercut.Cut
 
@@ -45,6 +47,7 @@ def compile_driver(build, into):
     flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "libk3sup"], env=env).decode().split()
     subprocess.check_call([os.environ.get("CC", "cc"), "-std=c17", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-O2", "-Wall", "-Wextra", "-Werror",
                            "-o", os.path.join(into, "driver"), os.path.join(HERE, "driver-certs.c")] + flags + ["-Wl,-rpath," + build])
+    shutil.copy(os.path.join(build, "tests", "driver-rotate"), os.path.join(into, "driver-rotate"))
 
 
 # ---- in a mount namespace of its own ----
@@ -76,6 +79,14 @@ def make_tree(where):
             os.symlink(os.path.join(DATA, top), os.path.join(where, "sets", name, top))
 
 
+def make_rotated(programs):
+    """What rotations begin with: a node, and three sets of leafs."""
+    top = os.path.join(programs, "tree/rotated")
+    assert subprocess.run([os.path.join(programs, "driver-rotate"), "make", top]).returncode == 10
+    for done_with in ("pool", "payload"):
+        shutil.rmtree(os.path.join(top, done_with))
+
+
 def format_disk(fs, image, programs):
     size, mkfs, _ = powercut.DISKS[fs]
     with open(image, "wb") as f:
@@ -87,46 +98,53 @@ def format_disk(fs, image, programs):
     return ["made", ""]
 
 
-def look_at(word, name, mnt, programs):
-    tree = os.path.join(programs, "tree")
-    sets = {one: leafs(os.path.join(tree, "sets", one)) for one in "ab"}
-    now = leafs(mnt)
-    if cas(mnt) != cas(tree):
+def look_at(how, word, name, mnt, programs):
+    rotates = how == "certs-rotate"
+    tree = os.path.join(programs, "tree", "rotated" if rotates else "")
+    node, made = (os.path.join(mnt, "rotated/root"), os.path.join(tree, "root")) if rotates else (mnt, tree)
+    pairs, authorities = whole_node(made) if rotates else (list(PAIRS), CAS)
+    sets = {one: leaf_set(tree, one, pairs) for one in "abcd"} if rotates else {one: leafs(os.path.join(tree, "sets", one)) for one in "ab"}
+    now = leafs(node, pairs)
+    if cas(node, authorities) != cas(made, authorities):
         return ["authority", ""]
     for pair, (crt, key) in now.items():
-        if key is not None and (crt, key) not in [sets[one][pair] for one in "ab"]:
+        if key is not None and (crt, key) not in [sets[one][pair] for one in sets]:
             return ["torn", "%s: %s" % (pair, "no certificate" if crt is None else "%d and %d bytes" % (len(crt), len(key)))]
-    found, modes = backups(mnt)
+    found, modes = backups(node)
     if modes or not all(found.values()):
         return ["backup", "%s %s" % (modes, found)]
     # What may be there behind the last acknowledgement: what the worker was about to do then.
-    other = {"a": "b", "b": "a"}.get(name)
-    forbidden = {"restored": other, "gone": name}.get(word)
+    forbidden = {"restored": {"a": "b", "b": "a"}, "gone": {"a": "a", "b": "b"}, "rotated": {"a": "c", "b": "a", "c": "b"}}.get(word, {}).get(name)
     for pair, (crt, key) in now.items():
         if key is not None and forbidden and (crt, key) == sets[forbidden][pair]:
             return ["lost", "%s of set %s behind '%s %s'" % (pair, forbidden, word, name)]
-    if word and not holds(mnt, found, sets[name]):
-        return ["lost", "there is no backup of set %s: %s" % (name, found)]
-    return finish(mnt, programs)
+    kept = forbidden if rotates else name
+    if word and not holds(node, found, sets[kept]):
+        return ["lost", "there is no backup of set %s: %s" % (kept, found)]
+    return finish(mnt, programs, rotates, node, sets)
 
 
-def holds(mnt, found, leafs_of_set):
+def holds(node, found, leafs_of_set):
     for name in found:
-        if all(certs_cut.read_file(os.path.join(mnt, KEPT, name, pair + suffix)) == half for pair, pair_of_set in leafs_of_set.items()
+        if all(certs_cut.read_file(os.path.join(node, KEPT, name, pair + suffix)) == half for pair, pair_of_set in leafs_of_set.items()
                for suffix, half in zip((".crt", ".key"), pair_of_set)):
             return True
     return False
 
 
-def finish(mnt, programs):
-    p = subprocess.run([os.path.join(programs, "driver"), "certs-finish", mnt, "-", "0", "1", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    left = [os.path.join(where, n) for where, dirs, names in os.walk(os.path.join(mnt, "var/lib")) for n in names + dirs if n.startswith(".tls-") or "k3sup-tmp" in n]
-    if p.returncode != 0 or left or any(half for pair in leafs(mnt).values() for half in pair):
+def finish(mnt, programs, rotates, node, sets):
+    argv = [os.path.join(programs, "driver-rotate"), "finish", os.path.join(mnt, "rotated")] if rotates else \
+        [os.path.join(programs, "driver"), "certs-finish", mnt, "-", "0", "1", "1"]
+    p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    left = [os.path.join(where, n) for where, dirs, names in os.walk(os.path.join(node, "var/lib")) for n in names + dirs if n.startswith(".tls-") or "k3sup-tmp" in n]
+    now = leafs(node, sets["a"])
+    right = now == sets["d"] if rotates else not any(half for pair in now.values() for half in pair)
+    if p.returncode != (10 if rotates else 0) or left or not right:
         return ["stuck", "%s %s" % (left, p.stdout.decode(errors="replace")[-600:])]
     return ["ok", ""]
 
 
-def look(fs, image, word, name, programs):
+def look(fs, image, how, word, name, programs):
     mnt = image + ".mnt"
     with open(os.path.join(programs, "lock"), "w") as lock:
         if fs == "btrfs":
@@ -136,7 +154,7 @@ def look(fs, image, word, name, programs):
         except OSError as e:
             return ["unmountable", str(e)]
         try:
-            return look_at(word, name, mnt, programs)
+            return look_at(how, word, name, mnt, programs)
         finally:
             subprocess.check_call(["umount", mnt])
 
@@ -155,13 +173,14 @@ def one_cut(fs, how, word, base, programs):
             return Cut(fs, how, "noboot", 0, powercut.said(image + ".log").decode(errors="replace")[-600:])
         if "WORKER ENDED" in text:
             return Cut(fs, how, "ended", 0, text[-600:])
-        acks = re.findall(r"^ACK \d+ (retired|restored|gone) ([ab])$", text, re.M)
-        verdict, note = inside("look", fs, image, acks[-1][0] if acks else "", acks[-1][1] if acks else "", programs)
+        acks = re.findall(r"^ACK \d+ (retired|restored|gone|rotated) ([abc])$", text, re.M)
+        verdict, note = inside("look", fs, image, how, acks[-1][0] if acks else "", acks[-1][1] if acks else "", programs)
         return Cut(fs, how, verdict, len(acks), note)
 
 
 def plan(full, cuts):
-    todo = [(fs, "certs", (powercut.READY, powercut.ACK)[i % 2]) for i in range(cuts or (300 if full else 4)) for fs in powercut.DISKS]
+    todo = [(fs, "certs", (powercut.READY, powercut.ACK)[i % 2]) for i in range(cuts or (300 if full else 3)) for fs in powercut.DISKS]
+    todo += [(fs, "certs-rotate", (powercut.READY, powercut.ACK)[i % 2]) for i in range(cuts or (300 if full else 2)) for fs in powercut.DISKS]
     todo += [(fs, "certs-lazy", powercut.ACK) for fs in powercut.DISKS for _ in range(8 if full else 2)]
     # btrfs commits nothing of others when one file is synced: there it would take many more cuts.
     return todo + [(fs, "certs-cp", powercut.ACK) for fs in ("ext4", "xfs") for _ in range(8 if full else 3)]
@@ -171,6 +190,7 @@ def run(build, todo, machines=3, verbose=False):
     def prepare(programs):
         compile_driver(build, programs)
         make_tree(os.path.join(programs, "tree"))
+        make_rotated(programs)
 
     return powercut.campaign(todo, prepare, inside, one_cut, CONTROLS, machines, verbose)
 
@@ -183,8 +203,8 @@ def judge(made):
         acks = sum(c.acks for c in cuts)
         lines.append("%-6s %-10s %4d cuts, %5d acknowledged: %s" % (fs, how, len(cuts), acks, ", ".join("%d %s" % (n, w) for w, n in sorted(words.items()))))
         wrong += ["%s %s: %s" % (fs, how, w) for w in words if w not in CONTROLS.get(how, set()) | {"ok"}]
-        if how == "certs" and acks == 0:
-            wrong.append("%s: nothing was ever acknowledged" % fs)
+        if how in VERBS and acks == 0:
+            wrong.append("%s %s: nothing was ever acknowledged" % (fs, how))
     for how, words in CONTROLS.items():
         cuts = [c for c in made if c.how == how]
         if cuts and not words & {c.verdict for c in cuts}:
@@ -195,9 +215,9 @@ def judge(made):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--build-dir", default=os.environ.get("K3SUP_BUILD_DIR") or os.path.join(powercut.TOP, "build", "dev"))
-    p.add_argument("--full", action="store_true", default=bool(os.environ.get("K3SUP_TEST_FULL")), help="300 cuts on each")
+    p.add_argument("--full", action="store_true", default=bool(os.environ.get("K3SUP_TEST_FULL")), help="300 cuts of each on each")
     p.add_argument("--fs", choices=sorted(powercut.DISKS), help="only this one")
-    p.add_argument("--how", choices=("certs",) + tuple(CONTROLS), help="only this one")
+    p.add_argument("--how", choices=VERBS + tuple(CONTROLS), help="only this one")
     p.add_argument("--cuts", type=int, help="on each file system")
     p.add_argument("--machines", type=int, default=3, help="side by side")
     p.add_argument("-v", action="store_true", help="tell each cut")

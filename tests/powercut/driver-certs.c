@@ -5,7 +5,7 @@
  *   driver HOW ROOT - 0 FIRST COUNT     COUNT 0: for ever
  *
  * WORD is retired, restored or gone (retired once more), SET the one of the two sets of leafs (/sets/a, /sets/b on the disk) that it is about. HOW: "certs"; "certs-lazy": nothing of it is synced, which must be
- * found out; "certs-cp": restores by a plain copy, which must be found out, too; "certs-finish": one retire.
+ * found out; "certs-cp": restores by a plain copy, which must be found out, too; "certs-finish": one retire; "certs-rotate": rotations (crash/driver-rotate.c).
  */
 #include <k3sup.h>
 
@@ -152,6 +152,18 @@ static int work(k3sup_node *node)
 	}
 }
 
+/* Another program beside this one. */
+static int rotate(char **argv)
+{
+	char program[512], top[512];
+	char *const its_argv[] = {program, argv[1], top, NULL};
+
+	snprintf(program, sizeof(program), "%.*s-rotate", (int)sizeof(program) - 8, argv[0]);
+	snprintf(top, sizeof(top), "%s/rotated", argv[2]);
+	execv(program, its_argv);
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
@@ -162,6 +174,8 @@ int main(int argc, char **argv)
 
 	if (argc != 7)
 		return 2;
+	if (strcmp(argv[1], "certs-rotate") == 0)
+		return rotate(argv);
 	where.root = root = argv[2];
 	lazy = strcmp(argv[1], "certs-lazy") == 0;
 	by_hand = strcmp(argv[1], "certs-cp") == 0;

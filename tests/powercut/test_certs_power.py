@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Retire and restore, with the power cut at random instants: a few cuts in every run, 300 on each file system with K3SUP_TEST_FULL=1. What is checked, and how, is in certs_power.py."""
+"""Retire, restore and rotation, with the power cut at random instants: a few cuts in every run, 300 of each on each file system with K3SUP_TEST_FULL=1. What is checked, and how, is in certs_power.py."""
 import os
 import subprocess
 import sys
