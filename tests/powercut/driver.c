@@ -6,7 +6,8 @@
  *   driver state ROOT - 0 0 0                       prints what k3sup_state() says
  *
  * HOW is swap or upgrade (the library's verbs), stage or commit (images put in place; with commit the old version is done with), or a way that must be caught: cp or
- * cp-image (over the live file), lazy (temp, fsync, rename, but no fsync of the directory). The file that is put in place of an image is made in TMPDIR, else in /run. Payload number n is TEMPLATE, then BLOCKS pages in which every 8 bytes are n, so the number and the wholeness of a file can be read from it.
+ * cp-image (over the live file), lazy (temp, fsync, rename, but no fsync of the directory). unpack has payload n, which is TEMPLATE.n, unpack itself; unpack-lazy does so as k3s
+ * does, which syncs nothing. The file that is put in place of an image is made in TMPDIR, else in /run. Payload number n is TEMPLATE, then BLOCKS pages in which every 8 bytes are n, so the number and the wholeness of a file can be read from it.
  */
 #include <k3sup.h>
 
@@ -19,11 +20,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define K3S "/usr/local/bin/k3s"
 #define IMAGE "/var/lib/rancher/k3s/agent/images/images.tar"
 #define PAGE 4096
+#define LAST_PAYLOAD 140 /* unpacked.py has some more for those who look */
 
 struct worker {
 	const char *how;
@@ -31,6 +34,7 @@ struct worker {
 	char file[512];
 	char temp[520];
 	char image[520]; /* the one to be put in place */
+	const char *template_path;
 	char *template;
 	size_t template_len;
 	int blocks;
@@ -83,13 +87,65 @@ static int start_swap(const struct worker *w, uint64_t n, k3sup_op **op)
 	return r;
 }
 
+static bool unpacks(const struct worker *w)
+{
+	return strncmp(w->how, "unpack", 6) == 0;
+}
+
+/* Tells the program inside under which name it is to unpack itself. */
+static int prepare_payload(const struct worker *w, uint64_t n, char *payload, size_t size)
+{
+	char hash[520], text[65] = "", path[520];
+	int from, to, r = -1;
+
+	snprintf(payload, size, "%s.%llu", w->template_path, (unsigned long long)n);
+	snprintf(hash, sizeof(hash), "%.500s.hash", payload);
+	snprintf(path, sizeof(path), "%.500s/unpacker", w->root);
+	from = open(hash, O_RDONLY | O_CLOEXEC);
+	to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (from >= 0 && to >= 0 && read(from, text, 64) == 64 && write(to, text, 64) == 64 && write(to, "\n", 1) == 1)
+		r = 0;
+	close(from);
+	close(to);
+	return r;
+}
+
+static int start_unpack(const struct worker *w, uint64_t n, k3sup_op **op)
+{
+	char payload[520];
+	struct k3sup_unpack_opts unpack = {.struct_size = sizeof(unpack), .payload = payload};
+
+	return prepare_payload(w, n, payload, sizeof(payload)) < 0 ? -EIO : k3sup_unpack(w->node, &unpack, op);
+}
+
+static int unpack_by_hand(const struct worker *w, uint64_t n)
+{
+	char payload[520];
+	char *argv[] = {"k3s", "kubectl", "version", "--client", NULL}, *env[] = {"K3S_DATA_DIR=/var/lib/rancher/k3s", NULL};
+	int fd, status = -1;
+	pid_t pid;
+
+	if (prepare_payload(w, n, payload, sizeof(payload)) < 0 || (fd = open(payload, O_RDONLY)) < 0)
+		return -1;
+	pid = fork();
+	if (pid == 0) {
+		if (chroot(w->root) == 0 && chdir("/") == 0)
+			(void)fexecve(fd, argv, env);
+		_exit(127);
+	}
+	close(fd);
+	return waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -1;
+}
+
 static int by_library(const struct worker *w, uint64_t n)
 {
 	k3sup_op *op = NULL;
-	int r = is_of_images(w) ? start_stage(w, n, &op) : start_swap(w, n, &op);
+	int r = unpacks(w) ? start_unpack(w, n, &op) : is_of_images(w) ? start_stage(w, n, &op) : start_swap(w, n, &op);
 
 	if (r == 0)
 		r = k3sup_op_wait(op, -1);
+	if (r == 0 && unpacks(w)) /* it came to its end before the cut */
+		r = 1;
 	if (r != 1)
 		printf("%s %llu: %d %s\n", w->how, (unsigned long long)n, r, op && k3sup_op_error(op) ? k3sup_doc_json(k3sup_op_error(op)) : "");
 	k3sup_op_unref(op);
@@ -99,9 +155,12 @@ static int by_library(const struct worker *w, uint64_t n)
 static int by_hand(const struct worker *w, uint64_t n)
 {
 	int copy = strncmp(w->how, "cp", 2) == 0;
-	int fd = copy ? open(w->file, O_WRONLY | O_TRUNC | O_CLOEXEC) : open(w->temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
-	int r = fd < 0 ? -1 : put(w, fd, n);
+	int fd, r;
 
+	if (unpacks(w))
+		return unpack_by_hand(w, n);
+	fd = copy ? open(w->file, O_WRONLY | O_TRUNC | O_CLOEXEC) : open(w->temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	r = fd < 0 ? -1 : put(w, fd, n);
 	if (r == 0 && !copy)
 		r = fsync(fd);
 	if (fd >= 0)
@@ -139,6 +198,8 @@ static int print_state(const struct worker *w)
 static int run(const struct worker *w, uint64_t first, uint64_t count)
 {
 	for (uint64_t n = first; count == 0 || n < first + count; n++) {
+		while (unpacks(w) && count == 0 && n > LAST_PAYLOAD)
+			pause();
 		if ((w->node ? by_library(w, n) : by_hand(w, n)) < 0) {
 			perror(w->how);
 			return 1;
@@ -173,6 +234,7 @@ int main(int argc, char **argv)
 		return 2;
 	w.how = argv[1];
 	where.root = w.root = argv[2];
+	w.template_path = argv[3];
 	w.blocks = atoi(argv[4]);
 	state = strcmp(w.how, "state") == 0;
 	snprintf(w.file, sizeof(w.file), "%s%s", w.root, is_of_images(&w) ? IMAGE : K3S);
@@ -182,7 +244,7 @@ int main(int argc, char **argv)
 		return 2;
 	if (atoi(argv[6]) == 0 && !state && fork() == 0)
 		neighbour(&w);
-	if (strncmp(w.how, "cp", 2) != 0 && strcmp(w.how, "lazy") != 0) {
+	if (strncmp(w.how, "cp", 2) != 0 && strcmp(w.how, "lazy") != 0 && strcmp(w.how, "unpack-lazy") != 0) {
 		r = k3sup_ctx_new(&inside, &ctx);
 		if (r == 0)
 			r = k3sup_node_new(ctx, &where, &w.node);

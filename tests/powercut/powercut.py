@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts the power of a machine while it replaces its k3s file, or an image, many times, and looks at the disk afterwards.
+"""Cuts the power of a machine while it replaces its k3s file, or an image, or has a payload unpack itself, many times, and looks at the disk afterwards.
 
     powercut.py [--build-dir DIR] [--full] [--fs WORD] [--how WORD] [--cuts N] [--machines N] [-v]
 
@@ -21,7 +21,7 @@ noboot          no machine came up, tried three times: says nothing about swaps,
 unseen          looking failed, by no fault of the disk
 
 Every cut is one machine; some run side by side. Half of the cuts come after something was acknowledged. Controls in the same run: cp over the live
-file must be torn, or lost, on each file system; with --full, a rename without a sync of the directory must lose what was acknowledged. Models a disk
+file must be torn, or lost, on each file system; what a payload unpacks without us must be torn somewhere (unpacked.py); with --full, a rename without a sync of the directory must lose what was acknowledged. Models a disk
 without a volatile cache (replay.py has one): what the machine's kernel wrote counts as written.
 Exit status: 0 passed, 1 something is wrong, 2 cannot run here.
 """
@@ -43,6 +43,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from archive import archive  # noqa: E402
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import unpacked  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -55,8 +57,9 @@ BOOT = 90
 BOOTS = 3
 READY, ACK = b"READY", b"\nACK "
 BIN, IMAGES, KEPT = "usr/local/bin", "var/lib/rancher/k3s/agent/images", "var/lib/rancher/k3s/agent/.k3sup-images"
-VERBS, IMAGE_VERBS = ("swap", "upgrade"), ("stage", "commit")
-CONTROLS = {"cp": {"torn", "lost"}, "cp-image": {"torn", "lost"}, "lazy": {"lost"}}
+VERBS, IMAGE_VERBS, UNPACKS = ("swap", "upgrade"), ("stage", "commit"), ("unpack",)
+CONTROLS = {"cp": {"torn", "lost"}, "cp-image": {"torn", "lost"}, "lazy": {"lost"}, "unpack-lazy": {"torn", "lost"}}
+NOT_ALWAYS = ("lazy", "unpack-lazy")  # caught on some file system
 Cut = collections.namedtuple("Cut", "fs how verdict acks note")
 
 
@@ -231,7 +234,8 @@ def look(fs, image, how, last, programs):
         except OSError as e:
             return ["unmountable", str(e)]
         try:
-            return (look_at_images if how in IMAGE_VERBS + ("cp-image",) else look_at)(how, mnt, int(last), programs)
+            look_for = unpacked.look_at if how.startswith("unpack") else look_at_images if how in IMAGE_VERBS + ("cp-image",) else look_at
+            return look_for(how, mnt, int(last), programs)
         finally:
             subprocess.check_call(["umount", mnt])
 
@@ -312,7 +316,9 @@ def plan(full, cuts):
     """[(fs, how, after which word)]: half of the cuts in each verb, half of those with something acknowledged; as many of images, or a few; and the controls."""
     todo = [(fs, VERBS[i % 2], (READY, ACK)[i // 2 % 2]) for i in range(cuts or (300 if full else 20)) for fs in DISKS]
     todo += [(fs, IMAGE_VERBS[i % 2], (READY, ACK)[i // 2 % 2]) for i in range(cuts or (300 if full else 4)) for fs in DISKS]
-    todo += [(fs, how, ACK) for fs in DISKS for how in ("cp", "cp-image") for _ in range(4)]
+    todo += [(fs, "unpack", (READY, ACK)[i % 2]) for i in range(cuts or (100 if full else 3)) for fs in DISKS]
+    todo += [(fs, how, ACK) for fs in DISKS for how in ("cp", "cp-image") for _ in range(4 if full else 2)]
+    todo += [(fs, "unpack-lazy", ACK) for fs in DISKS for _ in range(10 if full else 1)]
     if full:
         todo += [(fs, "lazy", ACK) for fs in DISKS for _ in range(20)]
     return todo
@@ -342,6 +348,7 @@ def run(build, todo, machines=3, verbose=False):
     def prepare(programs):
         compile_programs(build, programs)
         make_template(os.path.join(programs, "template"))
+        unpacked.make_payloads(programs)
 
     return campaign(todo, prepare, inside, one_cut, CONTROLS, machines, verbose)
 
@@ -354,16 +361,17 @@ def judge(made):
         words = collections.Counter(c.verdict for c in cuts)
         acks = sum(c.acks for c in cuts)
         lines.append("%-6s %-8s %4d cuts, %5d acknowledged: %s" % (fs, how, len(cuts), acks, ", ".join("%d %s" % (n, w) for w, n in sorted(words.items()))))
-        if how in VERBS + IMAGE_VERBS:
+        if how in VERBS + IMAGE_VERBS + UNPACKS:
             wrong += ["%s %s: %s" % (fs, how, w) for w in words if w != "ok"]
             wrong += ["%s %s: nothing was ever acknowledged" % (fs, how)] if acks == 0 else []
             continue
         wrong += ["%s %s: %s" % (fs, how, w) for w in words if w not in CONTROLS[how] | {"ok"}]
-        if how != "lazy" and not CONTROLS[how] & set(words):
+        if how not in NOT_ALWAYS and not CONTROLS[how] & set(words):
             wrong.append("%s %s: not caught, so the rest proves nothing" % (fs, how))
-    lazy = {c.verdict for c in made if c.how == "lazy"}
-    if lazy and "lost" not in lazy:
-        wrong.append("lazy: not caught, so the rest proves nothing")
+    for how in NOT_ALWAYS:
+        words = {c.verdict for c in made if c.how == how}
+        if words and not words & CONTROLS[how]:
+            wrong.append("%s: not caught, so the rest proves nothing" % how)
     return lines, wrong
 
 
@@ -372,7 +380,7 @@ def main():
     p.add_argument("--build-dir", default=os.environ.get("K3SUP_BUILD_DIR") or os.path.join(TOP, "build", "dev"))
     p.add_argument("--full", action="store_true", default=bool(os.environ.get("K3SUP_TEST_FULL")), help="300 cuts each, and one more control")
     p.add_argument("--fs", choices=sorted(DISKS), help="only this one")
-    p.add_argument("--how", choices=VERBS + IMAGE_VERBS + tuple(CONTROLS), help="only this one")
+    p.add_argument("--how", choices=VERBS + IMAGE_VERBS + UNPACKS + tuple(CONTROLS), help="only this one")
     p.add_argument("--cuts", type=int, help="on each file system")
     p.add_argument("--machines", type=int, default=3, help="side by side")
     p.add_argument("-v", action="store_true", help="tell each cut")

@@ -39,10 +39,10 @@ def test_what_a_replay_says_is_judged(how, words, right):
     assert replay.judge(how, collections.Counter(words)) == right
 
 
-CUTS = [("ext4", "swap", "ok"), ("ext4", "cp", "torn"), ("ext4", "stage", "ok"), ("ext4", "cp-image", "lost")]
+CUTS = [("ext4", "swap", "ok"), ("ext4", "cp", "torn"), ("ext4", "stage", "ok"), ("ext4", "cp-image", "lost"), ("ext4", "unpack", "ok"), ("ext4", "unpack-lazy", "torn")]
 
 
-@pytest.mark.parametrize("how", ["swap", "stage"])
+@pytest.mark.parametrize("how", ["swap", "stage", "unpack"])
 @pytest.mark.parametrize("bad", ["torn", "missing", "lost", "backup", "visible", "unreadable", "stuck", "ended", "unmountable", "noboot", "unseen"])
 def test_one_bad_cut_is_enough(bad, how):
     made = [powercut.Cut(fs, how, verdict, 9, "") for fs, how, verdict in CUTS]
@@ -56,7 +56,7 @@ def test_a_control_is_caught_for_its_own_mistake(bad):
     assert powercut.judge(made + [powercut.Cut("ext4", "cp", bad, 9, "")])[1] == ["ext4 cp: " + bad]
 
 
-@pytest.mark.parametrize("how", ["cp", "cp-image"])
+@pytest.mark.parametrize("how", ["cp", "cp-image", "unpack-lazy"])
 def test_a_control_that_survives_is_wrong(how):
     made = [powercut.Cut("ext4", "swap", "ok", 9, ""), powercut.Cut("ext4", how, "ok", 9, "")]
     assert len(powercut.judge(made)[1]) == 1
