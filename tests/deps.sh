@@ -6,7 +6,7 @@
 #   tests/deps.sh install GROUP...   installs what is missing (root), with no network if nothing is; exit 2 if that cannot be done
 #   tests/deps.sh openrc             prints the path of a supervise-daemon that can run from where it is
 #
-# Groups: build, tests, lint; demo (with build) is what examples/demo.sh needs.
+# Groups: build, tests, lint; demo (with build) is what examples/demo.sh needs; etcd, which Debian starts as a service, is for a test that is skipped without.
 set -eu
 
 packages() {
@@ -24,12 +24,13 @@ packages() {
 		echo strace util-linux mount python3
 		go_is_there || echo golang-go
 		;;
+	etcd) echo etcd-server curl ;;
 	lint)
 		echo clang-format-14 clang-tidy-14 shellcheck git
 		command -v gofmt >/dev/null || echo golang-go
 		;;
 	*)
-		echo "deps.sh: unknown group '$1' (build, tests, lint, demo)" >&2
+		echo "deps.sh: unknown group '$1' (build, tests, lint, demo, etcd)" >&2
 		return 1
 		;;
 	esac

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 
 import pytest
 
@@ -99,6 +100,52 @@ def test_commands_before_the_stop(node, old, new):
     assert (answer.exit, answer.error) == (3, "K3SUP_E_HOOK") and not temps(node), answer
 
 
+def etcd(node, name, others, client, peer):
+    """A member of a real etcd, with the certificates of this node's k3s. As k3s has it, but for its peers' TLS."""
+    tls = "/var/lib/rancher/k3s/server/tls/etcd/"
+    return node.sb.spawn(["etcd", "--name", name, "--data-dir", "/mnt/" + name, "--logger", "zap", "--initial-cluster", ",".join("%s=http://127.0.0.1:%d" % m for m in others),
+                          "--listen-client-urls", "https://127.0.0.1:%d" % client, "--advertise-client-urls", "https://127.0.0.1:%d" % client,
+                          "--listen-peer-urls", "http://127.0.0.1:%d" % peer, "--initial-advertise-peer-urls", "http://127.0.0.1:%d" % peer,
+                          "--client-cert-auth", "--trusted-ca-file", tls + "server-ca.crt", "--cert-file", tls + "server-client.crt", "--key-file", tls + "server-client.key"])
+
+
+@pytest.mark.skipif(not shutil.which("etcd") or not shutil.which("curl"), reason="needs etcd and curl: sh tests/deps.sh install etcd")
+def test_F06_etcd_is_asked_for_its_quorum(node, old, new):
+    """A real etcd of two members. k3sup-upgrade --before-stop etcd-health.sh FILE: 3, K3SUP_E_HOOK, while the other one is down, for which this one refuses to answer: the cluster would go
+    with it; k3s runs on. 0 while both are up, with etcd's own answer in hooks.
+    """
+    until(lambda: node.sb.exists("/var/lib/rancher/k3s/server/tls/etcd/client.key"), 60, "its certificates")
+    members = [("here", 2380), ("there", 2390)]
+    here = etcd(node, "here", members, 2379, 2380)
+    there = etcd(node, "there", members, 2389, 2390)
+    ask = ["env", "K3SUP_ROOT=/", "K3SUP_DATA_DIR=/var/lib/rancher/k3s", "/mnt/etcd-health.sh"]
+    until(lambda: node.sb.run(ask).status == 0, 60, "the members to find each other: %s" % node.sb.read(here["err"])[-500:])
+    node.sb.kill(there["pid"], 9)
+    until(lambda: node.sb.run(ask).status != 0, 60, "its end to be seen")
+    answer = node.upgrade("--before-stop", "/mnt/etcd-health.sh", PAYLOAD, timeout="120")
+    assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_HOOK", False) and not temps(node), answer
+    assert node.content() == content_of(old) and node.assert_runs(old)["pid"] == node.process["pid"]
+    etcd(node, "there", members, 2389, 2390)
+    until(lambda: node.sb.run(ask).status == 0, 60, "the other one to be back")
+    answer = node.upgrade("--before-stop", "/mnt/etcd-health.sh", PAYLOAD, timeout="120")
+    node.assert_upgraded(answer, old, new, node.process)
+    assert json.loads(answer["hooks"][0]["output"].splitlines()[-1])["health"] == "true", answer
+
+
+def test_what_a_snapshot_is_asked_for(node):
+    """etcd-snapshot.sh has k3s itself make a snapshot of its embedded etcd, named by the version to come; from a container in the node's own root."""
+    node.sb.makedirs("/var/lib/rancher/k3s/server/db/etcd")
+    node.sb.write("/usr/local/bin/said", "#!/bin/sh\necho \"$@\"\n", 0o755)
+    wanted = "etcd-snapshot save --data-dir /var/lib/rancher/k3s --name before-v1.30.5-k3s1\n"
+    told = {"K3SUP_DATA_DIR": "/var/lib/rancher/k3s", "K3SUP_TO": "v1.30.5+k3s1", "K3SUP_ROLE": "server", "K3SUP_K3S": "/usr/local/bin/said"}
+    assert node.sb.run(["/mnt/etcd-snapshot.sh"], env=dict(told, K3SUP_ROOT="/")).out == wanted
+    node.sb.makedirs("/mnt/host")
+    node.sb.ask("mount", source="/", target="/mnt/host", flags=4096 | 16384)
+    done = node.sb.run(["/mnt/etcd-snapshot.sh"], env=dict(told, K3SUP_ROOT="/mnt/host"))
+    assert (done.status, done.out) == (0, wanted), done.err
+    assert node.sb.run(["/mnt/etcd-snapshot.sh"], env=dict(told, K3SUP_ROLE="agent")).out == "no embedded etcd here\n"
+
+
 def test_in_a_loop_of_the_callers(node, old, new):
     """hosted FILE: upgraded, while the host's own timer went on. With SIGTERM while it stages: cancelled, nothing was changed."""
     done = node.sb.run([PROGRAMS + "/example-hosted", PAYLOAD], env=ENV)
@@ -108,17 +155,3 @@ def test_in_a_loop_of_the_callers(node, old, new):
     assert node.content() == content_of(new) and node.assert_runs(new, but=node.process)
     again = node.sb.run([PROGRAMS + "/example-hosted", PAYLOAD], env=ENV)
     assert again.status == 0 and again.out.strip().split("\n")[-1].startswith("already so"), again.out
-
-
-def test_what_a_step_before_broke_is_said(node, old, new, other):
-    """Since the last upgrade somebody replaced the file; a command ends k3s. k3sup-upgrade --check FILE and the upgrade: a warning each, and no refusal because of them."""
-    assert not [w for w in node.upgrade(PAYLOAD).json.get("warnings", []) if "somebody" in w]
-    node.payload(other, "/opt/payload/other")
-    node.install(old)
-    for more in (["--check"], []):
-        answer = node.upgrade(*more, "--before-stop", "kill %d; sleep 0.3" % node.main_process()["pid"], "/opt/payload/other")
-        said = [w for w in answer["warnings"] if "not what the last upgrade here has installed (v1.30.5+k3s1)" in w]
-        assert answer.exit == 0 and len(said) == 1, answer
-    assert [w for w in answer["warnings"] if "ended while the command of --before-stop ran" in w], answer
-    node.assert_runs(other)
-    assert not [w for w in node.upgrade("/opt/payload/other").json.get("warnings", []) if "somebody" in w]

@@ -73,14 +73,18 @@ def test_certificates_were_taken_away(make, old, new, clock, role):
 
 
 def test_the_file_was_replaced(make, old, new, other):
-    """A prepare step, or a package, put another k3s in place since our last upgrade. k3sup-upgrade --check FILE: 0, one warning that names file and version; after FILE: 0 no more."""
+    """A prepare step, or a package, put another k3s in place since our last upgrade. k3sup-upgrade --check FILE: 0, one warning that names file and version. FILE, with a command that ends
+    k3s: 0, the same warning, and one of that; after it none of both.
+    """
     node = a_node(make, old, new)
     answer = node.upgrade(PAYLOAD)
     assert answer.exit == 0 and not said(answer, "somebody replaced it"), answer
     node.install(old)
     node.payload(other)
     for args in (["--check"], []):
-        answer = node.upgrade(*args, PAYLOAD)
+        answer = node.upgrade(*args, "--before-stop", "kill %d; sleep 0.3" % node.main_process()["pid"], PAYLOAD)
         assert answer.exit == 0 and len(said(answer, "k3s is not what the last upgrade here has installed (v1.30.5+k3s1): somebody replaced it")) == 1, answer
-    assert not said(node.upgrade("--check", PAYLOAD), "somebody replaced it")
+    assert said(answer, "ended while the command of --before-stop ran"), answer
     node.assert_runs(other)
+    again = node.upgrade(PAYLOAD)
+    assert again.exit == 0 and not said(again, "somebody") and not said(again, "--before-stop"), again
