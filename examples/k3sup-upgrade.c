@@ -11,10 +11,11 @@
 
 static const char *restart = "auto", *probe = "auto", *health, *before_write, *before_stop, *rollback = "auto";
 static const char *sha256, *sums, *signature, *key, *expect_version, *server_version;
-static const char *stop_command, *start_command, *status_command;
+static const char *stop_command, *start_command, *status_command, *rotate_key;
 static int64_t stable_ms = 20000, wait_lock_ms, keep_backups = 1, guard_delay_ms = 30000;
 static struct cli_list images;
-static bool check, dry_run, retry_failed, run_version, no_unpack_ahead, rollback_now, allow_downgrade, allow_skip_minor, allow_package_owned;
+static bool check, dry_run, retry_failed, run_version, no_unpack_ahead, rollback_now, rotate_certs;
+static bool allow_downgrade, allow_skip_minor, allow_package_owned;
 
 static const struct cli_option options[] = {
 	{"check", CLI_FLAG, &check, NULL, "decide only: say all that an upgrade would be refused for; change nothing"},
@@ -30,6 +31,9 @@ static const struct cli_option options[] = {
 	{"run-version", CLI_FLAG, &run_version, NULL, "also run a sealed copy of FILE with --version, confined; it must say what is written in it"},
 	{"images", CLI_LIST, &images, "FILE",
 		"put this image tarball into agent/images before the restart (repeatable); with --sums it has to be listed"},
+	{"rotate-certs", CLI_FLAG, &rotate_certs, NULL, "and new leaf certificates, in the same restart: stop, retire, swap, start, prove both"},
+	{"rotate-key", CLI_TEXT, &rotate_key, "KEY",
+		"a name of yours for this rotation: under one key everything is replaced once (default: FILE's SHA-256)"},
 	{"restart", CLI_TEXT, &restart, "auto|service|signal|commands|none",
 		"by its service manager, by SIGTERM, by these commands, or not at all (default auto)"},
 	{"stop-command", CLI_TEXT, &stop_command, "CMD", "of --restart commands: stops k3s (for /bin/sh; with K3SUP_ROOT, K3SUP_PID)"},
@@ -107,6 +111,12 @@ static void print(k3sup_doc *doc)
 		printf("%s: %s is %s\n", rollback_now ? "put back" : "replaced", cli_text(doc, "/installed/path", "k3s"), version);
 	if (k3sup_doc_len(doc, "/images") > 0)
 		printf("images: %lld in %s/agent/images\n", (long long)k3sup_doc_len(doc, "/images"), cli_text(doc, "/data_dir/path", "?"));
+	if (rotate_certs && cli_number(doc, "/left_stopped", 0))
+		printf("certificates: retired; k3s was stopped by somebody else and is left so, its next start makes new ones\n");
+	else if (k3sup_doc_len(doc, "/renewed") > 0)
+		printf("certificates: %lld are new\n", (long long)k3sup_doc_len(doc, "/renewed"));
+	if (cli_text(doc, "/kept", NULL))
+		printf("backup of certificates: %s\n", cli_text(doc, "/kept", ""));
 	if (cli_text(doc, "/backup/path", NULL))
 		printf("backup: %s\n", cli_text(doc, "/backup/path", ""));
 	if (strcmp(cli_text(doc, "/authenticated", "none"), "none") != 0)
@@ -145,8 +155,9 @@ static uint32_t flags(void)
 {
 	return (check ? K3SUP_UPGRADE_CHECK : 0) | (dry_run ? K3SUP_UPGRADE_DRY_RUN : 0) | (retry_failed ? K3SUP_UPGRADE_RETRY_FAILED : 0) |
 		(rollback_now ? K3SUP_UPGRADE_ROLLBACK : 0) | (run_version ? K3SUP_UPGRADE_RUN_VERSION : 0) |
-		(no_unpack_ahead ? K3SUP_UPGRADE_NO_UNPACK_AHEAD : 0) | (allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) |
-		(allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) | (allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
+		(rotate_certs ? K3SUP_UPGRADE_ROTATE_CERTS : 0) | (no_unpack_ahead ? K3SUP_UPGRADE_NO_UNPACK_AHEAD : 0) |
+		(allow_downgrade ? K3SUP_UPGRADE_ALLOW_DOWNGRADE : 0) | (allow_skip_minor ? K3SUP_UPGRADE_ALLOW_SKIP_MINOR : 0) |
+		(allow_package_owned ? K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED : 0);
 }
 
 int main(int argc, char **argv)
@@ -166,6 +177,8 @@ int main(int argc, char **argv)
 			    "  k3sup-upgrade --sums /opt/sha256sum-amd64.txt --expect-version v1.31.2+k3s1 /opt/k3s\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --signature sha256sum-amd64.txt.sig --key /etc/k3s.pem k3s.gz\n"
 			    "  k3sup-upgrade --sums sha256sum-amd64.txt --images k3s-airgap-images-amd64.tar.zst k3s\n"
+			    "  k3sup-upgrade --rotate-certs /opt/k3s\n"
+			    "  k3sup-upgrade --rotate-certs --rotate-key 2026-11 --dry-run /opt/k3s\n"
 			    "  k3sup-upgrade --before-stop 'kubectl drain \"$(hostname)\" --ignore-daemonsets' /opt/k3s\n"
 			    "  k3sup-upgrade --restart commands --stop-command 'sv down k3s' --start-command 'sv up k3s' --status-command "
 			    "'sv status k3s' /opt/k3s\n"
@@ -179,6 +192,7 @@ int main(int argc, char **argv)
 	k3sup_node *node;
 	k3sup_op *op = NULL;
 	int32_t order;
+	bool waits;
 	int r = cli_parse(&cli, argc, argv);
 
 	if (rollback_now && r != argc)
@@ -202,6 +216,7 @@ int main(int argc, char **argv)
 	opts.start_command = start_command;
 	opts.status_command = status_command;
 	opts.images = images.items;
+	opts.rotate_key = rotate_key;
 	opts.before_write = before_write;
 	opts.before_stop = before_stop;
 	opts.keep_backups = rollback_now ? 0 : (uint32_t)keep_backups;
@@ -225,6 +240,10 @@ int main(int argc, char **argv)
 	if (rollback_now && (sums || signature || images.count || server_version || run_version || keep_backups != 1))
 		return cli_fail(&cli, CLI_USAGE,
 			-EINVAL, "--sums, --signature, --images, --server-version, --run-version and --keep-backups go with FILE; of a backup --sha256 and --expect-version can be said");
+	if (rotate_key && (!rotate_certs || !*rotate_key || strlen(rotate_key) > 256))
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--rotate-key goes with --rotate-certs, and has 1 to 256 bytes");
+	if (rotate_certs && rollback_now)
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--rotate-certs goes with FILE; with --rollback-now use k3sup-certs rotate");
 	cli_check_terms(&cli, sha256, sums, signature, key, expect_version);
 	check_images(&cli);
 	if (opts.payload && !*opts.payload)
@@ -243,7 +262,8 @@ int main(int argc, char **argv)
 	} else if (r >= 0 && !cli.json) {
 		print(k3sup_op_result(op));
 	}
-	r = cli_finish(&cli, dry_run && r > 0 ? CLI_PENDING : cli_exit_of(r, k3sup_op_result(op)), op);
+	waits = (dry_run && r > 0) || (r >= 0 && cli_number(k3sup_op_result(op), "/left_stopped", 0));
+	r = cli_finish(&cli, waits ? CLI_PENDING : cli_exit_of(r, k3sup_op_result(op)), op);
 	k3sup_op_unref(op);
 	k3sup_node_unref(node);
 	k3sup_ctx_unref(cli.ctx);

@@ -461,6 +461,9 @@ type UpgradeOptions struct {
 	GuardDelay time.Duration // where k3s is stopped and started: when the start guard starts it; 0: 30 s, below 0: there is none
 
 	NoUnpackAhead bool // let the new k3s unpack itself at its start, while it is down
+
+	RotateCerts bool   // and new leaf certificates, as by Rotate, in the same restart; not with Rollback
+	RotateKey   string // the caller's name for that; "": the payload's SHA-256
 }
 
 // Upgrade makes the running k3s be the payload's build.
@@ -474,8 +477,8 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 		sha256: text.add(o.SHA256), sums: text.add(o.Sums),
 		signature: text.add(o.Signature), key: text.add(o.Key), expect_version: text.add(o.ExpectVersion), server_version: text.add(o.ServerVersion),
 		images: text.list(o.Images), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop), rollback: C.uint32_t(o.OnFailure), keep_backups: C.uint32_t(o.KeepBackups),
-		guard_delay_ms: ms(o.GuardDelay),
-		stop_command:   text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start), status_command: text.add(o.Commands.Status)}
+		guard_delay_ms: ms(o.GuardDelay), rotate_key: text.add(o.RotateKey),
+		stop_command: text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start), status_command: text.add(o.Commands.Status)}
 	if o.PayloadFile != nil {
 		opts.flags, opts.payload_fd = C.K3SUP_UPGRADE_PAYLOAD_FD, C.int32_t(o.PayloadFile.Fd())
 	}
@@ -487,6 +490,9 @@ func (n *Node) Upgrade(o UpgradeOptions) (*Op, error) {
 	}
 	if o.RetryFailed {
 		opts.flags |= C.K3SUP_UPGRADE_RETRY_FAILED
+	}
+	if o.RotateCerts {
+		opts.flags |= C.K3SUP_UPGRADE_ROTATE_CERTS
 	}
 	if o.DryRun {
 		opts.flags |= C.K3SUP_UPGRADE_DRY_RUN

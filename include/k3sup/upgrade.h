@@ -18,6 +18,7 @@
 #define K3SUP_UPGRADE_NO_UNPACK_AHEAD 128u   /* let the new k3s unpack itself at its start, while it is down */
 #define K3SUP_UPGRADE_RETRY_FAILED 256u      /* also a payload that failed on this node before */
 #define K3SUP_UPGRADE_DRY_RUN 512u           /* as CHECK, and say each step that would be done */
+#define K3SUP_UPGRADE_ROTATE_CERTS 1024u     /* and new leaf certificates, in the same restart; not with ROLLBACK */
 
 /* k3sup_upgrade_opts.restart */
 #define K3SUP_RESTART_AUTO 0u     /* its service manager, if it owns the k3s that runs; else SIGTERM, if something would start it again */
@@ -61,7 +62,7 @@ struct k3sup_upgrade_opts {
 	const char *stop_command; /* of K3SUP_RESTART_COMMANDS, and NULL without: as in k3sup_service_opts */
 	const char *start_command;
 	const char *status_command;
-	const char *reserved7; /* NULL */
+	const char *rotate_key; /* of ROTATE_CERTS: the caller's name for this rotation; NULL: "payload:" and the payload's SHA-256 */
 };
 
 struct k3sup_state_opts {
@@ -153,11 +154,20 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * With K3SUP_RESTART_COMMANDS k3s is stopped and started by commands of the caller's, see k3sup_service(): the start guard is armed before the stop and disarmed after the proof, the
  * stop is proven, and k3s is started again whatever fails. Where no guard can be armed, that is refused before anything is touched (K3SUP_E_GUARD), unless guard_delay_ms is
  * below 0. One k3s is restarted so; a server and an agent that both would have to restart are K3SUP_E_AMBIGUOUS.
+ * With K3SUP_UPGRADE_ROTATE_CERTS the goal of k3sup_rotate() is part of it, and both share one stop and one start: while the start guard waits, k3s is stopped, the leaf certificates are
+ * retired, the file is swapped, k3s is started; when the wanted build is proven, it is seen whether it has made new certificates and serves them (K3SUP_E_NOT_ROTATED). Under one
+ * rotate_key everything is replaced once; by default under "payload:" and the payload's SHA-256, so that a second run, as by a Job's second pod, does nothing. Where only the certificates
+ * are due k3s is stopped for them alone, where only the file is due it is restarted as ever. A k3s that could only be signalled is refused before anything is written
+ * (K3SUP_E_NO_SERVICE), with K3SUP_RESTART_NONE one that runs (K3SUP_E_RUNNING). One that the operator has stopped is left stopped, and left_stopped is true: the files are done, and a run
+ * after its start proves them. Where a step fails after the stop, k3s is started again, with whichever file is in place. Certificates are not put back when the build is: new ones
+ * serve the build before as well. What was cut is finished by the same command, without a second restart if k3s was started meanwhile with all in place; without ROTATE_CERTS a k3s that
+ * a cut run has left stopped is started, too, and the rotation stays pending.
  *
- * Points of no return: the rename (see k3sup_swap()), and the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
+ * Points of no return: the rename (see k3sup_swap()), and the order to stop, the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor, or the start command, starts it, and it is told once.
- * Result: as k3sup_state(), and changed, steps, downtime_ms, authenticated, images, hooks, unpacked, rollback, service, services. Status: 1 changed, 0 already so.
- * Errors: those above, K3SUP_E_HOOK, K3SUP_E_ROLLED_BACK, K3SUP_E_FAILED_BEFORE, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, K3SUP_E_GUARD, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
+ * Result: as k3sup_state(), and changed, resumed, steps, downtime_ms, authenticated, images, hooks, unpacked, rollback, service, services; with ROTATE_CERTS those of k3sup_rotate(): key,
+ * issued_by, kept, retired, pruned, renewed, absent, served, stopped, started, left_stopped, with CHECK and DRY_RUN retires. Status: 1 changed, 0 already so.
+ * Errors: those above, of k3sup_rotate(), K3SUP_E_HOOK, K3SUP_E_ROLLED_BACK, K3SUP_E_FAILED_BEFORE, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, K3SUP_E_GUARD, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
  * Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE; for systemd from a container also CAP_SYS_CHROOT or CAP_SYS_ADMIN.
  * Since: 0.1
  */

@@ -118,6 +118,9 @@ static int again(k3sup_op *op, const struct k3sup__service *service, const char 
 	/* One job: whatever becomes of us, it is done by systemd as a whole. */
 	const char *const args[] = {"restart", "--", timer, NULL};
 
+	/* systemd lets a unit, a timer too, start five times in ten seconds (DefaultStartLimitBurst=); a run that was cut and repeated at once needs more. */
+	if (k3sup__systemctl_do(op, &service->channel, (const char *const[]){"reset-failed", "--", timer, NULL}) < 0)
+		k3sup__op_forgive(op);
 	return k3sup__systemctl_do(op, &service->channel, args);
 }
 

@@ -6,7 +6,7 @@
 
 static bool is_bad(const struct k3sup_upgrade_opts *o)
 {
-	return o->rollback > K3SUP_ROLLBACK_NEVER || o->reserved || o->reserved3 || o->reserved4 || o->reserved5 || o->reserved7;
+	return o->rollback > K3SUP_ROLLBACK_NEVER || o->reserved || o->reserved3 || o->reserved4 || o->reserved5;
 }
 
 /* Which file that is the node says, and not the caller. */
@@ -47,6 +47,7 @@ void k3sup__asked_clear(struct k3sup__asked *asked)
 	k3sup__images_clear(&asked->images);
 	k3sup__hooks_clear(&asked->hooks);
 	k3sup__restart_clear(&asked->restart);
+	k3sup__stopping_clear(&asked->stopping);
 }
 
 int k3sup__asked_take(const struct k3sup_upgrade_opts *o, struct k3sup__asked *ret)
@@ -58,6 +59,8 @@ int k3sup__asked_take(const struct k3sup_upgrade_opts *o, struct k3sup__asked *r
 		r = k3sup__hooks_take(o, &asked.hooks);
 	if (r >= 0)
 		r = take_restart(o, &asked.restart);
+	if (r >= 0)
+		r = k3sup__stopping_take(o, &asked.stopping);
 	if (r >= 0)
 		r = take_files(o, &asked);
 	if (r < 0) {

@@ -9,6 +9,7 @@
 #include "swap/swap.h"
 #include "upgrade/hooks.h"
 #include "upgrade/services.h"
+#include "upgrade/stopping.h"
 
 struct k3sup__asked {
 	struct k3sup__source source;
@@ -16,6 +17,7 @@ struct k3sup__asked {
 	struct k3sup__hooks hooks;
 	uint32_t flags;
 	struct k3sup__restart restart;
+	struct k3sup__stopping stopping;
 };
 
 /* opts: whole, as k3sup__opts() leaves them. 0, -EINVAL, -ENOMEM; nothing is to be cleared then. */

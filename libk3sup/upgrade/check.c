@@ -146,7 +146,7 @@ static k3sup__json *sentence(k3sup_op *op, int code)
 static int check_restart(k3sup_op *op, const struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
 {
 	struct k3sup__services services = {0};
-	int r = k3sup__restart_admit(op, s->node.node, view, payload, &s->asked.restart, &services);
+	int r = k3sup__restart_admit(op, s->node.node, view, s->asked.stopping.window ? NULL : payload, &s->asked.restart, &services);
 
 	if (r >= 0)
 		k3sup__plan_restart(op, &s->asked, view, &services);
@@ -179,10 +179,36 @@ static int check_failed(k3sup_op *op, const struct check_state *s, const struct 
 	return 0;
 }
 
+/* The key was used, or what would be taken away. */
+static k3sup__json *rotation_text(const struct k3sup__rotation *rotation)
+{
+	if (!rotation->done)
+		return k3sup__json_fmt("%zu certificates and keys would be replaced, under the key %s",
+			k3sup__json_len(rotation->leafs.prints), rotation->key);
+	return k3sup__json_fmt("none that was replaced under the key %s is live%s", rotation->key,
+		rotation->resumed ? "; that the new ones are served has still to be seen" : "");
+}
+
+static int check_stopping(k3sup_op *op, struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
+{
+	struct k3sup__stopping *stopping = &s->asked.stopping;
+	struct k3sup__owed owed = k3sup__entry_owed(s->node.node, view->records);
+	int r = k3sup__stopping_look(op, s->node.node, payload, stopping);
+
+	if (r >= 0)
+		r = k3sup__stopping_decide(op, s->node.node, view, owed.id[0] != '\0', &s->asked.restart, stopping);
+	if (!stopping->rotates)
+		return r;
+	if (r >= 0)
+		k3sup__rotation_plan(op, &stopping->rotation);
+	add_check(op, "rotate-certs", r < 0 ? "refuse" : "pass", r < 0 ? sentence(op, r) : rotation_text(&stopping->rotation), r);
+	return r;
+}
+
 /* What runs is looked at as the upgrade does it: one that does not is waited for only where its file is in place, or is put back. */
 static int plan(k3sup_op *op, const struct check_state *s, const struct k3sup__payload *payload, const struct k3sup__view *view)
 {
-	bool awaited = k3sup__is_no_k3s(view->running_error) && (view->same == 1 || payload->is_backup);
+	bool awaited = k3sup__is_no_k3s(view->running_error) && (view->same == 1 || payload->is_backup || s->asked.stopping.window);
 
 	k3sup__plan_files(op, &s->asked, payload, view);
 	if (s->asked.restart.by == K3SUP_RESTART_NONE || view->running_error >= 0 || awaited)
@@ -208,6 +234,8 @@ static int work(k3sup_op *op)
 		r = check(op, s, &payload, &view);
 		if (r >= 0 && whole)
 			r = check_failed(op, s, &payload, &view);
+		if (r >= 0 && whole)
+			r = check_stopping(op, s, &payload, &view);
 		if (r >= 0 && (s->asked.flags & K3SUP_UPGRADE_DRY_RUN))
 			r = whole ? plan(op, s, &payload, &view) : k3sup__fail(op, -EPERM, "only root can say what an upgrade would do");
 		if (r >= 0 && whole && s->asked.restart.by != K3SUP_RESTART_NONE)

@@ -1,26 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upgrade/entry.h"
 
-#include "base/process.h"
 #include "node/warn.h"
-#include "upgrade/records.h"
-
-static bool was_stopped(k3sup_node *node, const struct k3sup__view *view, const char *id)
-{
-	char boot_id[37];
-
-	if (k3sup__boot_id(node->proc_fd, boot_id) < 0)
-		return false;
-	for (size_t i = 0; i < k3sup__json_len(view->records); i++) {
-		const k3sup__json *record = k3sup__json_element(view->records, i);
-		const char *op = k3sup__json_text(record, "op"), *event = k3sup__json_text(record, "event");
-		const char *boot = k3sup__json_text(record, "boot_id");
-
-		if (op && event && boot && k3sup__streq(op, id) && k3sup__streq(event, "stop") && k3sup__streq(boot, boot_id))
-			return true;
-	}
-	return false;
-}
 
 void k3sup__entry_take_over(
 	k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, struct k3sup__entry *entry)
@@ -28,10 +9,10 @@ void k3sup__entry_take_over(
 	const char *id = view->open_entry ? k3sup__json_text(view->open_entry, "op") : NULL;
 	int64_t prove = 1;
 
+	entry->owed = k3sup__entry_owed(node, view->records);
 	entry->older = id != NULL;
 	if (!id)
 		return;
-	entry->stopped = was_stopped(node, view, id);
 	if (strlen(id) >= sizeof(entry->id) || !k3sup__build_is(k3sup__json_member(view->open_entry, "payload"), &payload->build)) {
 		k3sup__warn(op, "an earlier upgrade to another payload was never finished; the present arguments decide");
 		return;
@@ -66,9 +47,25 @@ int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *
 	return 0;
 }
 
-int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, const struct k3sup__entry *entry)
+int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, struct k3sup__entry *entry)
 {
-	return k3sup__entry_append(op, node, k3sup__entry_record(entry->id, "stop", K3SUP__VERB_UPGRADE));
+	int r = k3sup__entry_note(op, node, entry->id, K3SUP__VERB_UPGRADE, "stop");
+
+	if (r >= 0) {
+		memcpy(entry->owed.id, entry->id, sizeof(entry->id));
+		entry->owed.verb = K3SUP__VERB_UPGRADE;
+	}
+	return r;
+}
+
+int k3sup__entry_note_started(k3sup_op *op, k3sup_node *node, struct k3sup__entry *entry)
+{
+	struct k3sup__owed owed = entry->owed;
+
+	entry->owed.id[0] = '\0';
+	if (k3sup__streq(owed.id, entry->id)) /* which is closed now */
+		return 0;
+	return owed.id[0] ? k3sup__entry_note(op, node, owed.id, owed.verb, "started") : 0;
 }
 
 int k3sup__entry_close(k3sup_op *op, k3sup_node *node, int status, struct k3sup__entry *entry)

@@ -6,14 +6,15 @@
 #ifndef K3SUP_UPGRADE_ENTRY_H
 #define K3SUP_UPGRADE_ENTRY_H
 
+#include "upgrade/records.h"
 #include "upgrade/view.h"
 
 struct k3sup__entry {
-	char id[17];  /* "": none is open */
-	bool resumed; /* an earlier run opened it */
-	bool prove;   /* it is over when the running k3s was proven; else when the file is in place */
-	bool stopped; /* an earlier run since the last boot was about to stop k3s, and its entry, about whatever payload, is still open */
-	bool older;   /* earlier runs left something open */
+	char id[K3SUP__ENTRY_ID]; /* "": none is open */
+	bool resumed;             /* an earlier run opened it */
+	bool prove;               /* it is over when the running k3s was proven; else when the file is in place */
+	struct k3sup__owed owed;  /* a start, by whatever run of ours has stopped k3s; this one, too */
+	bool older;               /* earlier runs left something open */
 };
 
 /* What an earlier run left open: taken over if it is about this payload, else reported as a warning. Writes nothing. */
@@ -23,7 +24,9 @@ void k3sup__entry_take_over(
 int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, bool prove,
 	struct k3sup__entry *entry) _must_check_;
 /* k3s is about to be stopped by us: whoever finds it stopped, and the entry open, owes it a start. */
-int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, const struct k3sup__entry *entry) _must_check_;
+int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, struct k3sup__entry *entry) _must_check_;
+/* It runs again: if somebody stops it from here on, it was not us. */
+int k3sup__entry_note_started(k3sup_op *op, k3sup_node *node, struct k3sup__entry *entry) _must_check_;
 /* Closes it, if one is open. status: how the upgrade ended. Its success also closes all that earlier runs left open. */
 int k3sup__entry_close(k3sup_op *op, k3sup_node *node, int status, struct k3sup__entry *entry) _must_check_;
 

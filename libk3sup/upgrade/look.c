@@ -19,6 +19,10 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 	if (s->restart.by == K3SUP_RESTART_NONE)
 		return 0;
 	s->count = v->sighting.count;
+	if (s->stopping.window && v->running_error == K3SUP_E_NO_K3S) {
+		s->count = s->stopping.rotation.count;
+		return 0;
+	}
 	/* The build to get away from may be in its supervisor's pause, between two starts. */
 	if ((k3sup__is_no_k3s(v->running_error) && v->same == 1) || (v->running_error == K3SUP_E_NO_K3S && s->payload.is_backup)) {
 		s->start_awaited = true;
@@ -27,8 +31,8 @@ static int decide(k3sup_op *op, struct k3sup__upgrade *s)
 	}
 	if (v->running_error < 0)
 		return k3sup__sighting_judge(op, &v->sighting);
-	r = k3sup__restart_admit(op, s->node.node, v, &s->payload, &s->restart, &s->services);
-	s->restarts = s->services.count > 0;
+	r = k3sup__restart_admit(op, s->node.node, v, s->stopping.window ? NULL : &s->payload, &s->restart, &s->services);
+	s->restarts = s->stopping.window ? k3sup__restart_is_due(v, &s->payload) : s->services.count > 0;
 	return r;
 }
 
@@ -52,6 +56,12 @@ static int admit(k3sup_op *op, struct k3sup__upgrade *s)
 	return r < 0 ? r : k3sup__upgrade_settle(op, s, s->view.installed.path);
 }
 
+/* Has a run of ours stopped k3s? Or would nobody else start it, after the build that is gone back from has ended? */
+static bool is_owed(const struct k3sup__upgrade *s)
+{
+	return s->entry.owed.id[0] || (s->nested && s->restart.by == K3SUP_RESTART_COMMANDS);
+}
+
 int k3sup__upgrade_look(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
@@ -73,18 +83,17 @@ int k3sup__upgrade_look(k3sup_op *op)
 	if (r >= 0 && !s->nested)
 		k3sup__prepared_warn(op, node, &s->view);
 	if (r >= 0)
+		r = k3sup__stopping_look(op, node, &s->payload, &s->stopping);
+	if (r >= 0)
 		r = k3sup__rollback_look(op, s);
 	if (r < 0 || s->back.resumed)
 		return r;
-	r = decide(op, s);
+	r = k3sup__stopping_decide(op, node, &s->view, is_owed(s), &s->restart, &s->stopping);
+	if (r >= 0)
+		r = decide(op, s);
 	if (r >= 0)
 		r = k3sup__rollback_admit(op, s);
 	if (r >= 0)
 		r = admit(op, s);
-	/* Nobody else would start it. */
-	if (r >= 0 && s->start_awaited && (s->entry.stopped || s->nested) && s->restart.by == K3SUP_RESTART_COMMANDS) {
-		s->starts = true;
-		s->start_awaited = false;
-	}
 	return r;
 }

@@ -27,12 +27,32 @@ static void add_hook(k3sup_op *op, const char *name, const char *command)
 		add(op, name, k3sup__json_fmt("run: %s", command));
 }
 
+static void add_retire(k3sup_op *op, const struct k3sup__stopping *stopping)
+{
+	if (!stopping->rotation.done)
+		add(op, "retire",
+			k3sup__json_fmt("keep and take away %zu certificates and keys below %s",
+				k3sup__json_len(stopping->rotation.leafs.prints), stopping->rotation.where.data_dir));
+}
+
+/* Stopped and not yet started: the file is swapped meanwhile. */
+static void add_stop(k3sup_op *op, const struct k3sup__asked *asked, const struct k3sup__view *view)
+{
+	if (!asked->stopping.window)
+		return;
+	if (view->same == 1 && asked->stopping.rotation.alive)
+		add_hook(op, "before-stop", asked->hooks.before_stop);
+	if (asked->stopping.rotation.alive)
+		add(op, "stop", k3sup__json_str("stop k3s, with a start guard"));
+	add_retire(op, &asked->stopping);
+}
+
 void k3sup__plan_files(k3sup_op *op, const struct k3sup__asked *asked, const struct k3sup__payload *payload, const struct k3sup__view *view)
 {
 	const char *target = view->installed.path;
 
 	(void)plan_of(op);
-	if (view->same == 0 || k3sup__images_missing(&asked->images) > 0)
+	if (view->same == 0 || k3sup__images_missing(&asked->images) > 0 || !asked->stopping.rotation.done)
 		add_hook(op, "before-write", asked->hooks.before_write);
 	if (k3sup__images_missing(&asked->images) > 0)
 		add(op, "images",
@@ -44,10 +64,15 @@ void k3sup__plan_files(k3sup_op *op, const struct k3sup__asked *asked, const str
 		if (payload->build.asset_hash[0] && asked->restart.by != K3SUP_RESTART_NONE && !(asked->flags & K3SUP_UPGRADE_NO_UNPACK_AHEAD))
 			for (size_t i = 0; k3sup__view_data_dir(view, i); i++)
 				add(op, "unpack", k3sup__json_fmt("have the new build unpack itself into %s", k3sup__view_data_dir(view, i)));
+	}
+	add_stop(op, asked, view);
+	if (view->same == 0) {
 		add(op, "swap", k3sup__json_fmt("make %s be that copy, and keep the old one", target));
 	} else if (view->leftovers > 0) {
 		add(op, "swap", k3sup__json_fmt("remove what a cut run left beside %s", target));
 	}
+	if (asked->stopping.left)
+		add_retire(op, &asked->stopping);
 }
 
 const char *k3sup__plan_restarter(const struct k3sup__owned *owned)
@@ -60,6 +85,14 @@ const char *k3sup__plan_restarter(const struct k3sup__owned *owned)
 void k3sup__plan_restart(k3sup_op *op, const struct k3sup__asked *asked, const struct k3sup__view *view, const struct k3sup__services *services)
 {
 	if (!(asked->flags & K3SUP_UPGRADE_DRY_RUN))
+		return;
+	if (asked->stopping.window) {
+		add(op, "start", k3sup__json_str("start k3s"));
+		add(op, "prove", k3sup__json_str("wait until the wanted build runs, stays and is ready"));
+	}
+	if (asked->stopping.rotates && !asked->stopping.left && (!asked->stopping.rotation.done || asked->stopping.rotation.resumed))
+		add(op, "certificates", k3sup__json_str("look whether k3s has made new certificates, and serves them"));
+	if (asked->stopping.window)
 		return;
 	if (services->count > 0 && view->same == 1)
 		add_hook(op, "before-stop", asked->hooks.before_stop);

@@ -3,6 +3,7 @@
 
 #include "base/journal.h"
 #include "base/lock.h"
+#include "base/process.h"
 
 #include <sys/random.h>
 #include <time.h>
@@ -43,6 +44,46 @@ void k3sup__entry_make_id(char ret[static K3SUP__ENTRY_ID])
 		memcpy(random, &number, sizeof(random));
 	}
 	k3sup__hex(random, sizeof(random), ret);
+}
+
+int k3sup__entry_note(k3sup_op *op, k3sup_node *node, const char *id, const char *verb, const char *event)
+{
+	return k3sup__entry_append(op, node, k3sup__entry_record(id, event, verb));
+}
+
+static bool says(const k3sup__json *record, const char *key, const char *wanted)
+{
+	const char *text = k3sup__json_text(record, key);
+
+	return text && k3sup__streq(text, wanted);
+}
+
+/* The last word counts. One of another boot says nothing about who has stopped k3s, nor one of an entry that came to its end. */
+struct k3sup__owed k3sup__entry_owed(k3sup_node *node, const k3sup__json *records)
+{
+	struct k3sup__owed owed = {.verb = K3SUP__VERB_UPGRADE};
+	const k3sup__json *last = NULL;
+	bool closed = false;
+	char boot_id[37];
+	const char *id;
+
+	for (size_t i = k3sup__json_len(records); i-- > 0 && !last;) {
+		const k3sup__json *record = k3sup__json_element(records, i);
+
+		if (says(record, "event", "stop") || says(record, "event", "started"))
+			last = record;
+	}
+	id = k3sup__json_text(last, "op");
+	if (!id || strlen(id) >= sizeof(owed.id) || !says(last, "event", "stop") || k3sup__boot_id(node->proc_fd, boot_id) < 0 ||
+		!says(last, "boot_id", boot_id))
+		return owed;
+	for (size_t i = 0; i < k3sup__json_len(records); i++)
+		closed |= says(k3sup__json_element(records, i), "event", "close") && says(k3sup__json_element(records, i), "op", id);
+	if (!closed)
+		strcpy(owed.id, id);
+	if (says(last, "verb", K3SUP__VERB_ROTATE))
+		owed.verb = K3SUP__VERB_ROTATE;
+	return owed;
 }
 
 int k3sup__entry_close_one(k3sup_op *op, k3sup_node *node, const char *id, const char *verb, const char *reason)

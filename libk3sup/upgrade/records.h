@@ -17,7 +17,14 @@ void k3sup__entry_make_id(char ret[static K3SUP__ENTRY_ID]);
 /* A record of this entry, to be filled and appended. */
 k3sup__json *k3sup__entry_record(const char *id, const char *event, const char *verb);
 int k3sup__entry_append(k3sup_op *op, k3sup_node *node, k3sup__json *record) _must_check_; /* consumes the record */
+int k3sup__entry_note(k3sup_op *op, k3sup_node *node, const char *id, const char *verb, const char *event) _must_check_; /* an event without more */
 int k3sup__entry_close_one(k3sup_op *op, k3sup_node *node, const char *id, const char *verb, const char *reason) _must_check_;
+/* An open entry whose run has stopped k3s (its event "stop") and has not seen it run again ("started"): whoever finds k3s stopped owes it a start. */
+struct k3sup__owed {
+	char id[K3SUP__ENTRY_ID]; /* "": nobody of us has stopped it since this boot */
+	const char *verb;
+};
+struct k3sup__owed k3sup__entry_owed(k3sup_node *node, const k3sup__json *records);
 /* Closes all open entries of this verb. */
 int k3sup__entry_close_all(k3sup_op *op, k3sup_node *node, const char *verb) _must_check_;
 

@@ -60,6 +60,7 @@ int k3sup__upgrade_swap(k3sup_op *op)
 		r = k3sup__upgrade_restore_images(op, s);
 	else if (r >= 0 && s->swapped.renamed)
 		r = k3sup__upgrade_forget_images(op, s);
-	k3sup__op_may_stop(op);
+	if (!s->stopping.window) /* then k3s is stopped */
+		k3sup__op_may_stop(op);
 	return r;
 }

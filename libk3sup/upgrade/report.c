@@ -11,7 +11,7 @@ bool k3sup__upgrade_has_changed(const struct k3sup__upgrade *s)
 {
 	/* What was unpacked for nothing changes nothing: it is there for the next try. */
 	return s->swapped.renamed || s->cleaned || (s->unpacked && s->status >= 0) || s->signalled || s->back.changed ||
-		k3sup__images_changed(&s->images);
+		s->stopping.stopped || s->stopping.rotation.retired || k3sup__images_changed(&s->images);
 }
 
 /*
@@ -23,7 +23,7 @@ static bool is_over(const struct k3sup__upgrade *s)
 	if (s->back.done)
 		return true;
 	if (s->status < 0)
-		return !s->swapped.renamed && !s->signalled && !s->entry.resumed && !k3sup__images_changed(&s->images);
+		return !s->swapped.renamed && !s->signalled && !s->stopping.stopped && !s->entry.resumed && !k3sup__images_changed(&s->images);
 	return s->restart.by != K3SUP_RESTART_NONE || !s->entry.prove;
 }
 
@@ -48,17 +48,16 @@ int k3sup__upgrade_report(k3sup_op *op)
 	k3sup__staged_free(s->staged); /* a temp of a run that is over is no leftover */
 	s->staged = NULL;
 	r = k3sup__upgrade_end_images(op, s);
-	if (r < 0)
-		k3sup__op_seal_failure(op); /* proven, and not tidied up: the next run does */
 	if (s->status >= 0)
 		s->status = k3sup__upgrade_has_changed(s);
-	if (r >= 0 && is_over(s)) {
+	if (r >= 0 && is_over(s))
 		r = k3sup__entry_close(op, s->node.node, s->status, &s->entry);
-		if (r < 0)
-			k3sup__op_seal_failure(op); /* the look below must not take back the sentence */
-		if (s->status < 0)
-			r = 0; /* what went wrong first is how it ends */
-	}
+	if (r >= 0)
+		r = k3sup__turn_report(op, s);
+	if (r < 0)
+		k3sup__op_seal_failure(op); /* the look below must not take back the sentence */
+	if (s->status < 0)
+		r = 0; /* what went wrong first is how it ends */
 	if (s->status >= 0 && s->restart.by != K3SUP_RESTART_NONE && !s->nested)
 		tidy_memory(op, s);
 	k3sup__rollback_report(op, s);
@@ -69,7 +68,7 @@ int k3sup__upgrade_report(k3sup_op *op)
 		k3sup__view_clear(&v);
 	}
 	k3sup__json_set_bool(facts, "changed", k3sup__upgrade_has_changed(s));
-	k3sup__json_set_bool(facts, "resumed", s->entry.resumed);
+	k3sup__json_set_bool(facts, "resumed", s->entry.resumed || s->stopping.rotation.resumed);
 	k3sup__json_set_int(facts, "downtime_ms", k3sup__op_downtime(op) < 0 ? 0 : k3sup__op_downtime(op));
 	k3sup__services_report(op, &s->services);
 	k3sup__proof_report(op, s->payload.proof);

@@ -9,6 +9,7 @@
 #include "process/running.h"
 #include "process/serve.h"
 #include "process/signal.h"
+#include "upgrade/window.h"
 
 /* A start may fail once because somebody else unpacks just then, and some more times because a datastore is away for a moment. */
 #define CRASH_LOOP 5
@@ -32,15 +33,26 @@ int k3sup__upgrade_open_entry(k3sup_op *op, struct k3sup__upgrade *s)
 
 /* ---- restarting ---- */
 
+bool k3sup__restart_is_due(const struct k3sup__view *view, const struct k3sup__payload *payload)
+{
+	for (size_t i = 0; i < view->sighting.count; i++)
+		if (must_restart(view, payload, &view->sighting.candidates[i]))
+			return true;
+	return false;
+}
+
 int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
 	const struct k3sup__restart *restart, struct k3sup__services *ret)
 {
+	static const struct k3sup__restart by_manager = {.by = K3SUP_RESTART_SERVICE};
 	const struct k3sup__sighting *sighting = &view->sighting;
 	int r = 0;
 
 	k3sup__services_clear(ret);
+	if (!payload && restart->by != K3SUP_RESTART_COMMANDS)
+		restart = &by_manager;
 	for (size_t i = 0; r >= 0 && i < sighting->count && ret->count < K3SUP__MOST_SERVICES; i++) {
-		if (!must_restart(view, payload, &sighting->candidates[i]))
+		if (payload && !must_restart(view, payload, &sighting->candidates[i]))
 			continue;
 		r = k3sup__signal_allowed(op, node, sighting->candidates[i].process);
 		if (r >= 0)
@@ -56,6 +68,40 @@ static bool is_file(const struct k3sup__place *place, const struct stat *st)
 		place->st.st_mtim.tv_sec == st->st_mtim.tv_sec && place->st.st_mtim.tv_nsec == st->st_mtim.tv_nsec;
 }
 
+/* What is staged holds on to the view that it was made from: then only what runs is taken from the new one. */
+static void take_view(struct k3sup__upgrade *s, struct k3sup__view *v)
+{
+	if (!s->staged) {
+		k3sup__view_clear(&s->view);
+		s->view = *v;
+		return;
+	}
+	k3sup__sighting_clear(&s->view.sighting);
+	s->view.sighting = v->sighting;
+	s->view.running_error = v->running_error;
+	v->sighting = (struct k3sup__sighting){0};
+	k3sup__view_clear(v);
+}
+
+static int look_again(k3sup_op *op, struct k3sup__upgrade *s)
+{
+	struct k3sup__view v;
+	int r = k3sup__view_take(op, s->node.node, NULL, &v);
+	bool same;
+
+	if (r < 0)
+		return r;
+	same = is_file(&v.installed, &s->payload_file);
+	take_view(s, &v);
+	if (!same)
+		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody replaced the installed k3s file meanwhile; k3s was not restarted");
+	if (s->view.running_error == K3SUP_E_AMBIGUOUS)
+		return k3sup__sighting_judge(op, &s->view.sighting);
+	if (s->view.sighting.count > s->count)
+		s->count = s->view.sighting.count;
+	return 0;
+}
+
 /*
  * Who runs now? Staging took time: what was seen before it may have ended, and its supervisor may have started the old or the new file meanwhile. Processes seen here are
  * held by their pidfds until the signal.
@@ -63,22 +109,15 @@ static bool is_file(const struct k3sup__place *place, const struct stat *st)
 int k3sup__restart_look(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
-	struct k3sup__view v;
-	int r = k3sup__view_take(op, s->node.node, NULL, &v);
+	int r = look_again(op, s);
 
-	if (r < 0)
-		return r;
-	k3sup__view_clear(&s->view);
-	s->view = v;
-	if (!is_file(&v.installed, &s->payload_file))
-		return k3sup__fail(op, K3SUP_E_TARGET_CHANGED, "somebody replaced the installed k3s file meanwhile; k3s was not restarted");
-	if (v.running_error == K3SUP_E_AMBIGUOUS)
-		return k3sup__sighting_judge(op, &v.sighting);
-	if (v.sighting.count > s->count)
-		s->count = v.sighting.count;
-	r = k3sup__restart_admit(op, s->node.node, &s->view, &s->payload, &s->restart, &s->services);
-	if (r >= 0 && s->starts && v.sighting.count == 0)
-		r = k3sup__services_add_stopped(op, s->node.node, &s->restart, &s->services);
+	if (r >= 0 && s->stopping.window) {
+		r = k3sup__turn_prepare(op, s);
+		if (r < 0 || s->stopping.window)
+			return r;
+	}
+	if (r >= 0)
+		r = k3sup__restart_admit(op, s->node.node, &s->view, &s->payload, &s->restart, &s->services);
 	if (r >= 0 && s->services.count > 0)
 		r = k3sup__upgrade_open_entry(op, s);
 	if (r >= 0 && s->services.count > 0 && s->restart.by == K3SUP_RESTART_COMMANDS && !s->nested)
@@ -144,7 +183,7 @@ int k3sup__restart_call(k3sup_op *op)
 	k3sup_process *old = s->services.list[0].process;
 	const struct k3sup__service_want want = {
 		.commands = &s->restart.commands,
-		.action = old ? K3SUP_SERVICE_RESTART : K3SUP_SERVICE_START,
+		.action = K3SUP_SERVICE_RESTART,
 		.nested = true,
 		.unproven = true,
 		.deadline = k3sup__op_deadline(op),
@@ -154,11 +193,7 @@ int k3sup__restart_call(k3sup_op *op)
 	k3sup_op *child;
 	int r;
 
-	if (old)
-		k3sup__op_begin(op, "restart", "having k3s (process %d) stopped and started by the caller's commands",
-			(int)k3sup__process_pid(old));
-	else
-		k3sup__op_begin(op, "restart", "having k3s started by the caller's command, as an earlier run has stopped it");
+	k3sup__op_begin(op, "restart", "having k3s (process %d) stopped and started by the caller's commands", (int)k3sup__process_pid(old));
 	r = k3sup__op_checkpoint(op);
 	if (r >= 0)
 		r = k3sup__service_op(s->node.node, &want, &child);
@@ -169,43 +204,59 @@ int k3sup__restart_call(k3sup_op *op)
 }
 
 /* What the commands said is told of the service, in the end. */
-static void take_facts(k3sup_op *op, k3sup_op *child)
+void k3sup__restart_take_facts(k3sup_op *op, k3sup_op *child)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	const k3sup__json *one = k3sup__json_element(k3sup__json_member(k3sup__op_facts(child), "services"), 0);
 	struct k3sup__service *service = &s->services.list[0].service;
-	const k3sup__json *warnings = k3sup__json_member(k3sup__op_facts(child), "warnings");
 
-	for (size_t i = 0; i < k3sup__json_len(warnings); i++)
-		k3sup__warn(op, "%s", k3sup__json_as_str(k3sup__json_element(warnings, i)));
 	if (!one)
 		return;
 	k3sup__json_unref(service->facts);
 	service->facts = k3sup__json_copy(one);
-	s->signalled = k3sup__json_member(one, "stop") || k3sup__json_member(one, "start");
+	s->start_failed = k3sup__commands_said(service, "start") == 0;
 }
 
 int k3sup__restart_called(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
-	int r = k3sup__op_adopt(op, k3sup__op_child(op));
+	k3sup_op *child = k3sup__op_child(op);
+	int r = k3sup__take_over(op, child);
+	const k3sup__json *facts;
 
-	take_facts(op, k3sup__op_child(op));
+	k3sup__restart_take_facts(op, child);
+	facts = s->services.list[0].service.facts;
+	s->signalled = k3sup__json_member(facts, "stop") || k3sup__json_member(facts, "start");
 	if (r < 0)
 		return r;
 	s->called = true;
 	s->old[0] = k3sup_process_ref(s->services.list[0].process);
-	s->start_failed = k3sup__commands_said(&s->services.list[0].service, "start") == 0;
 	return 0;
 }
 
-int k3sup__restart_disarm(k3sup_op *op)
+static int settle(k3sup_op *op, struct k3sup__owned *owned)
 {
-	struct k3sup__upgrade *s = k3sup__op_state(op);
-	struct k3sup__service *service = &s->services.list[0].service;
+	struct k3sup__service *service = &owned->service;
+	int r;
 
 	k3sup__json_del(service->facts, "guard");
-	return k3sup__guard_disarm(op, service);
+	r = k3sup__guard_disarm(op, service);
+	if (r >= 0 && owned->apart && service->manager->apart) {
+		r = service->manager->look(op, service);
+		if (r >= 0)
+			r = service->manager->apart(op, service);
+	}
+	return r;
+}
+
+int k3sup__restart_settle(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	int r = k3sup__entry_note_started(op, s->node.node, &s->entry);
+
+	for (size_t i = 0; r >= 0 && s->called && i < s->services.count; i++)
+		r = settle(op, &s->services.list[i]);
+	return r < 0 ? r : 0;
 }
 
 /* ---- proving ---- */

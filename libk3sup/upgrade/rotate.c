@@ -5,7 +5,6 @@
 #include <k3sup/rotate.h>
 
 #include "node/warn.h"
-#include "process/serve.h"
 #include "upgrade/renewed.h"
 #include "upgrade/view.h"
 #include "upgrade/window.h"
@@ -26,79 +25,26 @@ struct rotate {
 	char *health;
 
 	enum phase phase;
-	bool alive;   /* k3s runs, or its manager is about to start it */
 	bool touched; /* k3s was stopped, or something was taken away */
 	bool started; /* k3s was started by us, which has to be noted */
 	bool waits;   /* a rotation is pending and k3s left stopped */
-	size_t count; /* so many k3s are to come back */
 	int status;
 };
 
 /* ---- deciding ---- */
 
-/* A k3s that dies again and again does not run just now, and is not stopped. */
-static int look_for_k3s(k3sup_op *op, struct rotate *s)
-{
-	struct k3sup__serving serving = {.node = s->node, .by = s->restart.by == K3SUP_RESTART_COMMANDS ? &s->restart.commands : NULL};
-	int r = k3sup__serving_find(op, &serving);
-
-	s->alive = s->rotation.where.running;
-	s->count = 1;
-	if (r >= 0 && s->alive)
-		s->count = serving.count;
-	for (size_t i = 0; r >= 0 && i < serving.count; i++)
-		s->alive |= serving.list[i].service.state != K3SUP__SERVICE_STOPPED && serving.list[i].service.state != K3SUP__SERVICE_UNKNOWN;
-	k3sup__serving_clear(&serving);
-	if ((r == K3SUP_E_NO_SERVICE || r == K3SUP_E_AMBIGUOUS) && !s->alive) {
-		k3sup__op_forgive(op); /* then nobody is asked to start it */
-		return 0;
-	}
-	return r < 0 ? r : 0;
-}
-
-/* Is k3s to be stopped, or started, by this run? */
-static bool needs_window(const struct rotate *s)
-{
-	return s->alive ? !s->rotation.done : s->rotation.ours;
-}
-
-static int admit(k3sup_op *op, struct rotate *s)
-{
-	if (!needs_window(s))
-		return 0;
-	if (s->restart.by == K3SUP_RESTART_NONE && s->alive)
-		return k3sup__fail(op, K3SUP_E_RUNNING,
-			"k3s runs (process %d), and is not to be stopped: certificates are only touched while it is stopped",
-			(int)s->rotation.where.pid);
-	if (s->restart.by == K3SUP_RESTART_SIGNAL)
-		return k3sup__fail(op, K3SUP_E_NO_SERVICE,
-			"a rotation needs k3s to be stopped and to stay so: after a signal it would be there again at once");
-	return s->restart.by == K3SUP_RESTART_NONE ? 0 : k3sup__window_admit(op, s->node.node, &s->restart);
-}
-
-static int take_path(const char *path, k3sup__json *value, void *arg)
-{
-	(void)value;
-	k3sup__json_add(arg, k3sup__json_str(path));
-	return 0;
-}
-
 static void report_wishes(k3sup_op *op, const struct rotate *s)
 {
-	k3sup__json *facts = k3sup__op_facts(op);
+	k3sup__rotation_report(op, &s->rotation);
+	if (!(s->flags & K3SUP_ROTATE_DRY_RUN))
+		return;
+	k3sup__rotation_plan(op, &s->rotation);
+	k3sup__json_set_bool(k3sup__op_facts(op), "would_change", !s->rotation.done || s->rotation.resumed);
+}
 
-	if (s->rotation.key)
-		k3sup__json_set_str(facts, "key", s->rotation.key);
-	k3sup__json_set_bool(facts, "resumed", s->rotation.resumed);
-	k3sup__json_set_str(facts, "issued_by", s->rotation.where.server ? "itself" : "server");
-	if (s->flags & K3SUP_ROTATE_DRY_RUN) {
-		k3sup__json *paths = k3sup__json_array();
-
-		if (!s->rotation.done)
-			(void)k3sup__json_each(s->rotation.leafs.prints, take_path, paths);
-		k3sup__json_set(facts, "retires", paths);
-		k3sup__json_set_bool(facts, "would_change", !s->rotation.done || s->rotation.resumed);
-	}
+static bool needs_window(const struct rotate *s)
+{
+	return k3sup__rotation_needs_window(&s->rotation);
 }
 
 static int work_look(k3sup_op *op)
@@ -113,9 +59,9 @@ static int work_look(k3sup_op *op)
 	if (r < 0)
 		return r;
 	report_wishes(op, s);
-	r = look_for_k3s(op, s);
+	r = k3sup__window_look(op, s->node.node, &s->restart, s->rotation.where.running, &s->rotation.alive, &s->rotation.count);
 	if (r >= 0)
-		r = admit(op, s);
+		r = k3sup__rotation_admit(op, s->node.node, &s->rotation, &s->restart);
 	/* The last thing before the stop, or before the first file is taken away. */
 	if (r >= 0 && !(s->flags & K3SUP_ROTATE_DRY_RUN) && (!s->rotation.done || needs_window(s)))
 		r = k3sup__rotation_open(op, s->node.node, &s->rotation, needs_window(s) && s->restart.by != K3SUP_RESTART_NONE);
@@ -133,7 +79,8 @@ static int step_retire(k3sup_op *op, void *arg)
 
 static struct k3sup__want proof_of(const struct rotate *s)
 {
-	return (struct k3sup__want){.count = s->count, .stable_ms = s->stable_ms, .probe = s->probe, .health = s->health, .most_ends = CRASH_LOOP};
+	return (struct k3sup__want){
+		.count = s->rotation.count, .stable_ms = s->stable_ms, .probe = s->probe, .health = s->health, .most_ends = CRASH_LOOP};
 }
 
 static int call_window(k3sup_op *op)
@@ -144,7 +91,7 @@ static int call_window(k3sup_op *op)
 		.owner = op,
 		.deadline = k3sup__op_deadline(op),
 		.by = &s->restart,
-		.stopped = !s->alive,
+		.stopped = !s->rotation.alive,
 		.steps = steps,
 		.arg = s,
 		.proof = proof_of(s),
@@ -292,18 +239,11 @@ static int after_look(k3sup_op *op)
 		return conclude(op, r);
 	if (needs_window(s) && s->restart.by != K3SUP_RESTART_NONE)
 		return call_window(op);
-	if (!s->alive) {
+	if (!s->rotation.alive) {
 		s->phase = PHASE_RETIRE;
 		return k3sup__op_work(op, work_retire);
 	}
 	return s->rotation.resumed ? call_proof(op) : conclude(op, 0);
-}
-
-static bool is_true(const k3sup__json *facts, const char *key)
-{
-	int64_t value = 0;
-
-	return k3sup__json_as_i64(k3sup__json_member(facts, key), &value) && value != 0;
 }
 
 static int after_window(k3sup_op *op)
@@ -312,8 +252,8 @@ static int after_window(k3sup_op *op)
 	k3sup_op *child = k3sup__op_child(op);
 	int r = k3sup__take_over(op, child);
 
-	s->touched = s->rotation.retired || is_true(k3sup__op_facts(child), "stopped");
-	s->started = is_true(k3sup__op_facts(child), "started");
+	s->touched = s->rotation.retired || k3sup__said(child, "stopped");
+	s->started = k3sup__said(child, "started");
 	return r < 0 ? conclude(op, r) : begin_verify(op);
 }
 

@@ -5,9 +5,9 @@
 
 #include "base/journal.h"
 #include "base/lock.h"
-#include "base/process.h"
 #include "certs/inventory.h"
 #include "node/warn.h"
+#include "upgrade/window.h"
 
 #define DAY 86400
 #define MOST_KEY 256
@@ -62,13 +62,13 @@ static bool is_about(const struct k3sup__rotation *rotation, const k3sup__json *
 	return same;
 }
 
-/* The newest of these events that an entry has; NULL if it has none. */
-static const k3sup__json *last_event(const k3sup__json *records, const char *id, const char *one, const char *other)
+/* The newest event of this name that an entry has; NULL if it has none. */
+static const k3sup__json *last_event(const k3sup__json *records, const char *id, const char *event)
 {
 	for (size_t i = k3sup__json_len(records); id && i-- > 0;) {
 		const k3sup__json *record = k3sup__json_element(records, i);
 
-		if (has_text(record, "op", id) && (has_text(record, "event", one) || has_text(record, "event", other)))
+		if (has_text(record, "op", id) && has_text(record, "event", event))
 			return record;
 	}
 	return NULL;
@@ -108,7 +108,7 @@ static bool key_is_used(const struct k3sup__rotation *rotation)
 
 		if (!has_text(record, "event", "open") || !has_text(record, "verb", K3SUP__VERB_ROTATE) || !is_about(rotation, record))
 			continue;
-		close = last_event(rotation->records, k3sup__json_text(record, "op"), "close", "close");
+		close = last_event(rotation->records, k3sup__json_text(record, "op"), "close");
 		if (!close || !has_text(close, "reason", "done"))
 			continue;
 		if (is_live(k3sup__json_member(record, "prints"), &rotation->leafs, false))
@@ -118,23 +118,14 @@ static bool key_is_used(const struct k3sup__rotation *rotation)
 	return used;
 }
 
-/* An entry of another boot says nothing about who has stopped k3s; nor one after which we have started it. */
-static bool stopped_by_us(k3sup_node *node, const k3sup__json *records, const char *id)
-{
-	const k3sup__json *event = last_event(records, id, "stop", "started");
-	char boot_id[37];
-
-	return event && has_text(event, "event", "stop") && k3sup__boot_id(node->proc_fd, boot_id) == 0 && has_text(event, "boot_id", boot_id);
-}
-
 static void take_over(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation)
 {
 	const k3sup__json *entry = k3sup__journal_open_entry(rotation->records, K3SUP__VERB_ROTATE);
 	const char *id = entry ? k3sup__json_text(entry, "op") : NULL;
 
+	rotation->ours = k3sup__entry_owed(node, rotation->records).id[0] != '\0';
 	if (!id || strlen(id) >= sizeof(rotation->id))
 		return;
-	rotation->ours = stopped_by_us(node, rotation->records, id);
 	if (!is_about(rotation, entry)) {
 		rotation->older = true;
 		k3sup__warn(op, "an earlier rotation under another key, or of other services, was never finished; the present arguments decide");
@@ -172,7 +163,7 @@ static bool is_done(const struct k3sup__rotation *rotation)
 
 	if (rotation->resumed)
 		return !is_live(rotation->prints, &rotation->leafs, false) &&
-			(last_event(rotation->records, rotation->id, "retired", "retired") || !is_live(rotation->prints, &rotation->leafs, true));
+			(last_event(rotation->records, rotation->id, "retired") || !is_live(rotation->prints, &rotation->leafs, true));
 	return key_is_used(rotation) || (rotation->within >= 0 && rotation->leafs.ends > now + rotation->within * DAY);
 }
 
@@ -193,11 +184,58 @@ int k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation 
 	return 0;
 }
 
+/* ---- deciding ---- */
+
+bool k3sup__rotation_needs_window(const struct k3sup__rotation *rotation)
+{
+	return rotation->alive ? !rotation->done : rotation->ours;
+}
+
+int k3sup__rotation_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__rotation *rotation, const struct k3sup__restart *restart)
+{
+	if (!k3sup__rotation_needs_window(rotation))
+		return 0;
+	if (restart->by == K3SUP_RESTART_NONE && rotation->alive)
+		return k3sup__fail(op, K3SUP_E_RUNNING,
+			"k3s runs (process %d), and is not to be stopped: certificates are only touched while it is stopped",
+			(int)rotation->where.pid);
+	if (restart->by == K3SUP_RESTART_SIGNAL)
+		return k3sup__fail(op, K3SUP_E_NO_SERVICE,
+			"a rotation needs k3s to be stopped and to stay so: after a signal it would be there again at once");
+	return restart->by == K3SUP_RESTART_NONE ? 0 : k3sup__window_admit(op, node, restart);
+}
+
+void k3sup__rotation_report(k3sup_op *op, const struct k3sup__rotation *rotation)
+{
+	k3sup__json *facts = k3sup__op_facts(op);
+
+	if (rotation->key)
+		k3sup__json_set_str(facts, "key", rotation->key);
+	k3sup__json_set_bool(facts, "resumed", rotation->resumed);
+	k3sup__json_set_str(facts, "issued_by", rotation->where.server ? "itself" : "server");
+}
+
+static int take_path(const char *path, k3sup__json *value, void *arg)
+{
+	(void)value;
+	k3sup__json_add(arg, k3sup__json_str(path));
+	return 0;
+}
+
+void k3sup__rotation_plan(k3sup_op *op, const struct k3sup__rotation *rotation)
+{
+	k3sup__json *paths = k3sup__json_array();
+
+	if (!rotation->done)
+		(void)k3sup__json_each(rotation->leafs.prints, take_path, paths);
+	k3sup__json_set(k3sup__op_facts(op), "retires", paths);
+}
+
 /* ---- doing ---- */
 
 static int note(k3sup_op *op, k3sup_node *node, const struct k3sup__rotation *rotation, const char *event)
 {
-	return k3sup__entry_append(op, node, k3sup__entry_record(rotation->id, event, K3SUP__VERB_ROTATE));
+	return k3sup__entry_note(op, node, rotation->id, K3SUP__VERB_ROTATE, event);
 }
 
 static int open_entry(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation)

@@ -11,6 +11,7 @@
 #include "certs/leafs.h"
 #include "certs/retire.h"
 #include "upgrade/records.h"
+#include "upgrade/services.h"
 
 struct k3sup__rotation {
 	/* what is wanted */
@@ -26,8 +27,10 @@ struct k3sup__rotation {
 	char id[K3SUP__ENTRY_ID];  /* of the open entry, "": none */
 	bool resumed;              /* an earlier run opened it */
 	bool older;                /* there are open entries of other keys, too */
-	bool ours;                 /* if k3s does not run, then because a run of ours has stopped it, since this boot */
+	bool ours;                 /* if k3s does not run, then because a run of ours, of whatever verb, has stopped it, since this boot */
 	bool done;                 /* there is nothing to retire */
+	bool alive;                /* k3s runs, or its manager is about to start it; by k3sup__window_look() */
+	size_t count;              /* likewise: so many k3s are to come back */
 
 	/* what was done */
 	bool retired; /* something was taken away */
@@ -46,6 +49,12 @@ static inline const char *const *k3sup__rotation_services(const struct k3sup__ro
 
 /* Looks and decides; changes nothing. K3SUP_E_DATA_DIR, K3SUP_E_AUTHORITY, K3SUP_E_CLOCK, -errno. */
 int k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation) _must_check_;
+/* With alive: is k3s to be stopped, or started, by this run? And may it? K3SUP_E_RUNNING, K3SUP_E_NO_SERVICE and others of k3sup__window_admit(). */
+bool k3sup__rotation_needs_window(const struct k3sup__rotation *rotation);
+int k3sup__rotation_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__rotation *rotation, const struct k3sup__restart *restart) _must_check_;
+/* Writes key, resumed and issued_by into the facts; and retires: what would be taken away. */
+void k3sup__rotation_report(k3sup_op *op, const struct k3sup__rotation *rotation);
+void k3sup__rotation_plan(k3sup_op *op, const struct k3sup__rotation *rotation);
 /* Opens the entry, unless it is open. stops: k3s will be stopped by us. */
 int k3sup__rotation_open(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation, bool stops) _must_check_;
 /* While k3s is stopped. */

@@ -5,6 +5,7 @@
 
 #include "node/warn.h"
 #include "process/guard.h"
+#include "process/serve.h"
 #include "process/signal.h"
 
 static int own(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const struct k3sup__restart *restart,
@@ -54,15 +55,17 @@ int k3sup__services_add(k3sup_op *op, k3sup_node *node, const struct k3sup__cand
 
 int k3sup__services_add_stopped(k3sup_op *op, k3sup_node *node, const struct k3sup__restart *restart, struct k3sup__services *list)
 {
-	struct k3sup__owned *owned = &list->list[0];
-	int r = k3sup__commands_own(op, node, &restart->commands, NULL, &owned->service);
+	struct k3sup__serving serving = {.node.node = node, .by = restart->by == K3SUP_RESTART_COMMANDS ? &restart->commands : NULL};
+	int r = k3sup__serving_find(op, &serving);
 
-	if (r < 0)
-		return r;
-	owned->how = K3SUP__HOW_SERVICE;
-	owned->apart = !k3sup__channel_is_home(node); /* see serve.c */
-	list->count = 1;
-	return 0;
+	for (size_t i = 0; r >= 0 && i < serving.count && list->count < K3SUP__MOST_SERVICES; i++) {
+		struct k3sup__served *one = &serving.list[i];
+
+		list->list[list->count++] = (struct k3sup__owned){.service = one->service, .how = K3SUP__HOW_SERVICE, .apart = one->apart};
+		one->service = K3SUP__SERVICE_NONE;
+	}
+	k3sup__serving_clear(&serving);
+	return r;
 }
 
 void k3sup__services_clear(struct k3sup__services *list)

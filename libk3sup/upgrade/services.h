@@ -41,7 +41,7 @@ static inline void k3sup__restart_clear(struct k3sup__restart *restart)
  */
 int k3sup__services_add(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const struct k3sup__restart *restart,
 	struct k3sup__services *list) _must_check_;
-/* The service that the caller's commands stand for, though no k3s runs. */
+/* The services that would start k3s, though none runs; or what the caller's commands stand for. */
 int k3sup__services_add_stopped(k3sup_op *op, k3sup_node *node, const struct k3sup__restart *restart, struct k3sup__services *list) _must_check_;
 void k3sup__services_clear(struct k3sup__services *list);
 /* "service" (null unless it is one) and "services" of the facts. */

@@ -6,10 +6,10 @@
 #define FLAGS \
 	(K3SUP_UPGRADE_PAYLOAD_FD | K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED | \
 		K3SUP_UPGRADE_CHECK | K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_RUN_VERSION | K3SUP_UPGRADE_NO_UNPACK_AHEAD | \
-		K3SUP_UPGRADE_RETRY_FAILED | K3SUP_UPGRADE_DRY_RUN)
+		K3SUP_UPGRADE_RETRY_FAILED | K3SUP_UPGRADE_DRY_RUN | K3SUP_UPGRADE_ROTATE_CERTS)
 
 static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 3}, {"before-write", 2}, {"images", 20}, {"stage", 17}, {"verify", 13},
-	{"before-stop", 2}, {"unpack", 20}, {"swap", 4}, {"restart", 12}, {"prove", 50}, {"rollback", 20}};
+	{"before-stop", 2}, {"unpack", 20}, {"swap", 4}, {"restart", 12}, {"prove", 50}, {"rollback", 20}, {"certificates", 10}};
 
 /* ---- the caller's commands ---- */
 
@@ -51,23 +51,28 @@ static int go(k3sup_op *op, enum k3sup__phase phase, int (*work)(k3sup_op *op))
 
 static bool writes(const struct k3sup__upgrade *s)
 {
-	return s->hooks.before_write && (s->view.same == 0 || k3sup__images_missing(&s->images) > 0);
+	return s->hooks.before_write && (s->view.same == 0 || k3sup__images_missing(&s->images) > 0 || !s->stopping.rotation.done);
 }
 
 static bool swaps(const struct k3sup__upgrade *s)
+{
+	return s->swap && !s->stopping.window;
+}
+
+static bool stages(const struct k3sup__upgrade *s)
 {
 	return s->swap;
 }
 
 static bool stops(const struct k3sup__upgrade *s)
 {
-	return s->hooks.before_stop && (s->staged || s->restarts);
+	return s->hooks.before_stop && (s->staged || s->restarts || (s->stopping.window && s->stopping.rotation.alive));
 }
 
 static bool unpacks(const struct k3sup__upgrade *s)
 {
 	return s->restart.by != K3SUP_RESTART_NONE && !(s->flags & K3SUP_UPGRADE_NO_UNPACK_AHEAD) &&
-		(s->staged || s->restarts || s->start_awaited || s->starts);
+		(s->staged || s->restarts || s->start_awaited || (s->stopping.window && !s->stopping.rotation.alive));
 }
 
 /* Up to the swap, in this order; each only where it has something to do. */
@@ -77,7 +82,7 @@ static const struct {
 	int (*work)(k3sup_op *op);
 } files[] = {
 	{PHASE_BEFORE_WRITE, writes, work_before_write},
-	{PHASE_STAGE, swaps, k3sup__upgrade_stage},
+	{PHASE_STAGE, stages, k3sup__upgrade_stage},
 	{PHASE_BEFORE_STOP, stops, work_before_stop},
 	{PHASE_UNPACK, unpacks, k3sup__upgrade_unpack},
 	{PHASE_SWAP, swaps, k3sup__upgrade_swap},
@@ -95,9 +100,11 @@ static int after_work(k3sup_op *op)
 	for (size_t i = 0; i < ELEMENTSOF(files); i++)
 		if (files[i].phase > s->phase && files[i].is_due(s))
 			return go(op, files[i].phase, files[i].work);
+	if (s->stopping.left)
+		return go(op, PHASE_RETIRE, k3sup__turn_retire);
 	if (s->restart.by == K3SUP_RESTART_NONE)
 		return conclude(op, 0);
-	return s->swap || s->restarts || s->starts || s->payload.is_backup ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
+	return s->swap || s->restarts || s->stopping.window || s->payload.is_backup ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
 }
 
 static int after_look(k3sup_op *op)
@@ -108,22 +115,33 @@ static int after_look(k3sup_op *op)
 	return r ? r : after_work(op);
 }
 
+/* What child operations do next, or the end. */
+static int call(k3sup_op *op, enum k3sup__phase phase, int (*fn)(k3sup_op *op))
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	int r;
+
+	s->phase = phase;
+	r = fn(op);
+	return r < 0 ? conclude(op, r) : r;
+}
+
 static int after_look_again(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r = k3sup__op_work_result(op);
 
-	if (r < 0 || s->restart.by != K3SUP_RESTART_COMMANDS || s->services.count == 0)
-		return r < 0 ? conclude(op, r) : go(op, PHASE_ORDER, k3sup__restart_order);
-	s->phase = PHASE_COMMANDS;
-	r = k3sup__restart_call(op);
-	return r < 0 ? conclude(op, r) : r;
+	if (r < 0)
+		return conclude(op, r);
+	if (s->stopping.window)
+		return call(op, PHASE_WINDOW, k3sup__turn_call);
+	if (s->restart.by == K3SUP_RESTART_COMMANDS && s->services.count > 0)
+		return call(op, PHASE_COMMANDS, k3sup__restart_call);
+	return go(op, PHASE_ORDER, k3sup__restart_order);
 }
 
-static int after_commands(k3sup_op *op)
+static int after_call(k3sup_op *op, int r)
 {
-	int r = k3sup__restart_called(op);
-
 	return r < 0 ? conclude(op, r) : go(op, PHASE_EXIT, NULL);
 }
 
@@ -136,6 +154,19 @@ static int exit_step(k3sup_op *op)
 	return r < 0 ? conclude(op, r) : go(op, PHASE_PROVE, NULL);
 }
 
+static int verify(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+
+	return k3sup__turn_is_to_verify(s) ? call(op, PHASE_VERIFY, k3sup__turn_verify) : conclude(op, s->status);
+}
+
+/* Was it a new build that has failed, and not one that was there before? */
+static bool is_new(const struct k3sup__upgrade *s)
+{
+	return !s->stopping.window || s->swapped.renamed || s->restarts || s->entry.resumed;
+}
+
 static int prove_step(k3sup_op *op)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(op);
@@ -143,13 +174,21 @@ static int prove_step(k3sup_op *op)
 
 	if (!s->proving) {
 		s->proving = true;
-		r = k3sup__prove_call(op);
-		return r < 0 ? conclude(op, r) : r;
+		return call(op, PHASE_PROVE, k3sup__prove_call);
 	}
 	r = k3sup__prove_result(op);
-	if (k3sup__rollback_is_asked(op, s, r))
+	if (is_new(s) && k3sup__rollback_is_asked(op, s, r))
 		return go(op, PHASE_FAILED, k3sup__rollback_judge);
-	return r < 0 || !s->called ? conclude(op, r) : go(op, PHASE_DISARM, k3sup__restart_disarm);
+	if (r < 0)
+		return conclude(op, r);
+	return s->called || s->entry.owed.id[0] ? go(op, PHASE_SETTLE, k3sup__restart_settle) : verify(op);
+}
+
+static int after_settling(k3sup_op *op)
+{
+	int r = k3sup__op_work_result(op);
+
+	return r < 0 ? conclude(op, r) : verify(op);
 }
 
 static int after_failure(k3sup_op *op)
@@ -157,15 +196,25 @@ static int after_failure(k3sup_op *op)
 	return k3sup__op_work_result(op) > 0 ? go(op, PHASE_BACK, NULL) : conclude(op, K3SUP_E_NOT_STABLE);
 }
 
+/* The build before runs with the new certificates. */
 static int back_step(k3sup_op *op)
 {
-	int r;
+	struct k3sup__upgrade *s = k3sup__op_state(op);
 
-	if (k3sup__op_woke(op) == K3SUP__WOKE_CHILD)
-		return conclude(op, k3sup__rollback_result(op));
-	k3sup__op_no_return(op);
-	r = k3sup__rollback_call(op);
-	return r < 0 ? conclude(op, r) : r;
+	if (k3sup__op_woke(op) != K3SUP__WOKE_CHILD) {
+		k3sup__op_no_return(op);
+		return call(op, PHASE_BACK, k3sup__rollback_call);
+	}
+	s->status = k3sup__rollback_result(op);
+	return s->back.done ? verify(op) : conclude(op, s->status);
+}
+
+static int after_verifying(k3sup_op *op)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(op);
+	int r = k3sup__turn_verified(op);
+
+	return conclude(op, s->status < 0 ? s->status : r);
 }
 
 static int step(k3sup_op *op)
@@ -195,13 +244,19 @@ static int step(k3sup_op *op)
 	case PHASE_ORDER:
 		return k3sup__op_work_result(op) < 0 ? conclude(op, k3sup__op_work_result(op)) : go(op, PHASE_EXIT, NULL);
 	case PHASE_COMMANDS:
-		return after_commands(op);
+		return after_call(op, k3sup__restart_called(op));
+	case PHASE_WINDOW:
+		return after_call(op, k3sup__turn_result(op));
+	case PHASE_RETIRE:
+		return conclude(op, k3sup__op_work_result(op));
 	case PHASE_EXIT:
 		return exit_step(op);
 	case PHASE_PROVE:
 		return prove_step(op);
-	case PHASE_DISARM:
-		return conclude(op, k3sup__op_work_result(op) < 0 ? k3sup__op_work_result(op) : 0);
+	case PHASE_SETTLE:
+		return after_settling(op);
+	case PHASE_VERIFY:
+		return after_verifying(op);
 	case PHASE_FAILED:
 		return after_failure(op);
 	case PHASE_BACK:
@@ -231,6 +286,7 @@ static void clear(k3sup_op *op)
 	k3sup__images_clear(&s->images);
 	free(s->data_dir);
 	k3sup__restart_clear(&s->restart);
+	k3sup__stopping_clear(&s->stopping);
 }
 
 static const struct k3sup__op_class class = {
@@ -264,6 +320,7 @@ static int new_upgrade(k3sup_node *node, const struct k3sup_upgrade_opts *o, str
 	s->lock_deadline = k3sup__deadline(o->wait_lock_ms);
 	s->stable_ms = o->stable_ms < 0 ? 0 : o->stable_ms ? o->stable_ms : 20000;
 	s->restart = asked->restart;
+	s->stopping = asked->stopping;
 	s->flags = o->flags;
 	s->keep_backups = o->keep_backups;
 	s->back.mode = o->rollback;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The upgrade from the inside: its state, and its parts: looking and deciding (look.c), the file (replace.c), the images (images.c), unpacking ahead (unpack.c), restarting and
- * proving (restart.c), and the end (report.c). In which order, upgrade.c says.
+ * proving (restart.c), or what needs k3s to be stopped (turn.c), and the end (report.c). In which order, upgrade.c says.
  */
 #ifndef K3SUP_UPGRADE_UPGRADE_H
 #define K3SUP_UPGRADE_UPGRADE_H
@@ -11,6 +11,7 @@
 #include "upgrade/hooks.h"
 #include "upgrade/rollback.h"
 #include "upgrade/services.h"
+#include "upgrade/stopping.h"
 
 enum k3sup__phase {
 	PHASE_LOOK,         /* lock, payload, node; decide */
@@ -19,12 +20,15 @@ enum k3sup__phase {
 	PHASE_BEFORE_STOP,
 	PHASE_UNPACK, /* the last thing before the swap: it moves links that the running k3s looks at */
 	PHASE_SWAP,
-	PHASE_AGAIN, /* look again, right before */
+	PHASE_AGAIN,  /* look again, right before */
+	PHASE_RETIRE, /* of a k3s that is left stopped */
+	PHASE_WINDOW, /* stopped, and what is done meanwhile, and started */
 	PHASE_ORDER,
 	PHASE_COMMANDS, /* a stop and a start, by the caller's commands */
 	PHASE_EXIT,
 	PHASE_PROVE,
-	PHASE_DISARM, /* the start guard of that */
+	PHASE_SETTLE, /* the start guards of that */
+	PHASE_VERIFY, /* the certificates are new */
 	PHASE_FAILED, /* the new build ends again and again */
 	PHASE_BACK,
 	PHASE_REPORT,
@@ -35,6 +39,7 @@ struct k3sup__upgrade {
 	struct k3sup__source source;
 	int64_t lock_deadline, stable_ms;
 	struct k3sup__restart restart;
+	struct k3sup__stopping stopping;
 	uint32_t flags, probe, keep_backups;
 	char *health;
 	struct k3sup__hooks hooks;
@@ -58,8 +63,7 @@ struct k3sup__upgrade {
 	bool unpacked;                   /* by this run */
 	bool signalled;
 	bool proving;          /* the proof has been called */
-	bool starts;           /* an earlier run has stopped k3s, and nobody started it */
-	bool called;           /* the caller's commands have done their part */
+	bool called;           /* the caller's commands, or the window, have done their part, and start guards wait for the proof */
 	bool start_failed;     /* their start command said so */
 	size_t count;          /* so many k3s are to come back */
 	k3sup_process *old[2]; /* the ones that were told to restart */
@@ -98,7 +102,12 @@ int k3sup__upgrade_end_images(k3sup_op *op, struct k3sup__upgrade *s) _must_chec
 /* Work function (unpack.c): the new build's data/<H> is there, whole and on disk; or why not is reported, where that is no reason to refuse. */
 int k3sup__upgrade_unpack(k3sup_op *op);
 
-/* Who of those in the view must restart, and may they? Fills in the services, of what is refused too. Not with K3SUP_RESTART_NONE. For work functions. */
+/* Does some k3s in the view run another build than the payload's? */
+bool k3sup__restart_is_due(const struct k3sup__view *view, const struct k3sup__payload *payload);
+/*
+ * Who of those in the view must restart, and may they? Fills in the services, of what is refused too. payload: NULL if all of them are to be stopped and started, by their managers. Not
+ * with K3SUP_RESTART_NONE. For work functions.
+ */
 int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
 	const struct k3sup__restart *restart, struct k3sup__services *ret) _must_check_;
 /* Work function: who runs now, right before the restart. */
@@ -108,13 +117,29 @@ int k3sup__restart_order(k3sup_op *op);
 /* The caller's commands, as a child operation: k3s is stopped, that is proven, and started. From here on the operation is past its point of no return. */
 int k3sup__restart_call(k3sup_op *op) _must_check_;
 int k3sup__restart_called(k3sup_op *op) _must_check_;
-/* Work function: the guard that this has left. */
-int k3sup__restart_disarm(k3sup_op *op);
+/* What a child operation says of the service, the commands' answers above all, is told of it in the end. */
+void k3sup__restart_take_facts(k3sup_op *op, k3sup_op *child);
+/* Work function, after the proof: the guards that this has left; and who stops k3s from now on was not us. */
+int k3sup__restart_settle(k3sup_op *op);
 /* 0 when all of them have ended, else what the engine is to wait for. */
 int k3sup__restart_wait(k3sup_op *op) _must_check_;
 /* Waits, as a child operation, until the wanted build runs and stays. */
 int k3sup__prove_call(k3sup_op *op) _must_check_;
 /* What came of that. */
 int k3sup__prove_result(k3sup_op *op) _must_check_;
+
+/* What needs k3s to be stopped (turn.c). Work function's part, right before: is it still wanted, and by whom; the entries that say so. */
+int k3sup__turn_prepare(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
+/* The window, as a child operation; and what came of it. */
+int k3sup__turn_call(k3sup_op *op) _must_check_;
+int k3sup__turn_result(k3sup_op *op) _must_check_;
+/* Work function: the certificates of a k3s that is left stopped. */
+int k3sup__turn_retire(k3sup_op *op);
+/* Is it to be seen whether k3s has made new certificates? That, as a child operation; and what came of it. */
+bool k3sup__turn_is_to_verify(const struct k3sup__upgrade *s);
+int k3sup__turn_verify(k3sup_op *op) _must_check_;
+int k3sup__turn_verified(k3sup_op *op) _must_check_;
+/* The rotation's entry, and the facts about it. For the work function that reports. */
+int k3sup__turn_report(k3sup_op *op, struct k3sup__upgrade *s) _must_check_;
 
 #endif

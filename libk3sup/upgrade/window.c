@@ -51,6 +51,23 @@ int k3sup__window_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__rest
 	return r;
 }
 
+int k3sup__window_look(k3sup_op *op, k3sup_node *node, const struct k3sup__restart *by, bool running, bool *ret_alive, size_t *ret_count)
+{
+	struct k3sup__serving serving = {.node.node = node, .by = commands_of(by)};
+	int r = k3sup__serving_find(op, &serving);
+
+	*ret_alive = running;
+	*ret_count = r >= 0 && running ? serving.count : 1;
+	for (size_t i = 0; r >= 0 && i < serving.count; i++)
+		*ret_alive |= serving.list[i].service.state != K3SUP__SERVICE_STOPPED && serving.list[i].service.state != K3SUP__SERVICE_UNKNOWN;
+	k3sup__serving_clear(&serving);
+	if ((r == K3SUP_E_NO_SERVICE || r == K3SUP_E_AMBIGUOUS) && !running) {
+		k3sup__op_forgive(op); /* then nobody is asked to start it */
+		return 0;
+	}
+	return r < 0 ? r : 0;
+}
+
 static int work_find(k3sup_op *op)
 {
 	struct window *s = k3sup__op_state(op);
@@ -118,6 +135,13 @@ int k3sup__take_over(k3sup_op *op, k3sup_op *child)
 	return k3sup__op_adopt(op, child);
 }
 
+bool k3sup__said(k3sup_op *child, const char *fact)
+{
+	int64_t value = 0;
+
+	return k3sup__json_as_i64(k3sup__json_member(k3sup__op_facts(child), fact), &value) && value != 0;
+}
+
 static int call(k3sup_op *op, const struct k3sup__service_want *want)
 {
 	struct window *s = k3sup__op_state(op);
@@ -144,7 +168,7 @@ static int call_start(k3sup_op *op)
 {
 	struct window *s = k3sup__op_state(op);
 	const int64_t least = k3sup__deadline(LEAST_FOR_START_MS);
-	const bool last = s->started + 1 == s->serving.count;
+	const bool last = s->started + 1 == s->serving.count, unproven = s->want.unproven && s->status >= 0;
 
 	s->phase = PHASE_START;
 	k3sup__op_begin(op, "start", "starting %s", s->serving.list[s->started].service.name);
@@ -154,9 +178,10 @@ static int call_start(k3sup_op *op)
 			.action = K3SUP_SERVICE_START,
 			.name = s->serving.by ? NULL : s->serving.list[s->started].service.name,
 			.nested = true,
+			.unproven = unproven,
 			.deadline = s->want.deadline > least ? s->want.deadline : least,
 			.stable_ms = last ? s->want.proof.stable_ms : 0,
-			.proof = last && s->status >= 0 ? &s->want.proof : NULL,
+			.proof = last && s->status >= 0 && !unproven ? &s->want.proof : NULL,
 		});
 }
 

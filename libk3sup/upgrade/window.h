@@ -20,19 +20,29 @@ struct k3sup__window_want {
 	bool stopped;                                 /* a run of ours that was cut has stopped k3s: only the guard is armed again */
 	int (*const *steps)(k3sup_op *op, void *arg); /* work functions, NULL at the end */
 	void *arg;
-	struct k3sup__want proof; /* what has to run then; come_by and give_up are seen to here */
+	bool unproven; /* it is over once the start was ordered, if nothing failed before: the caller proves, and disarms the guards after that */
+	struct k3sup__want proof; /* else: what has to run then; come_by and give_up are seen to here */
 };
 
 /* Asks whether this k3s, or what would start it, can be stopped and started by its manager; before anything is changed. K3SUP_E_NO_SERVICE and others of k3sup_service(). */
 int k3sup__window_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__restart *by) _must_check_;
 
 /*
+ * Does k3s run, or is its manager about to start it? One that dies again and again does not run just now, and is not stopped. running: it was seen to. ret_count: so many are to come back.
+ * Where nothing runs, and nobody can be asked, it does not.
+ */
+int k3sup__window_look(k3sup_op *op, k3sup_node *node, const struct k3sup__restart *by, bool running, bool *ret_alive, size_t *ret_count)
+	_must_check_;
+
+/*
  * The operation, to be called with k3sup__op_call() by one that has the node's turn. What want points to has to outlive it. Status: 1; or why the stop, a step or the start
- * failed. Facts: service, services, what the steps reported, starts, ends, deaths, probes, health; stopped (it was, by us), started (and it was proven that it runs again).
+ * failed. Facts: service, services, what the steps reported, starts, ends, deaths, probes, health; stopped (it was, by us), started (and it was proven that it runs again, unless that is left to the caller).
  */
 int k3sup__window_op(k3sup_node *node, const struct k3sup__window_want *want, k3sup_op **ret_op) _must_check_;
 
 /* What a child operation has found out becomes its caller's: facts, warnings, and its failure. Returns its status. */
 int k3sup__take_over(k3sup_op *op, k3sup_op *child);
+/* Is this fact of a child operation true? */
+bool k3sup__said(k3sup_op *child, const char *fact);
 
 #endif

@@ -186,8 +186,8 @@ AT(k3sup_upgrade_opts, guard_delay_ms, 168, 112);
 AT(k3sup_upgrade_opts, stop_command, 176, 120);
 AT(k3sup_upgrade_opts, start_command, 184, 124);
 AT(k3sup_upgrade_opts, status_command, 192, 128);
-AT(k3sup_upgrade_opts, reserved7, 200, 132);
-END(k3sup_upgrade_opts, reserved7, 208, 136);
+AT(k3sup_upgrade_opts, rotate_key, 200, 132);
+END(k3sup_upgrade_opts, rotate_key, 208, 136);
 
 AT(k3sup_state_opts, struct_size, 0, 0);
 AT(k3sup_state_opts, flags, 4, 4);

@@ -111,7 +111,7 @@ class UpgradeOpts(Sized):
                        ("health", c_char_p), ("reserved3", c_char_p), ("probe", c_uint32), ("reserved4", c_uint32),
                        ("images", POINTER(c_char_p)), ("reserved5", c_char_p), ("before_write", c_char_p), ("before_stop", c_char_p),
                        ("keep_backups", c_uint32), ("rollback", c_uint32), ("guard_delay_ms", c_int64), *_COMMANDS,
-                       ("reserved7", c_char_p))
+                       ("rotate_key", c_char_p))
 
 
 class StateOpts(Sized):

@@ -8,7 +8,7 @@ from ._ffi import lib, ptr
 from .constants import (CERTS_CHECK_AT, CERTS_CHECK_WIRE, NODE_ALLOW_GROUP_WRITABLE, NODE_IS_CONTAINER, ROTATE_DRY_RUN, ROTATE_IF_WITHIN,
                         STAGE_COMMIT, STAGE_RESTORE, SWAP_CHECK_ARCHIVE, SWAP_PAYLOAD_FD, SWAP_RUN_VERSION, UNPACK_PAYLOAD_FD, UPGRADE_ALLOW_DOWNGRADE,
                         UPGRADE_ALLOW_PACKAGE_OWNED, UPGRADE_ALLOW_SKIP_MINOR, UPGRADE_CHECK, UPGRADE_DRY_RUN, UPGRADE_NO_UNPACK_AHEAD,
-                        UPGRADE_PAYLOAD_FD, UPGRADE_RETRY_FAILED, UPGRADE_ROLLBACK, UPGRADE_RUN_VERSION, Probe, Restart, Rollback,
+                        UPGRADE_PAYLOAD_FD, UPGRADE_RETRY_FAILED, UPGRADE_ROLLBACK, UPGRADE_ROTATE_CERTS, UPGRADE_RUN_VERSION, Probe, Restart, Rollback,
                         ServiceAction)
 from .op import Op
 from .process import Process
@@ -220,7 +220,8 @@ class Node(Handle):
                 before_write: Optional[str] = None, before_stop: Optional[str] = None, keep_backups: int = 1,
                 guard_delay: Optional[float] = 30.0, stop_command: Optional[str] = None, start_command: Optional[str] = None,
                 status_command: Optional[str] = None, unpack_ahead: bool = True,
-                rollback: Rollback = Rollback.AUTO, retry_failed: bool = False, dry_run: bool = False) -> Op:
+                rollback: Rollback = Rollback.AUTO, retry_failed: bool = False, dry_run: bool = False, rotate_certs: bool = False,
+                rotate_key: Optional[str] = None) -> Op:
         """Make the running k3s be the payload's build, proven when it has stayed for `stable` seconds and is ready. `timeout` bounds everything.
 
         `check`: only decide whether that would be refused ("/checks"), without a lock and without changing anything. What the payload
@@ -232,18 +233,19 @@ class Node(Handle):
         `unpack_ahead`: the payload unpacks itself into the data-dir while the old k3s runs, as by unpack().
         `rollback`: what becomes of a new build that ends again and again; such a payload is refused from then on but for `retry_failed`.
         `dry_run`: as `check`, and "/plan" says each step; the status is 1 if there is one.
+        `rotate_certs`: and new leaf certificates, as by rotate(), in the same restart; once under one `rotate_key` (None: the payload's SHA-256).
         """
         path, fd, flags = payload_of(payload, UPGRADE_PAYLOAD_FD)
         flags |= _allowed(allow_downgrade, allow_skip_minor, allow_package_owned) | (UPGRADE_CHECK if check else 0)
         flags |= (UPGRADE_RUN_VERSION if run_version else 0) | (0 if unpack_ahead else UPGRADE_NO_UNPACK_AHEAD)
         flags |= UPGRADE_RETRY_FAILED if retry_failed else 0
-        flags |= UPGRADE_DRY_RUN if dry_run else 0
+        flags |= (UPGRADE_DRY_RUN if dry_run else 0) | (UPGRADE_ROTATE_CERTS if rotate_certs else 0)
         return self._start(lib.k3sup_upgrade, _ffi.UpgradeOpts(
             flags=flags, payload=path, payload_fd=fd, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0),
             stable_ms=_stable(stable), restart=restart, probe=probe, health=encode_opt(health), images=encode_list(images),
             before_write=encode_opt(before_write), before_stop=encode_opt(before_stop), rollback=rollback,
             **_terms(sha256, sums, signature, key, expect_version), server_version=encode_opt(server_version),
-            keep_backups=_count(keep_backups),
+            keep_backups=_count(keep_backups), rotate_key=encode_opt(rotate_key),
             guard_delay_ms=ms(guard_delay), **_commands(stop_command, start_command, status_command)))
 
     def rollback(self, *, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,

@@ -75,7 +75,9 @@ static void armed_once(void **state)
 		"--description=starts k3s.service again, which k3sup has stopped /usr/bin/systemctl --no-block start -- k3s.service\n");
 	manager_says(n.s, 1, STATE, "ActiveState=active\n");
 	assert_int_equal(k3sup__guard_arm(n.s->op, &n.service, 1500), 0);
-	assert_asked(n.s, STATE "\nsystemctl restart -- k3sup-guard-k3s.timer\n");
+	assert_asked(n.s,
+		STATE "\nsystemctl reset-failed -- k3sup-guard-k3s.timer\n"
+		      "systemctl restart -- k3sup-guard-k3s.timer\n");
 	end(&n);
 }
 

@@ -180,6 +180,22 @@ static void a_journal_that_cannot_be_written_is_an_error(void **state)
 	k3sup_node_unref(node);
 }
 
+static size_t count_records(struct scratch *s, k3sup_node *node)
+{
+	k3sup__json *records = read_records(s, node);
+	size_t count = k3sup__json_len(records);
+
+	k3sup__json_unref(records);
+	return count;
+}
+
+static bool is_owed(struct scratch *s, k3sup_node *node, const char *id)
+{
+	struct k3sup__entry entry = take_over(s, node, &two);
+
+	return id ? k3sup__streq(entry.owed.id, id) : entry.owed.id[0] != '\0';
+}
+
 /* Of this boot, and as long as the entry is open, whatever the payload is by now. */
 static void a_stop_of_ours_is_remembered(void **state)
 {
@@ -189,18 +205,47 @@ static void a_stop_of_ours_is_remembered(void **state)
 	struct k3sup__view view = {0};
 
 	open_entry(s, node, &one, true, &entry);
-	assert_false(take_over(s, node, &one).stopped);
+	assert_false(is_owed(s, node, NULL));
 	assert_int_equal(k3sup__entry_note_stop(s->op, node, &entry), 0);
-	assert_true(take_over(s, node, &one).stopped && take_over(s, node, &one).resumed);
-	assert_true(take_over(s, node, &two).stopped && !take_over(s, node, &two).resumed);
+	assert_string_equal(entry.owed.id, entry.id);
+	assert_true(is_owed(s, node, entry.id));
+	assert_true(take_over(s, node, &one).resumed && !take_over(s, node, &two).resumed);
 	view.records = read_records(s, node);
 	view.open_entry = k3sup__journal_open_entry(view.records, "upgrade");
 	k3sup__json_set_str(k3sup__json_element(view.records, 1), "boot_id", "5d5b2f7e-0000-4000-8000-000000000000");
 	k3sup__entry_take_over(s->op, node, &view, &one, &later);
-	assert_true(later.resumed && !later.stopped);
+	assert_true(later.resumed && !later.owed.id[0]);
 	k3sup__json_unref(view.records);
 	assert_int_equal(k3sup__entry_close(s->op, node, 0, &entry), 0);
-	assert_false(take_over(s, node, &one).stopped);
+	assert_false(is_owed(s, node, NULL));
+	k3sup_node_unref(node);
+}
+
+/* The last word counts, whichever verb's: a rotation's stop is owed by an upgrade, too, until it was seen to run again. */
+static void a_start_is_owed_for_a_rotation_too(void **state)
+{
+	struct scratch *s = *state;
+	k3sup_node *node = open_node(s->ctx, s->path, NULL);
+	struct k3sup__entry entry;
+	size_t count;
+
+	assert_int_equal(k3sup__entry_append(s->op, node, k3sup__entry_record("00000000000000aa", "open", K3SUP__VERB_ROTATE)), 0);
+	assert_false(is_owed(s, node, NULL));
+	assert_int_equal(k3sup__entry_note(s->op, node, "00000000000000aa", K3SUP__VERB_ROTATE, "stop"), 0);
+	entry = take_over(s, node, &two);
+	assert_string_equal(entry.owed.id, "00000000000000aa");
+	assert_string_equal(entry.owed.verb, K3SUP__VERB_ROTATE);
+	assert_false(entry.resumed || entry.older);
+	assert_int_equal(k3sup__entry_note_started(s->op, node, &entry), 0);
+	assert_false(entry.owed.id[0] || is_owed(s, node, NULL));
+	count = count_records(s, node);
+	assert_int_equal(k3sup__entry_note_started(s->op, node, &entry), 0); /* once */
+	assert_int_equal(count_records(s, node), count);
+	/* The stop of an entry that was closed since is nobody's, though an older one is open. */
+	open_entry(s, node, &two, true, &entry);
+	assert_int_equal(k3sup__entry_note_stop(s->op, node, &entry), 0);
+	assert_int_equal(k3sup__entry_close(s->op, node, 0, &entry), 0);
+	assert_false(is_owed(s, node, NULL));
 	k3sup_node_unref(node);
 }
 
@@ -212,6 +257,7 @@ int main(void)
 		scratch_test(the_same_payload_goes_on),
 		scratch_test(another_payload_is_told_and_its_success_closes_all),
 		scratch_test(a_stop_of_ours_is_remembered),
+		scratch_test(a_start_is_owed_for_a_rotation_too),
 		scratch_test(a_journal_that_cannot_be_written_is_an_error),
 	};
 

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An upgrade with a rotation under a real systemd: one stop and one start for both, each only where it is due, nothing twice, and k3s runs again whatever kills us."""
+import os
+import random
+import time
+
+import pytest
+
+from leafs import assert_renewed, lasting, leafs
+from machine import PROGRAMS, told
+from sandbox import until
+from test_rotate import FULL, certs, guard, rotate, running_k3s, tree
+
+TRACE = "/var/upgrade-rotate.trace"
+
+
+def upgrade(machine, *args, view="host", **more):
+    return machine.upgrade("--rotate-certs", *args, view=view, **more)
+
+
+def orders(machine):
+    """What systemd was told of k3s.service, in this order, from the trace; "guard" is the arming of the first start guard."""
+    ran = [line for line in machine.read(TRACE).decode().splitlines() if "execve(" in line and "= 0" in line and ("/systemctl" in line or "/systemd-run" in line)]
+    found = []
+    for line in ran:
+        if "--on-active" in line:
+            found += [] if "guard" in found else ["guard"]
+        elif '"k3s.service"' in line:
+            found += [word for word in ("stop", "start", "restart") if '"%s"' % word in line]
+    return found
+
+
+def traced(machine, *args):
+    argv = ["strace", "-f", "-qq", "-s", "300", "-e", "trace=execve", "-o", TRACE, PROGRAMS + "/k3sup-upgrade", "--json", "--probe", "none", "--stable", "0.2"]
+    return machine.finish(machine.begin(None, argv=argv + list(args)))
+
+
+@pytest.mark.parametrize("view", ["host", "pod"])
+def test_both(machine, old, new, view):
+    """k3sup-upgrade --rotate-certs FILE: 0; the new build runs, all leafs are new, of the wire, too. Again, with the same file: 0, nothing."""
+    before = running_k3s(machine, old)
+    was, payload = tree(machine), machine.payload(new)
+
+    answer = upgrade(machine, payload, view=view)
+
+    assert answer.exit == 0 and answer["changed"] and answer["stopped"] and answer["started"] and not answer["left_stopped"], told(answer)
+    assert answer["state"] == "current" and answer["key"].startswith("payload:") and answer["issued_by"] == "itself", told(answer)
+    now = machine.assert_runs(new, but=before)
+    assert_renewed(was, tree(machine))
+    assert answer["kept"] and {row["path"] for row in answer["renewed"]} == {p for p in leafs(was) if not p.endswith(".key")}
+    assert all(row["matches"] for row in answer["served"]) and answer["downtime_ms"] > 0
+    assert guard(machine) == "inactive" and certs(machine, "check", "--wire").exit == 0
+
+    again = upgrade(machine, payload, view=view)
+    assert again.exit == 0 and again["changed"] is False and again["state"] == "current", told(again)
+    assert machine.running()[0]["pid"] == now["pid"] and len(os.listdir(machine.path("/var/lib/k3sup/certs"))) == 1
+
+
+def test_one_stop_one_start(machine, old, new, strace):
+    """A trace of all that is asked of systemd: with --rotate-certs one stop and one start, the guard before them, and no restart; without it, or with a key that was used, one restart job;
+    with the file in place and another key one stop and one start; with neither due nothing."""
+    running_k3s(machine, old)
+    payload = machine.payload(new)
+
+    answer = traced(machine, "--rotate-certs", "--rotate-key", "k", payload)
+    assert answer.exit == 0 and orders(machine) == ["guard", "stop", "start"], (orders(machine), told(answer))
+    was = tree(machine)
+
+    payload = machine.payload(old)
+    answer = traced(machine, "--allow-downgrade", payload)
+    assert answer.exit == 0 and orders(machine) == ["restart"], (orders(machine), told(answer))
+
+    payload = machine.payload(new)
+    answer = traced(machine, "--rotate-certs", "--rotate-key", "k", payload)
+    assert answer.exit == 0 and answer["changed"] and orders(machine) == ["restart"], (orders(machine), told(answer))
+    assert lasting(tree(machine)) == lasting(was)
+
+    answer = traced(machine, "--rotate-certs", "--rotate-key", "other", payload)
+    assert answer.exit == 0 and answer["changed"] and orders(machine) == ["guard", "stop", "start"], (orders(machine), told(answer))
+    assert_renewed(was, tree(machine))
+    machine.assert_runs(new)
+
+    answer = traced(machine, "--rotate-certs", "--rotate-key", "other", payload)
+    assert answer.exit == 0 and answer["changed"] is False and orders(machine) == [], (orders(machine), told(answer))
+
+
+@pytest.mark.parametrize("restart, error", [("none", "K3SUP_E_RUNNING"), ("signal", "K3SUP_E_NO_SERVICE")])
+def test_refused_where_it_cannot_be_stopped(machine, old, new, restart, error):
+    """Not to be stopped, or only to be signalled: k3sup-upgrade --rotate-certs --restart none: 3, nothing touched; --check says so, too."""
+    before = running_k3s(machine, old)
+    was, payload = tree(machine), machine.payload(new)
+
+    for more in (["--check"], ["--dry-run"], []):
+        answer = upgrade(machine, "--restart", restart, *more, payload)
+        assert (answer.exit, answer.error) == (3, error) and answer["changed"] is False, told(answer)
+        if more:
+            assert ["refuse"] == [c["decision"] for c in answer["checks"] if c["name"] == "rotate-certs"], told(answer)
+    assert tree(machine) == was and guard(machine) == "inactive" and not machine.exists("/var/lib/k3sup/certs")
+    assert machine.assert_runs(old)["pid"] == before["pid"] and answer["state"] == "outdated", told(answer)
+
+
+def test_said_and_not_done(machine, old, new):
+    """--dry-run: 9, each step and each leaf; --check: 0, the rotation's decision. With a key that was used: none."""
+    before = running_k3s(machine, old)
+    was, payload = tree(machine), machine.payload(new)
+
+    answer = upgrade(machine, "--dry-run", payload)
+    assert answer.exit == 9 and set(answer["retires"]) == set(leafs(was)), told(answer)
+    steps = [one["step"] for one in answer["plan"]]
+    assert [s for s in steps if s in ("stop", "retire", "swap", "start", "prove", "certificates", "restart")] == ["stop", "retire", "swap", "start", "prove", "certificates"], told(answer)
+    answer = upgrade(machine, "--check", payload)
+    assert answer.exit == 0 and ["pass"] == [c["decision"] for c in answer["checks"] if c["name"] == "rotate-certs"], told(answer)
+    assert tree(machine) == was and machine.running()[0]["pid"] == before["pid"] and not machine.exists("/var/lib/k3sup/certs")
+
+    assert rotate(machine, "--rotate-key", "k").exit == 0
+    answer = upgrade(machine, "--rotate-key", "k", "--dry-run", payload)
+    assert answer.exit == 9 and answer["retires"] == [] and "restart" in [one["step"] for one in answer["plan"]], told(answer)
+    assert upgrade(machine, "--rotate-key", "k", payload).exit == 0
+    answer = upgrade(machine, "--rotate-key", "k", "--dry-run", payload)
+    assert answer.exit == 0 and answer["plan"] == [], told(answer)
+
+
+def test_stopped_by_the_operator(machine, old, new):
+    """File and certificates are done, k3s is left stopped: 9. Again: 9, nothing. After the operator's start: 0, proven."""
+    running_k3s(machine, old)
+    was, payload = tree(machine), machine.payload(new)
+    machine.systemctl("stop", "k3s")
+
+    answer = upgrade(machine, payload)
+    assert answer.exit == 9 and answer["changed"] and answer["left_stopped"] and answer["state"] == "rotation-pending", told(answer)
+    assert not machine.running() and guard(machine) == "inactive"
+    with open(new, "rb") as f:
+        assert machine.read("/usr/local/bin/k3s") == f.read()
+    answer = upgrade(machine, payload)
+    assert answer.exit == 9 and answer["changed"] is False and answer["left_stopped"] and not machine.running(), told(answer)
+
+    machine.start()
+    machine.wait_active()
+    answer = upgrade(machine, payload)
+    assert answer.exit == 0 and answer["resumed"] and not answer["left_stopped"] and answer["state"] == "current", told(answer)
+    assert_renewed(was, {p: t for p, t in tree(machine).items() if "regenerate" not in p})
+
+
+def test_rolled_back(machine, standin, old):
+    """The new build dies again and again: 7, the old one runs, with the new certificates, which are proven; nothing is pending."""
+    bad = standin("v1.30.5+k3s1", "2024", "small", "die_after_ms=100")
+    running_k3s(machine, old)
+    machine.write("/etc/systemd/system/k3s.service.d/soon.conf", "[Service]\nRestartSec=100ms\n[Unit]\nStartLimitIntervalSec=0\n")
+    machine.systemctl("daemon-reload")
+    was = tree(machine)
+
+    answer = upgrade(machine, machine.payload(bad), stable="1", timeout="120")
+
+    assert (answer.exit, answer.error) == (7, "K3SUP_E_ROLLED_BACK"), told(answer)
+    machine.assert_runs(old)
+    assert_renewed(was, {p: t for p, t in tree(machine).items() if "regenerate" not in p})
+    assert "rotation-open" not in answer["flags"] and "rolled-back" in answer["flags"] and answer["renewed"], told(answer)
+    assert any("certificates stay" in text for text in answer["warnings"]), told(answer)
+
+
+def cut_while_stopped(machine, payload, *more):
+    """SIGKILL of the whole unit when k3s has been stopped and the certificates are away, long before the guard's time."""
+    machine.write("/opt/payload/hold", "", mode=0o755)
+    argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=rename,renameat,renameat2:signal=KILL:when=1", "-P", "/usr/local/bin", PROGRAMS + "/k3sup-upgrade", "--json", "--rotate-certs"]
+    p = machine.begin(None, argv=argv + ["--probe", "none", "--stable", "0.2", "--guard-delay", "600", *more, payload], unit="cut")
+    p.communicate(timeout=120)
+
+
+@pytest.mark.parametrize("how", ["with", "without", "rotate"])
+def test_a_start_is_owed(machine, old, new, strace, how):
+    """Killed between stop and start, and the guard's time is far away: the next run starts k3s, whether it rotates or not; and what is pending stays so until it was proven."""
+    running_k3s(machine, old)
+    was, payload = tree(machine), machine.payload(new)
+    cut_while_stopped(machine, payload)
+    assert not machine.running() and guard(machine) == "active" and not [p for p in lasting(leafs(tree(machine))) if p.endswith("client-admin.crt")]
+    state = machine.finish(machine.begin("k3sup-status", "--json"))
+    assert state["state"] in ("interrupted", "rotation-pending") and "rotation-open" in state["flags"], told(state)
+
+    if how == "with":
+        answer = upgrade(machine, payload)
+        assert answer.exit == 0 and answer["resumed"] and answer["state"] == "current", told(answer)
+    elif how == "without":
+        answer = machine.upgrade(payload)
+        assert answer.exit == 0 and answer["changed"] and answer["state"] == "rotation-pending", told(answer)
+        now = machine.assert_runs(new)
+        answer = upgrade(machine, payload)
+        assert answer.exit == 0 and answer["resumed"] and answer["state"] == "current" and machine.running()[0]["pid"] == now["pid"], told(answer)
+    else:
+        answer = rotate(machine, "--rotate-key", answer_key(machine))
+        assert answer.exit == 0 and answer["resumed"], told(answer)
+        machine.assert_runs(old)
+        answer = upgrade(machine, payload)
+        assert answer.exit == 0 and answer["state"] == "current", told(answer)
+    machine.assert_runs(new)
+    assert_renewed(was, tree(machine))
+    assert guard(machine) == "inactive"
+    machine.systemctl("stop", "k3s")
+    again = upgrade(machine, payload)
+    assert not machine.running(), "the operator's stop was not honoured: " + told(again)
+
+
+def answer_key(machine):
+    """The key of the open rotation, as the journal has it."""
+    import json
+    for line in machine.read("/var/lib/k3sup/journal").decode().splitlines():
+        record = json.loads(line.split(" ", 1)[1])
+        if record.get("verb") == "rotate" and record["event"] == "open":
+            return record["key"]
+    raise AssertionError("no rotation is open")
