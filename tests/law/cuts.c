@@ -26,8 +26,11 @@ bool point(void)
 {
 	if (!machine->counting)
 		return false;
-	if (machine->publications >= machine->stop_after)
+	if (machine->publications >= machine->stop_after) {
+		for (unsigned i = 0; machine->durable && i < machine->steps_count; i++)
+			machine->steps[i].synced = true;
 		cut_now();
+	}
 	if (++machine->calls != machine->cut)
 		return false;
 	if (machine->half)
@@ -147,16 +150,17 @@ static unsigned mix(unsigned seed, uint64_t with)
 /* How many of the unsynced steps of this directory stay? Half of the power cuts take all of them. */
 static bool stays(unsigned lost, unsigned index)
 {
-	unsigned before = 0, all = 0;
+	unsigned before = 0, all = 0, directory = 0;
 
 	for (unsigned i = 0; i < machine->steps_count; i++) {
 		bool counts =
 			machine->steps[i].kind != WRITTEN && !machine->steps[i].synced && machine->steps[i].dir == machine->steps[index].dir;
 
-		all += counts;
+		if (counts && all++ == 0)
+			directory = i; /* known by what was done in it first: numbers of inodes are others each time */
 		before += counts && i < index;
 	}
-	return lost % 2 == 1 && before < mix(lost, machine->steps[index].dir) % (all + 1);
+	return lost % 2 == 1 && before < mix(lost, directory) % (all + 1);
 }
 
 void lose(unsigned lost)

@@ -36,34 +36,36 @@ static bool is_strict(const struct history *h, const struct outcome *real)
 	return true;
 }
 
-static bool goes_back(const struct history *h)
+static bool has(const struct history *h, enum what what)
 {
 	for (unsigned i = 0; i < h->count; i++)
-		if (h->events[i].what == ROLLBACK || h->events[i].what == SWAP_BACK)
+		if (h->events[i].what == what)
 			return true;
 	return false;
 }
 
 /*
- * A run that was cut when it had recorded what it keeps, and before it replaced it: whoever goes back then stays where he is, as the last thing that was begun is undone. Nothing
- * but that run knows the backup that it would have had, and whether images that are kept are its own or those of a run before it that was never proven.
+ * Whoever undoes a run that was cut when it had recorded what it keeps, and before it replaced that, stays where he is. The backup of the run before it may be gone then, as its name
+ * was to be the new one's. Images that it has put where there were none stay, as no file is removed that did not replace another one; and those that somebody has staged apart from
+ * any upgrade, and not committed, go back with any rollback.
  */
-static bool is_undone(const struct outcome *a, const struct outcome *b)
+static bool is_undone(const struct outcome *a, const struct outcome *b, const struct history *h)
 {
-	return a->status >= 0 && (b->status >= 0 || b->status == K3SUP_E_BACKUP_MISSING) &&
-		node_hash_without_backups(a->tree.text) == node_hash_without_backups(b->tree.text);
+	const bool images = h->setup.images && !has(h, STAGE);
+
+	return node_hash_of_undone(a->tree.text, images) == node_hash_of_undone(b->tree.text, images);
 }
 
 /* How much was left to do is up to the cuts; whether it could be done is not. Only a proof ends what was begun. */
-static bool equal(const struct outcome *a, const struct outcome *b, const struct history *h, bool strict)
+static bool equal(const struct outcome *a, const struct outcome *b, const struct history *h, bool undone)
 {
 	const struct event *last = &h->events[h->count - 1];
 
 	if (a->build != b->build || (is_proof(last) && a->status >= 0 && strcmp(a->state, b->state) != 0))
 		return false;
-	if (!strict && goes_back(h) && is_undone(a, b))
-		return true;
-	return a->tree.hash == b->tree.hash && (a->status == b->status || (a->status >= 0 && b->status >= 0));
+	if (a->status != b->status && (a->status < 0 || b->status < 0))
+		return false;
+	return a->tree.hash == b->tree.hash || (undone && is_undone(a, b, h));
 }
 
 static const char *name_of(int status)
@@ -90,12 +92,12 @@ static void print_difference(const struct outcome *a, const struct outcome *b)
 			printf("  without:   %s\n", line);
 }
 
-static bool next(enum variant *variants, unsigned struck, unsigned count)
+static bool next(enum variant *variants, enum variant last, unsigned struck, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
 		if (!(struck & 1u << i))
 			continue;
-		if (variants[i] != PREFIX) {
+		if (variants[i] != last) {
 			variants[i]++;
 			return true;
 		}
@@ -104,20 +106,29 @@ static bool next(enum variant *variants, unsigned struck, unsigned count)
 	return false;
 }
 
-static bool is_reached(const struct history *h, const struct outcome *real, const struct verdict *v)
+static bool is_reached_by(const struct history *h, const struct outcome *real, const struct verdict *v, enum variant last)
 {
 	enum variant variants[MOST_EVENTS] = {FULL};
 	bool found = false;
 
 	do {
 		struct outcome o = play(h, real, variants);
+		bool undone = false;
 
-		found = equal(real, &o, h, v->strict) && !o.complaint;
+		for (unsigned i = 0; i < h->count; i++)
+			undone |= variants[i] >= UNDONE;
+		found = equal(real, &o, h, undone) && !o.complaint;
 		if (getenv("LAW_VERBOSE") && !found)
 			print_difference(real, &o);
 		outcome_clear(&o);
-	} while (!found && !v->strict && next(variants, real->struck, h->count));
+	} while (!found && !v->strict && next(variants, last, real->struck, h->count));
 	return found;
+}
+
+static bool is_reached(const struct history *h, const struct outcome *real, const struct verdict *v)
+{
+	return is_reached_by(h, real, v, SYNCED) ||
+		(!v->strict && (has(h, ROLLBACK) || has(h, SWAP_BACK)) && is_reached_by(h, real, v, UNDONE_BEHIND));
 }
 
 struct verdict judge(const struct history *h)

@@ -40,6 +40,8 @@ enum mutant {
 	CERTIFICATE_FIRST,
 	KEY_BACK_FIRST,
 	NO_BACKUP_OF_LEAFS,
+	ENTRY_NOT_OPENED,
+	BACKUP_GONE_EARLY,
 	MUTANTS
 };
 extern const char *const mutant_names[MUTANTS];
@@ -134,6 +136,7 @@ struct machine {
 	bool half, logging;
 	unsigned publications; /* renames to names that stay */
 	unsigned stop_after;   /* cut behind so many of them; UINT32_MAX: not */
+	bool durable;          /* and they are on disk then */
 	struct step steps[MOST_STEPS];
 	unsigned steps_count, shadows;
 
@@ -176,10 +179,10 @@ void node_start_k3s(unsigned build);      /* what a start does with files */
 void node_replace(unsigned build);        /* by hand */
 void node_drop_backup(void);
 void node_flip_current(void);
-char *node_cert_backup(void);        /* the name of the oldest one, owned, or NULL */
-char *node_complaint(void);          /* what must never be, owned; NULL: all is well */
-char *node_litter(const char *text); /* in a listing; a complaint, owned, or NULL */
-uint64_t node_hash_without_backups(const char *text);
+char *node_cert_backup(void);                                               /* the name of the oldest one, owned, or NULL */
+char *node_complaint(void);                                                 /* what must never be, owned; NULL: all is well */
+char *node_litter(const char *text);                                        /* in a listing; a complaint, owned, or NULL */
+uint64_t node_hash_of_undone(const char *text, bool images);                /* without what a run that was undone may have taken or left */
 void node_forget_litter(struct tree_text *tree, const char *const *places); /* but there */
 bool node_restored(const char *backup);                                     /* are the live leafs those of this backup? */
 extern char build_hashes[BUILDS + 1][65];
@@ -230,9 +233,13 @@ struct outcome {
 	unsigned publications[MOST_EVENTS];
 };
 
-enum variant { FULL, DROPPED, PREFIX };
+enum variant { FULL, DROPPED, PREFIX, SYNCED, UNDONE, UNDONE_BEHIND };
 
-/* Plays it as it is (variants NULL), or with the runs that were cut run through, left out, or cut behind what they had published. */
+/*
+ * Plays it as it is (variants NULL), or with the runs that were cut run through (FULL), left out (DROPPED), or cut behind what they had published (PREFIX;
+ * SYNCED: and a power cut takes nothing of it back). UNDONE: left out, and who goes
+ * back then stays where he is, and proves what is there if he is to; UNDONE_BEHIND: the same behind the cut, as images are none of k3sup_swap_rollback()'s business.
+ */
 struct outcome play(const struct history *h, const struct outcome *real, const enum variant *variants);
 /* The last run once more: nothing is left to do. A complaint, owned, or NULL. */
 char *play_again(const struct event *last, const struct outcome *real);

@@ -156,20 +156,20 @@ char *node_litter(const char *text)
 	return NULL;
 }
 
-static bool is_backup_line(const char *line, size_t len)
+static bool is_up_to_the_undone(const char *line, size_t len, bool images)
 {
-	return memmem(line, len, ".k3sup-backup", 13) || memmem(line, len, "/k3s-v", 6) || memmem(line, len, "/agent/images/", 14) ||
-		k3sup__startswith(line, STATE_DIR "/floor ");
+	return memmem(line, len, "/k3s.k3sup-backup ", 18) || memmem(line, len, "/k3s-v", 6) ||
+		(!images && memmem(line, len, "/agent/images/", 14));
 }
 
-uint64_t node_hash_without_backups(const char *text)
+uint64_t node_hash_of_undone(const char *text, bool images)
 {
 	uint64_t hash = FNV;
 
 	for (const char *line = text; *line;) {
 		size_t len = strcspn(line, "\n") + 1;
 
-		if (!is_backup_line(line, len))
+		if (!is_up_to_the_undone(line, len, images))
 			hash = fnv(hash, line, len);
 		line += len;
 	}

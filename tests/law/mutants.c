@@ -14,14 +14,18 @@
 
 int __real_k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remove);
 int __wrap_k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remove);
+int __real_k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
+	bool prove, struct k3sup__entry *entry);
+int __wrap_k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
+	bool prove, struct k3sup__entry *entry);
 int __real_k3sup__entry_close(k3sup_op *op, k3sup_node *node, int status, struct k3sup__entry *entry);
 int __wrap_k3sup__entry_close(k3sup_op *op, k3sup_node *node, int status, struct k3sup__entry *entry);
 int __real_k3sup__lock_take(k3sup_op *op, const struct k3sup__root *root, unsigned trust_flags, int *ret_fd);
 int __wrap_k3sup__lock_take(k3sup_op *op, const struct k3sup__root *root, unsigned trust_flags, int *ret_fd);
 int __real_k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
-	uint32_t restart, struct k3sup__services *ret);
+	const struct k3sup__restart *restart, struct k3sup__services *ret);
 int __wrap_k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
-	uint32_t restart, struct k3sup__services *ret);
+	const struct k3sup__restart *restart, struct k3sup__services *ret);
 int __real_k3sup__stage_publish(k3sup_op *op, struct k3sup__stage *stage, const char *backup, int (*before_rename)(k3sup_op *op), bool *ret_renamed);
 int __wrap_k3sup__stage_publish(k3sup_op *op, struct k3sup__stage *stage, const char *backup, int (*before_rename)(k3sup_op *op), bool *ret_renamed);
 int __real_k3sup__live_put(struct k3sup__live *live, const struct k3sup__tls_file *file);
@@ -32,6 +36,12 @@ int __wrap_k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_na
 int __wrap_k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remove)
 {
 	return machine->mutant == NO_SWEEP ? 0 : __real_k3sup__stage_leftovers(op, dirfd, name, remove);
+}
+
+int __wrap_k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
+	bool prove, struct k3sup__entry *entry)
+{
+	return machine->mutant == ENTRY_NOT_OPENED ? 0 : __real_k3sup__entry_open(op, node, view, payload, prove, entry);
 }
 
 int __wrap_k3sup__entry_close(k3sup_op *op, k3sup_node *node, int status, struct k3sup__entry *entry)
@@ -48,7 +58,7 @@ int __wrap_k3sup__lock_take(k3sup_op *op, const struct k3sup__root *root, unsign
 }
 
 int __wrap_k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
-	uint32_t restart, struct k3sup__services *ret)
+	const struct k3sup__restart *restart, struct k3sup__services *ret)
 {
 	if (machine->mutant == RESTART_FORGOTTEN && view->same == 1)
 		return 0;
@@ -70,6 +80,11 @@ static int overwrite(struct k3sup__stage *stage)
 
 int __wrap_k3sup__stage_publish(k3sup_op *op, struct k3sup__stage *stage, const char *backup, int (*before_rename)(k3sup_op *op), bool *ret_renamed)
 {
+	if (machine->mutant == BACKUP_GONE_EARLY && backup) {
+		(void)unlinkat(stage->dirfd, backup, 0);
+		for (unsigned i = 0; i < 8; i++) /* as one that is copied anew takes its time */
+			(void)point();
+	}
 	if (machine->mutant == IN_PLACE && stage->old_fd >= 0 && overwrite(stage) < 0)
 		return -EIO;
 	return __real_k3sup__stage_publish(op, stage, backup, before_rename, ret_renamed);

@@ -251,11 +251,39 @@ static bool has_another_build(void)
 	return has_backup() && stat(path, &backup) == 0 && stat(k3s, &installed) == 0 && backup.st_ino != installed.st_ino;
 }
 
+/* In a process of its own, as whoever asks next. */
+static bool entry_is_open(void)
+{
+	k3sup_ctx *ctx = NULL;
+	pid_t pid;
+	int how;
+
+	(void)fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		look_at_state(open_node(&ctx));
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &how, 0) != pid || how != 0)
+		abort();
+	return machine->open_entry;
+}
+
+/* Who has replaced k3s's file to have it run, and was cut before it did: the next one is told. before: what was installed. */
+static void check_that_it_is_told(struct outcome *o, const struct event *e, unsigned at, unsigned before)
+{
+	unsigned now = node_installed();
+
+	if (is_proof(e) && now != 0 && now != before && machine_build() != now && !entry_is_open())
+		complain(o, at, strdup("nobody is told that it was cut"));
+}
+
 static void play_run(const struct history *h, unsigned i, struct outcome *o, unsigned stop_after, unsigned cut)
 {
 	const struct event *e = &h->events[i];
 	struct tree_text before = {0}, after;
 	const bool backup = has_another_build();
+	const unsigned installed = node_installed();
 
 	machine->cut = cut;
 	machine->half = e->half;
@@ -263,10 +291,13 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 	machine->logging = power_follows(h, i);
 	if (e->locked)
 		before = node_look();
-	if (run_in_a_process(e, i + 1 == h->count))
+	if (run_in_a_process(e, i + 1 == h->count)) {
 		o->struck |= 1u << i;
-	else if (machine->status == INT32_MIN)
+		if (!power_follows(h, i))
+			check_that_it_is_told(o, e, i, installed);
+	} else if (machine->status == INT32_MIN) {
 		complain(o, i, strdup("the run crashed"));
+	}
 	o->publications[i] = machine->publications;
 	if (backup && !has_backup())
 		complain(o, i, strdup("the only backup is gone"));
@@ -277,6 +308,17 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 		free(before.text);
 		free(after.text);
 	}
+}
+
+/* Who goes back to what is there already. */
+static void stay(const struct history *h, unsigned i, struct outcome *o)
+{
+	struct history other = *h;
+
+	other.events[i].what = h->events[i].what == ROLLBACK ? UPGRADE : SWAP;
+	other.events[i].build = node_installed();
+	other.events[i].images = 0;
+	play_run(&other, i, o, UINT32_MAX, 0);
 }
 
 /* Where this run leaves no litter, its own or others'. Who is refused does not tidy up. */
@@ -297,6 +339,8 @@ static const char *const *tidied(const struct event *last, int status)
 struct outcome play(const struct history *h, const struct outcome *real, const enum variant *variants)
 {
 	struct outcome o = {0};
+	unsigned installed = 0;
+	bool undone = false;
 
 	node_make(&h->setup);
 	machine_new(&h->setup);
@@ -307,12 +351,25 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 		enum variant variant = was_cut ? variants[i] : FULL;
 		bool power = e->what == REBOOT && e->power;
 
-		if (power && i > 0 && is_run(h->events[i - 1].what))
-			cut_power(&o, e, i, !(o.struck & 1u << (i - 1)) && machine->status >= 0);
+		if (power && i > 0 && is_run(h->events[i - 1].what)) {
+			const bool cut = o.struck & 1u << (i - 1);
+
+			cut_power(&o, e, i, !cut && machine->status >= 0);
+			if (cut)
+				check_that_it_is_told(&o, &h->events[i - 1], i - 1, installed);
+		}
+		installed = node_installed();
+		machine->durable = variant == SYNCED;
 		if (!is_run(e->what))
 			others_do(e);
-		else if (variant != DROPPED)
-			play_run(h, i, &o, variant == PREFIX ? real->publications[i] : UINT32_MAX, real ? 0 : e->cut);
+		else if (undone && (e->what == ROLLBACK || e->what == SWAP_BACK))
+			stay(h, i, &o);
+		else if (variant != DROPPED && variant != UNDONE)
+			play_run(h, i, &o, variant == PREFIX || variant == SYNCED ? real->publications[i] : UINT32_MAX,
+				!real || variant == UNDONE_BEHIND ? e->cut : 0);
+		if (node_installed() != installed) /* now there is something else to go back to */
+			undone = false;
+		undone |= variant == UNDONE || variant == UNDONE_BEHIND;
 		machine->logging = false;
 		if (!power_follows(h, i)) {
 			forget_steps();
