@@ -150,8 +150,8 @@ K3SUP_API int k3sup_wait_running(k3sup_node *node, const struct k3sup_wait_runni
  * With commands of the caller's these are used instead of a service manager, for the one k3s that runs. They run as we do, outside the root, with PATH, K3SUP_ROOT and K3SUP_PID
  * (of stop and status), up to 30 s for status and 180 s for the others; their last output and status are in the result. What they say is a hint: a stop is over when the process
  * has ended, no k3s is seen, and status is 3; or, where status is neither 0 nor 3, none has been seen for 7 s. A start is proven by what runs. A restart is a stop and a start, in
- * which k3s is started again whatever fails. Their guard is a timer of the node's systemd that runs the start command, outside of any container, with K3SUP_ROOT=/,
- * unless status is 0; so it exists only where our root is the node's own. Anywhere else K3SUP_E_GUARD, unless guard_delay_ms is below 0. What a start command leaves running must not
+ * which k3s is started again whatever fails. Their guard is a timer of the node's systemd, or without one such a process outside of this program, that runs the start command with K3SUP_ROOT=/, unless status is 0;
+ * so it exists only where our root and mounts are the node's own. In a container K3SUP_E_GUARD, unless guard_delay_ms is below 0. What a start command leaves running must not
  * write to the command's own output, which nobody reads any more.
  *
  * Status: 1 when something was done, 0 when it was so already (stopped, or running). Point of no return: the job.

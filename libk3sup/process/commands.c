@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "node/warn.h"
 #include "process/ask.h"
+#include "process/guardian.h"
 
 #define MOST_OUTPUT 1024
 #define STATUS_MS 30000
@@ -87,6 +88,8 @@ static int order(k3sup_op *op, const struct k3sup__service *service, enum k3sup_
 }
 
 const struct k3sup__service_manager k3sup__by_commands = {
+	.name = "commands", .halves = true, .look = look, .order = order, .guard = &k3sup__guard_commands};
+static const struct k3sup__service_manager beside_systemd = {
 	.name = "commands", .halves = true, .look = look, .order = order, .guard = &k3sup__guard_timer};
 
 int k3sup__commands_said(const struct k3sup__service *service, const char *which)
@@ -116,14 +119,20 @@ static int name_it(const struct k3sup__commands *c, char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Where our root is the node's, its systemd can run the same commands: the guard. */
-static int find_systemd(k3sup_op *op, struct k3sup__service *service)
+/* Where our root is the node's, its systemd can run the same commands, or without one a guardian: that needs process 1's mounts to be ours. */
+static int find_guard(k3sup_op *op, struct k3sup__service *service)
 {
 	int r = k3sup__channel_open(op, service->node, K3SUP__CHANNEL_DIRECT, &service->channel);
 
 	if (r > 0)
 		r = k3sup__channel_has_dir(op, &service->channel, "/run/systemd/system");
-	if (r <= 0)
+	if (r != 0) {
+		service->manager = &beside_systemd;
+		return r;
+	}
+	k3sup__channel_clear(&service->channel);
+	r = k3sup__guardian_channel(op, service->node, &service->channel);
+	if (r > 0 && service->channel.kind != K3SUP__CHANNEL_DIRECT)
 		k3sup__channel_clear(&service->channel);
 	return r;
 }
@@ -138,10 +147,11 @@ int k3sup__commands_own(k3sup_op *op, k3sup_node *node, const struct k3sup__comm
 	service.node = node;
 	service.commands = commands;
 	service.main_pid = candidate ? k3sup__process_pid(candidate->process) : 0;
+	service.main_start = candidate ? k3sup__process_start_time(candidate->process) : 0;
 	service.facts = k3sup__json_object();
 	r = name_it(commands, &service.name);
 	if (r >= 0)
-		r = find_systemd(op, &service);
+		r = find_guard(op, &service);
 	if (r >= 0)
 		r = look(op, &service);
 	if (r < 0) {

@@ -129,10 +129,7 @@ static int arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay
 	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
 	_free_ char *run = name ? k3sup__fmt("%s.service", name) : NULL;
 	bool armed = false;
-	int r = k3sup__guard_possible(op, service);
-
-	if (r >= 0)
-		r = timer && run ? is_armed(op, service, timer, &armed) : -ENOMEM;
+	int r = timer && run ? is_armed(op, service, timer, &armed) : -ENOMEM;
 
 	if (r < 0)
 		return r;
@@ -185,11 +182,7 @@ static int disarm(k3sup_op *op, const struct k3sup__service *service)
 {
 	_free_ char *name = k3sup__guard_name(service), *timer = name ? k3sup__fmt("%s.timer", name) : NULL;
 	bool armed = false;
-	int r = 0;
-
-	if (service->commands && !service->channel.host) /* there can be none */
-		return 0;
-	r = timer ? is_armed(op, service, timer, &armed) : -ENOMEM;
+	int r = timer ? is_armed(op, service, timer, &armed) : -ENOMEM;
 	if (r < 0 || !armed)
 		return r;
 	r = k3sup__systemctl_do(op, &service->channel, (const char *const[]){"stop", "--", timer, NULL});

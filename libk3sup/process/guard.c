@@ -8,11 +8,7 @@ char *k3sup__guard_name(const struct k3sup__service *service)
 
 int k3sup__guard_possible(k3sup_op *op, const struct k3sup__service *service)
 {
-	if (!service->commands || service->channel.host)
-		return 0;
-	return k3sup__fail(op, K3SUP_E_GUARD,
-		"nobody would start k3s again if this program ended between the stop command and the start command: there is no systemd "
-		"here that could run the start command, too");
+	return service->manager->guard->possible ? service->manager->guard->possible(op, service) : 0;
 }
 
 int k3sup__guard_arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms)

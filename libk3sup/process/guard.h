@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The start guard: while k3s is stopped by us, somebody else owes the node a start. Under systemd a transient timer, named after the service, that starts it when its time is over: it
- * lives in process 1, whatever becomes of us, and a later run finds it by its name. Of the caller's commands it runs the start command, if the status command does not say by then that k3s
- * runs. Under OpenRC a process outside of us (guardian.h) that starts it when its time is over, or at once
- * when we have died. For work functions; service is one that a manager owns.
+ * lives in process 1, whatever becomes of us, and a later run finds it by its name. Under OpenRC a process outside of us (guardian.h) that starts it when its time is over, or at once
+ * when we have died. Of the caller's commands either of them runs the start command, if the status command does not say by then that k3s runs. For work functions; service is one that a manager owns.
  */
 #ifndef K3SUP_PROCESS_GUARD_H
 #define K3SUP_PROCESS_GUARD_H

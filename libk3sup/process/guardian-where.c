@@ -120,9 +120,7 @@ int k3sup__guardian_possible(k3sup_op *op, const k3sup_node *node)
 
 	if (r >= 0)
 		r = k3sup__read_file(node->proc_fd, "1/status", 65536, &of_1, NULL);
-	if (r >= 0)
-		r = same_namespace(node, "user", 0, &same);
-	if (r == -ENOENT) /* a kernel without user namespaces */
+	if (r >= 0 && (r = same_namespace(node, "user", 0, &same)) == -ENOENT) /* a kernel without user namespaces */
 		r = 0;
 	if (r < 0)
 		return k3sup__fail(op, r, "cannot see what this program inherits to a service that it starts: %s", k3sup_strerror(r));

@@ -160,7 +160,7 @@ static int begin(k3sup_op *op, const struct k3sup__guardian *g, const struct k3s
 		.down = g->down,
 		.up = g->up,
 		.up_again = g->up_again,
-		.env = env};
+		.env = g->env ? g->env : env};
 	pid_t pid;
 	int r = listen_fd < 0 ? listen_fd : k3sup__outsider_start(&spec, &pid, &go);
 

@@ -17,6 +17,7 @@ struct k3sup__guardian {
 	const struct k3sup__channel *channel; /* see k3sup__guardian_channel() */
 	const char *service;                  /* "k3s" */
 	const char *const *down, *const *up, *const *up_again;
+	const char *const *env; /* of these; NULL: a path of the system's programs */
 };
 
 /*

@@ -23,18 +23,19 @@ struct k3sup__commands;
 
 struct k3sup__service {
 	const struct k3sup__service_manager *manager; /* NULL: none owns it; why says so */
-	struct k3sup__channel channel; /* to its manager's programs; of the caller's commands to the systemd that guards them, if there is one */
+	struct k3sup__channel channel; /* to its manager's programs; of the caller's commands to what guards them, if there can be such */
 	const struct k3sup__commands *commands; /* of the caller; borrowed */
 	k3sup_node *node;                       /* borrowed */
 	char *name;                             /* "k3s.service", "k3s" */
 	char *why;                              /* without a manager: a sentence */
 	/* what the last look said */
 	enum k3sup__service_state state;
-	pid_t main_pid;     /* 0: none */
-	bool respawns;      /* starts k3s again whenever it ends, however it ends */
-	bool masked;        /* its manager will not start it */
-	bool takes_all;     /* its stop ends whatever is in its cgroup, containers too */
-	bool takes_nothing; /* its stop ends nothing */
+	pid_t main_pid;      /* 0: none */
+	uint64_t main_start; /* of commands: its start time, as /proc has it */
+	bool respawns;       /* starts k3s again whenever it ends, however it ends */
+	bool masked;         /* its manager will not start it */
+	bool takes_all;      /* its stop ends whatever is in its cgroup, containers too */
+	bool takes_nothing;  /* its stop ends nothing */
 	bool gave_up; /* its manager failed to start it, or it ended, and nothing is about to start it again (systemd: "failed", also by start-limit-hit) */
 	int64_t restarts;   /* that its manager did by itself; -1: not known */
 	int exit_code;      /* how its last main process ended; -1: by a signal, or not known */
@@ -49,6 +50,8 @@ struct k3sup__service {
 
 /* Who starts it again while it is stopped by us. process/guard.h says what they do. */
 struct k3sup__guard_way {
+	/* NULL: it can be, as far as can be seen beforehand */
+	int (*possible)(k3sup_op *op, const struct k3sup__service *service);
 	int (*arm)(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms);
 	int (*rearm)(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms);
 	int (*release)(k3sup_op *op, const struct k3sup__service *service); /* NULL: it does not watch us */
@@ -75,6 +78,7 @@ struct k3sup__service_manager {
 
 extern const struct k3sup__service_manager k3sup__systemd, k3sup__openrc, k3sup__by_commands;
 extern const struct k3sup__guard_way k3sup__guard_timer; /* of systemd */
+extern const struct k3sup__guard_way k3sup__guard_commands;
 
 void k3sup__service_clear(struct k3sup__service *service);
 const char *k3sup__service_state_name(enum k3sup__service_state state);

@@ -24,28 +24,61 @@ def commands(stop=STOP, start=START, status=STATUS):
     return ["--restart", "commands", "--stop-command", stop, "--start-command", start, "--status-command", status]
 
 
-def test_upgrade(node, old, new):
-    """k3sup-upgrade --restart commands FILE: 0; the new build runs, started once. Again: 0, already so, the same process."""
+def guards(node):
+    return [p for p in node.sb.processes() if p["comm"] == "k3sup-guard"]
+
+
+def kill_us(node):
+    """SIGKILL for k3sup-upgrade and its commands, not for what is outside of it."""
+    ours = [p["pid"] for p in node.sb.processes() if p["comm"] != "k3sup-guard" and any(w in p["cmdline"] for w in (b"k3sup-upgrade", b"sleep\x00600", b"sleep 600"))]
+    node.sb.run(["sh", "-c", "kill -9 %s 2>/dev/null; :" % " ".join(map(str, ours))]) # one may end with another
+
+
+@pytest.mark.parametrize("guard", [[], ["--guard-delay", "0"]])
+def test_upgrade(node, old, new, guard):
+    """k3sup-upgrade --restart commands FILE: 0; the new build runs, started once. Again: 0, already so, the same process. The guard, if one was wanted, has gone."""
     payload = node.payload(new)
 
-    answer = node.upgrade("--guard-delay", "0", *commands("echo stopping $K3SUP_ROOT; " + STOP), payload)
+    answer = node.upgrade(*guard, *commands("echo stopping $K3SUP_ROOT; " + STOP), payload)
 
     now = node.assert_upgraded(answer, old, new, node.process, starts=None)
     service = answer["service"]
-    assert (service["manager"], service["restarted_by"]) == ("commands", "commands") and "guard" not in service, answer
+    assert (service["manager"], service["restarted_by"]) == ("commands", "commands") and "guard" not in service and not guards(node), answer
     assert service["stop"] == {"ok": True, "exit_code": 0, "output": "stopping /\n"} and service["start"]["ok"], answer
-    again = node.upgrade("--guard-delay", "0", *commands(), payload)
+    again = node.upgrade(*guard, *commands(), payload)
     assert again.exit == 0 and again["changed"] is False and node.assert_runs(new)["pid"] == now["pid"], again
 
 
 def test_refused_without_a_guard(node, old, new):
-    """Nobody would start k3s if the program ended between the two commands: 3, K3SUP_E_GUARD, by --check and by the upgrade, and nothing was touched."""
+    """Nobody who is not confined could start k3s if the program ended between the two commands: 3, K3SUP_E_CONFINED, by --check and by the upgrade, and nothing was touched."""
     payload, before = node.payload(new), node.snapshot()
     for lock, more in ((False, ["--check"]), (True, [])):
-        answer = node.upgrade(*more, *commands(), payload)
-        assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_GUARD", False), answer
+        answer = node.upgrade(*more, *commands(), payload, prefix=["setpriv", "--no-new-privs"])
+        assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_CONFINED", False), answer
         node.assert_nothing_changed(before, lock=lock)
     assert node.assert_runs(old)["pid"] == node.process["pid"]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_guard_starts_it(node, old, new, slow):
+    """Killed while k3s is stopped, or while it still ends: the guard runs the start command when it has ended, without a second run; which then finds it so."""
+    payload = node.payload(new)
+    # What ends later is told to by a process of its own, so that the killing of the command changes nothing.
+    stop = "setsid sh -c 'while [ ! -e /tmp/end ]; do sleep 0.05; done; kill '$K3SUP_PID </dev/null >/dev/null 2>&1 &" if slow else STOP
+    spec = node.begin("k3sup-upgrade", "--json", "--stable", "0.3", *commands(stop + "\ntouch /tmp/stopping; sleep 600"), payload)
+    until(lambda: node.sb.exists("/tmp/stopping") and (slow or not node.running()), 60, "the stop")
+
+    kill_us(node)
+    node.sb.wait(spec)
+    if slow:
+        assert guards(node) and node.assert_runs(old)["pid"] == node.process["pid"]
+        node.sb.write("/tmp/end", "")
+
+    until(lambda: not guards(node), 60, "the guard to go")
+    until(node.running, 60, "k3s")
+    assert node.assert_runs(new, but=node.process)
+    answer = node.upgrade(*commands(), payload)
+    assert answer.exit == 0 and answer["resumed"] is True and len(node.running()) == 1 and not guards(node), answer
 
 
 def test_a_stop_command_that_lies(node, old, new):
@@ -106,8 +139,7 @@ def test_cut_between_stop_and_start(node, old, new):
     spec = node.begin("k3sup-upgrade", "--json", "--stable", "0.3", "--guard-delay", "0",
                       *commands(stop=STOP + "; sleep 0.5; touch /tmp/stopped; sleep 600"), payload)
     until(lambda: node.sb.exists("/tmp/stopped") and not node.running(), 60, "k3s to be stopped")
-    for p in [p for p in node.sb.processes() if b"k3sup-upgrade" in p["cmdline"] or b"sleep" in p["cmdline"]]:
-        node.sb.kill(p["pid"], 9)
+    kill_us(node)
     node.sb.wait(spec)
     assert not node.running()
 
