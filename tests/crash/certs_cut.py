@@ -133,7 +133,7 @@ def readable(calls, root):
         if call.startswith("renameat"):
             names = re.findall(r'<([^>]*)>, "([^"]*)"', args)
             how = opened.pop(os.path.join(*names[0]), None)
-            if how and (not names[1][1].endswith(".crt") or KEPT in names[1][0]):
+            if how and not names[1][0].endswith("/bin") and (not names[1][1].endswith(".crt") or KEPT in names[1][0]):
                 wrong.append("%s got its name with mode %s" % (os.path.join(*names[1]), how))
     return wrong + ["%s was opened to others" % path for path in opened if path.startswith(root)]
 
@@ -300,6 +300,9 @@ class Campaign:
 class Rotation(Campaign):
     """On a machine that the driver keeps in a file: k3s, its service manager and the clock."""
 
+    done_with = ("pool", "payload")
+    memory = "memory"
+
     def make(self, root):
         self.args = [self.verb, self.top]
         assert subprocess.run([self.driver, "make", self.top]).returncode == 10
@@ -307,7 +310,7 @@ class Rotation(Campaign):
         for one in "abcd":  # nobody writes there
             os.rename(os.path.join(self.template, one), os.path.join(PLACE, one))
             os.symlink(os.path.join(PLACE, one), os.path.join(self.template, one))
-        for done_with in ("pool", "payload"):
+        for done_with in self.done_with:
             shutil.rmtree(os.path.join(self.template, done_with))
         self.pairs, self.authorities = whole_node(root)
         self.sets, self.cas = [leaf_set(PLACE, one, self.pairs) for one in "ab"], cas(root, self.authorities)
@@ -342,14 +345,14 @@ class Rotation(Campaign):
         if not self.fault.startswith("memory"):
             return super().points()
         self.fresh()
-        said = self.run(args=["memory", self.top, "0"]).stdout.decode()
+        said = self.run(args=[self.memory, self.top, "0"]).stdout.decode()
         return [("allocation", n + 1) for n in range(int(re.search(r"^(\d+) allocations", said, flags=re.M)[1]))], self.at_the_goal()
 
     def struck(self, call, when):
         if call != "allocation":
             return super().struck(call, when)
         self.fresh()
-        done = self.run(args=["memory", self.top, str(-when if self.fault.endswith("+") else when)])
+        done = self.run(args=[self.memory, self.top, str(-when if self.fault.endswith("+") else when)])
         return None if b", 0 failed," in done.stdout else done
 
     def ended(self, done, call):
@@ -359,10 +362,51 @@ class Rotation(Campaign):
         return leaks + other + super().ended(done, call)
 
 
+class Both(Rotation):
+    """An upgrade with a rotation: a new build, new leafs, and one restart for both."""
+    done_with = ("pool",)
+    memory = "upgrade-memory"
+
+    def make(self, root):
+        super().make(root)
+        self.file = os.path.join(self.root, "usr/local/bin/k3s")
+        self.builds = [read_file(os.path.join(self.template, name)) for name in ("root/usr/local/bin/k3s", "payload/2/k3s")]
+        assert all(self.builds) and self.builds[0] != self.builds[1]
+
+    def after_the_fault(self):
+        now, kept = read_file(self.file), read_file(self.file + ".k3sup-backup")
+        wrong = [] if now in self.builds else ["the installed file is torn, or not there"]
+        if self.builds[0] not in (now, kept):
+            wrong.append("the old file is lost")
+        return wrong + super().after_the_fault()
+
+    def said(self):
+        """(the build that runs, how often a k3s was started)"""
+        text = self.run(args=["later", self.top, "0"]).stdout.decode()
+        return tuple(int(n) for n in re.search(r"^build (\d+), (\d+) starts$", text, flags=re.M).groups())
+
+    def leafs_at_the_goal(self):
+        build, starts = self.said()
+        wrong = [] if build == 2 and read_file(self.file) == self.builds[1] else ["build %d runs" % build]
+        if self.fault == "without" and starts != 2:
+            wrong.append("k3s was started %d times" % starts)
+        return wrong + super().leafs_at_the_goal()
+
+    def points(self):
+        fault, self.fault = self.fault, "without"
+        found = super().points() if not fault.startswith("memory") else None
+        self.fault = fault
+        return found or super().points()
+
+    def again(self):
+        return [self.verb if self.verb != "twice" else "upgrade", self.top]
+
+
 def main():
     driver, verb, fault, step, worker, of = (sys.argv[1:] + ["0", "1"])[:6]
     subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", PLACE])  # goes with the namespace
-    campaign = (Rotation if "driver-rotate" in driver else Campaign)(driver, verb, fault)
+    kind = Both if verb in ("upgrade", "twice", "no-key") else Rotation if "driver-rotate" in driver else Campaign
+    campaign = kind(driver, verb, fault)
     points, wrong = campaign.points()
     struck, bad = 0, len(wrong)
     for one in wrong:

@@ -5,15 +5,18 @@
  *
  *   driver-rotate make TOP            a node in TOP/root with a set of leafs, which is in TOP/a, too; and three more sets, TOP/b to TOP/d
  *   driver-rotate rotate TOP          one run
- *   driver-rotate later TOP SECONDS   so much time without us: what waits comes
- *   driver-rotate memory TOP N        a run whose Nth allocation fails, and all after it if N is below 0; N = 0: says how many there are
+ *   driver-rotate upgrade TOP         one run of k3sup_upgrade() to another build, with a rotation
+ *   driver-rotate later TOP SECONDS   so much time without us: what waits comes; prints the build that runs, and how often a k3s was started
+ *   driver-rotate memory TOP N        a run of the rotation whose Nth allocation fails, and all after it if N is below 0; N = 0: says how many there are
+ *   driver-rotate upgrade-memory TOP N    likewise of the upgrade
  *
  * for powercut/certs_power.py, on a machine whose power is cut:
  *
  *   driver-rotate certs-rotate TOP ...   rotates for ever, from one of three sets of leafs to the next; prints "ACK n rotated SET" for what is promised to be durable
  *   driver-rotate finish TOP             k3s is started, as by a boot, and one rotation more, to the fourth set
  *
- * and a program with a mistake: "no-guard TOP" rotates, and nobody waits to start k3s.
+ * and programs with a mistake: "no-guard TOP" rotates, and nobody waits to start k3s; "twice TOP" upgrades and then rotates, with a restart for each; "no-key TOP" rotates under another key
+ * each time.
  *
  * Exit status: 0 the goal held already (later: k3s does not run), 10 it was reached (k3s runs), 1 anything else.
  */
@@ -214,11 +217,36 @@ static int start(k3sup_node *node, char **argv, k3sup_op **op)
 	return k3sup_rotate(node, &opts, op);
 }
 
+/* To another build, with a rotation; without one where the mistake is to restart twice. */
+static int start_upgrade(k3sup_node *node, char **argv, k3sup_op **op)
+{
+	const bool rotates = strcmp(argv[1], "twice") != 0;
+	_free_ char *payload = k3sup__fmt("%s/payload/2/k3s", machine->top);
+	struct k3sup_upgrade_opts opts = {
+		.struct_size = sizeof(opts),
+		.flags = K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_NO_UNPACK_AHEAD | (rotates ? K3SUP_UPGRADE_ROTATE_CERTS : 0),
+		.stable_ms = -1,
+		.payload = payload,
+		.rotate_key = rotates ? key : NULL,
+		.restart = K3SUP_RESTART_SERVICE,
+		.probe = K3SUP_PROBE_NONE,
+	};
+
+	return payload ? k3sup_upgrade(node, &opts, op) : -ENOMEM;
+}
+
 static int rotate(char **argv)
 {
 	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = machine->root};
+	int r = 0;
 
-	return drive(&where, start, argv);
+	if (strcmp(argv[1], "no-key") == 0)
+		(void)snprintf(key, sizeof(key), "%u", machine->starts);
+	if (strncmp(argv[1], "upgrade", 7) == 0 || strcmp(argv[1], "no-key") == 0)
+		return drive(&where, start_upgrade, argv);
+	if (strcmp(argv[1], "twice") == 0)
+		r = drive(&where, start_upgrade, argv);
+	return r < 0 ? r : drive(&where, start, argv) | r;
 }
 
 /* Blocks that the operation has not given back count as a failure. */
@@ -265,18 +293,19 @@ static int one(const char *verb, char **argv)
 		return make(argv[2]);
 	if (strcmp(verb, "later") == 0) {
 		machine_wait(atoll(argv[3]) * 1000);
-		return machine_build() == 1;
+		printf("build %u, %u starts\n", machine_build(), machine->starts);
+		return machine_build() > 0;
 	}
 	/* Fails, and marks in the trace where the loader's calls end and ours begin. */
 	if (write(-1, "begin", 5) >= 0)
 		return -1;
-	return strcmp(verb, "memory") == 0 ? with_little_memory(argv) : rotate(argv);
+	return strstr(verb, "memory") ? with_little_memory(argv) : rotate(argv);
 }
 
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 2 ? argv[1] : "";
-	const bool for_ever = strcmp(verb, "certs-rotate") == 0, more = strcmp(verb, "memory") == 0 || strcmp(verb, "later") == 0;
+	const bool for_ever = strcmp(verb, "certs-rotate") == 0, more = strstr(verb, "memory") || strcmp(verb, "later") == 0;
 	int r;
 
 	if (argc < 3 || (!for_ever && argc != 3 + more))
