@@ -5,6 +5,8 @@
 
 #include "../unit/rooms.h"
 
+#include "upgrade/failed.h"
+
 static int just_a_node(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 {
 	int r = k3sup_node_lock(node);
@@ -198,6 +200,45 @@ static int upgrade_asking(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 	return k3sup_upgrade(node, &opts, ret_op);
 }
 
+static int mark(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
+{
+	int r = k3sup_node_mark(node, "a-step");
+
+	(void)ctx;
+	(void)ret_op;
+	if (r >= 0)
+		r = k3sup_node_marked(node, "a-step");
+	return r == K3SUP_MARKED ? 0 : r < 0 ? r : -EPROTO;
+}
+
+/* What an upgrade remembers of a build that failed, and forgets when it is proven after all. */
+static int remember(k3sup_op *op)
+{
+	k3sup_node *node = ((struct k3sup__node_state *)k3sup__op_state(op))->node;
+	static const struct k3sup__build build = {.size = 1000, .version = V2, .asset_hash = HASH2},
+					 before = {.size = 900, .version = V1, .asset_hash = HASH1};
+	int r = k3sup__failed_note(op, node, &build, HASH2, K3SUP_E_NOT_STABLE, "it ended again and again");
+
+	if (r >= 0)
+		r = k3sup__failed_note_back(op, node, HASH2, &before);
+	if (r >= 0)
+		r = k3sup__failed_proven(op, node, &build);
+	return r;
+}
+
+static int remember_step(k3sup_op *op)
+{
+	return k3sup__op_woke(op) == K3SUP__WOKE_WORK ? k3sup__op_work_result(op) : k3sup__op_work(op, remember);
+}
+
+static int failed(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
+{
+	static const struct k3sup__op_class class = {.verb = "failed", .state_size = sizeof(struct k3sup__node_state), .step = remember_step};
+
+	(void)ctx;
+	return k3sup__node_op_new(node, &class, K3SUP__NEVER, ret_op);
+}
+
 static int upgrade_back(k3sup_ctx *ctx, k3sup_node *node, k3sup_op **ret_op)
 {
 	struct k3sup_upgrade_opts opts = {.struct_size = sizeof(opts), .flags = K3SUP_UPGRADE_ROLLBACK, .restart = K3SUP_RESTART_NONE};
@@ -321,6 +362,8 @@ const struct scenario scenarios[] = {
 	{.name = "swap_gzip", .start = swap_gzip, .expected = 1, .kind = INSTALLS},
 	{.name = "upgrade", .start = upgrade, .expected = 1, .kind = INSTALLS},
 	{.name = "upgrade_asking", .start = upgrade_asking, .expected = 1, .kind = INSTALLS},
+	{.name = "mark", .start = mark},
+	{.name = "failed", .start = failed},
 	{.name = "rollback", .start = rollback, .expected = 1, .kind = ROLLS_BACK},
 	{.name = "upgrade_back", .start = upgrade_back, .expected = 1, .kind = ROLLS_BACK},
 	{.name = "backups", .start = backups, .kind = LISTS},

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The nodes of every_syscall.py: what is put on them, what a run has to leave there, and what is there."""
+import json
 import os
 import random
 import shutil
@@ -301,9 +302,63 @@ class Unpacked(Node):
         return "one more run leaves %s in the state directory" % state if set(state) - {"lock"} else None
 
 
+class Hooked(Node):
+    """An upgrade with commands of the caller's: what they do themselves is not struck at."""
+
+    def run(self, *tracing):
+        return super().run(*[t for t in tracing if t not in ("-f", "--seccomp-bpf")])
+
+
+class Marked(Node):
+    """A node on which a step of the caller's was marked before; another one is to be."""
+    EARLIER, KEY = "earlier", "key-2"
+
+    def __init__(self, work, case):
+        super().__init__(work, case)
+        self.state = os.path.join(self.root, "var/lib/k3sup")
+        self.argv[-1] = self.KEY
+
+    def reset(self):
+        super().reset()
+        os.makedirs(self.state)
+        os.chmod(self.state, 0o700)
+        with open(os.path.join(self.state, "marks"), "w") as f:
+            json.dump([{"key": self.EARLIER, "at": 1, "boot_id": "00000000-0000-0000-0000-000000000000"}], f)
+        os.chmod(f.name, 0o600)
+
+    def look(self):
+        try:
+            with open(os.path.join(self.state, "marks")) as f:
+                keys = [mark["key"] for mark in json.load(f)]
+        except (OSError, ValueError) as e:
+            keys = str(e)
+        return (keys, super().look()[0]["k3s"][:2]), sorted(os.listdir(self.state))
+
+    def after_fault(self, end, call, fault):
+        (keys, installed), state = self.look()
+        if keys not in ([self.EARLIER], [self.EARLIER, self.KEY]) or not whole(installed, "old"):
+            return "the marks are %s, the installed file %s" % (keys, installed)
+        if end == "hangs":
+            return "hangs"
+        if end in ("already", "changed") and self.KEY not in keys:
+            return "says '%s', and it is not marked" % end
+        if end == "changed" and call in MUST_HEAR and fault != "EINTR":
+            return "says '%s' although %s failed" % (end, call)
+        if end == "failed" and not call.startswith("unlink") and set(state) - {"marks", "marks-lock"}:
+            return "failed, and left %s" % state
+        return None
+
+    def after_rerun(self, end):
+        (keys, _), state = self.look()
+        if end not in ("already", "changed"):
+            return "one more run does not reach the goal: " + end
+        return None if keys == [self.EARLIER, self.KEY] and state == ["marks", "marks-lock"] else "one more run leaves %s, %s" % (keys, state)
+
+
 def node_for(work, case):
-    if case.verb == ["unpack"]:
-        return Unpacked(work, case)
+    special = {"unpack": Unpacked, "hooks": Hooked, "mark": Marked}
+    if case.verb and case.verb[0] in special:
+        return special[case.verb[0]](work, case)
     if case.verb and case.verb[0] in ("stage", "commit", "restore", "visible"):
         return Images(work, case)
     return (Versioned if case.versioned else Node)(work, case)

@@ -3,7 +3,8 @@
  * What every_syscall.py stops and fails: one verb of the shared library on one node, in a context without a worker thread, because strace counts
  * calls per thread.
  *
- *   driver-swap swap|upgrade|rollback|unpack ROOT K3S PAYLOAD
+ *   driver-swap swap|upgrade|hooks|rollback|unpack ROOT K3S PAYLOAD      hooks: an upgrade with both commands
+ *   driver-swap mark ROOT K3S KEY
  *   driver-swap stage|commit|restore ROOT K3S IMAGE        IMAGE.more.tar is a second one
  *
  * Prints the operation's status and its error. Exit status: 0 the goal held already, 10 it was reached, 1 anything else.
@@ -37,13 +38,18 @@ static int start(k3sup_node *node, char **argv, k3sup_op **op)
 	struct k3sup_unpack_opts unpack = {.struct_size = sizeof(unpack), .payload = payload};
 	struct k3sup_upgrade_opts upgrade = {.struct_size = sizeof(upgrade), .payload = payload, .restart = K3SUP_RESTART_NONE};
 
+	if (strcmp(verb, "hooks") == 0)
+		upgrade.before_write = upgrade.before_stop = "exit 0";
+	if (strcmp(verb, "mark") == 0)
+		return k3sup_node_mark(node, payload);
 	if (strcmp(verb, "swap") == 0)
 		return k3sup_swap(node, &swap, op);
 	if (strcmp(verb, "unpack") == 0)
 		return k3sup_unpack(node, &unpack, op);
 	if (strcmp(verb, "rollback") == 0)
 		return k3sup_swap_rollback(node, NULL, op);
-	return strcmp(verb, "upgrade") == 0 ? k3sup_upgrade(node, &upgrade, op) : start_stage(node, verb, payload, op);
+	return strcmp(verb, "upgrade") == 0 || strcmp(verb, "hooks") == 0 ? k3sup_upgrade(node, &upgrade, op)
+									  : start_stage(node, verb, payload, op);
 }
 
 int main(int argc, char **argv)

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-/* Prints the operation's status and its error. Returns the status. */
+/* start: the operation, or no operation and how it ended. Prints the operation's status and its error. Returns the status. */
 static inline int drive(const struct k3sup_node_opts *where, int (*start)(k3sup_node *node, char **argv, k3sup_op **ret_op), char **argv)
 {
 	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
@@ -22,7 +22,7 @@ static inline int drive(const struct k3sup_node_opts *where, int (*start)(k3sup_
 		r = k3sup_node_new(ctx, where, &node);
 	if (r == 0)
 		r = start(node, argv, &op);
-	if (r == 0)
+	if (r == 0 && op)
 		r = k3sup_op_wait(op, -1);
 	printf("%d %s\n", r, op && k3sup_op_error(op) ? k3sup_doc_json(k3sup_op_error(op)) : k3sup_error_name(r));
 	k3sup_op_unref(op);

@@ -71,6 +71,8 @@ ROLLBACK = library("rollback", wanted="old")
 VERSIONS, VERSIONS_BACK = library("swap", versioned=True), library("rollback", versioned=True, wanted="old")
 # The payload is executed: what it does itself is not struck at.
 UNPACK, UNPACK_TORN = library("unpack"), library("unpack", torn=True)
+# With commands of the caller's, which are not struck at either; and what those may do.
+HOOKS, MARK = library("hooks"), library("mark")
 PROGRAM = Case("k3sup-upgrade --restart none", "k3sup-upgrade", None, begin=r"^EPOLL_CLOEXEC")
 # The mistake, the fault that shows it ("": it shows without one), and how.
 MISTAKES = {"lazy": ("", "usr/local/bin was not synced after"), "hasty": ("", "got its name before it was synced"),
@@ -78,10 +80,10 @@ MISTAKES = {"lazy": ("", "usr/local/bin was not synced after"), "hasty": ("", "g
             "litter": ("KILL", "one more run leaves"), "deaf": ("EIO", "although fsync failed"), "visible": ("KILL", "k3s would see")}
 PLAN = [(SWAP, "KILL"), (SWAP, "ENOSPC"), (UPGRADE, "KILL"), (PROGRAM, "KILL"), (COMMIT, "KILL"), (STAGE, "ENOSPC"), (RESTORE, "KILL"),
         (ROLLBACK, "KILL"), (ROLLBACK, "ENOSPC"), (VERSIONS, "KILL"), (VERSIONS, "ENOSPC"), (VERSIONS_BACK, "KILL"),
-        (UNPACK, "KILL"), (UNPACK_TORN, "KILL"), (UNPACK_TORN, "EIO")]
+        (UNPACK, "KILL"), (UNPACK_TORN, "KILL"), (UNPACK_TORN, "EIO"), (HOOKS, "KILL"), (MARK, "KILL"), (MARK, "ENOSPC")]
 # "+": from that occurrence on, as on a disk that stays full.
 FULL = [(case, fault) for case in (SWAP, UPGRADE, ROLLBACK) for fault in ERRNOS + ("ENOSPC+", "EIO+") if (case, fault) not in PLAN] + \
-    [(case, fault) for case in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK, UNPACK, UNPACK_TORN) for fault in ("KILL",) + ERRNOS if (case, fault) not in PLAN] + \
+    [(case, fault) for case in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK, UNPACK, UNPACK_TORN, HOOKS, MARK) for fault in ("KILL",) + ERRNOS if (case, fault) not in PLAN] + \
     [(EARLIER, fault) for fault in ("KILL", "ENOSPC", "EIO")] + [(PROGRAM, fault) for fault in ERRNOS]
 
 
@@ -239,7 +241,7 @@ class Result:
         self.case, self.fault, self.points, self.seconds = case, fault, points, seconds
         idle = [r for r in results if r.get("idle")]
         idle, results = ([r for r in idle if r["call"] not in OF_A_CHILD], [r for r in results if not r.get("idle") or r["call"] not in OF_A_CHILD]) \
-            if case.verb == ["unpack"] else (idle, results)
+            if case.verb in (["unpack"], ["hooks"]) else (idle, results)
         self.void = ["%s#%d" % (r["call"], r["n"]) for r in idle]
         self.bad = ["without a fault: " + b for b in bad] + ["%s#%d: %s" % (r["call"], r["n"], r["bad"]) for r in results if r.get("bad")]
         self.struck = len(results) - len(idle)
@@ -254,7 +256,7 @@ class Result:
 
 def slice_of(case, full):
     """Of some cases one point in so many is tried in an ordinary run, which ones is up to chance; --full tries all."""
-    return 1 if full or case not in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK, UNPACK, UNPACK_TORN) else 4
+    return 1 if full or case not in (STAGE, COMMIT, RESTORE, VERSIONS, VERSIONS_BACK, UNPACK, UNPACK_TORN, HOOKS, MARK) else 16 if case == HOOKS else 4
 
 
 def campaign(case, fault, build, programs, every=1):
