@@ -11,8 +11,8 @@
 const char *const mutant_names[MUTANTS] = {"none", "no-directory-sync", "no-file-sync", "rename-by-unlink", "no-sweep", "entry-not-closed",
 	"lock-not-taken", "restart-forgotten", "in-place", "certificate-first", "key-back-first", "no-backup-of-leafs", "entry-not-opened",
 	"backup-gone-early"};
-static const char *const words[WHATS] = {"upgrade", "swap", "rollback", "swap-back", "stage", "unstage", "retire", "restore", "replace",
-	"stop", "start", "reboot", "flip-current", "drop-backup", "wait"};
+static const char *const words[WHATS] = {"upgrade", "swap", "rollback", "swap-back", "stage", "unstage", "retire", "restore", "mark",
+	"replace", "stop", "start", "reboot", "flip-current", "drop-backup", "wait"};
 
 bool is_run(enum what what)
 {
@@ -45,7 +45,7 @@ static bool one_in(unsigned n)
 static unsigned draw_cut(enum what what)
 {
 	static const unsigned most[REPLACE] = {
-		[UPGRADE] = 70, [SWAP] = 45, [ROLLBACK] = 60, [SWAP_BACK] = 40, [STAGE] = 30, [UNSTAGE] = 20, [RETIRE] = 420, [RESTORE] = 500};
+		[UPGRADE] = 70, [SWAP] = 45, [ROLLBACK] = 60, [SWAP_BACK] = 40, [STAGE] = 30, [UNSTAGE] = 20, [RETIRE] = 420, [RESTORE] = 500, [MARK] = 14};
 	unsigned at = 1 + draw(most[what]);
 
 	/* Half of them early, where short runs are, too. */
@@ -193,6 +193,11 @@ struct history history_draw(uint64_t seed)
 		draw_stubborn(&h);
 	else
 		draw_mixed(&h);
+	for (unsigned i = 0; seed % 4 == 1 && i < h.count; i++)
+		if (h.events[i].what == WAIT) {
+			h.events[i].what = MARK;
+			h.events[i].cut = one_in(2) ? draw_cut(MARK) : 0;
+		}
 	return h;
 }
 

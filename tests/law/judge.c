@@ -26,7 +26,7 @@ static bool is_strict(const struct history *h, const struct outcome *real)
 		const struct event *e = &h->events[i];
 
 		begun |= real->struck & 1u << i;
-		if (begun && is_run(e->what) && !is_same_goal(e, last))
+		if (begun && is_run(e->what) && e->what != MARK && !is_same_goal(e, last))
 			return false;
 		if (e->what == REPLACE || e->what == DROP_BACKUP || e->what == RETIRE || e->what == RESTORE)
 			return false;

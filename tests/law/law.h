@@ -57,6 +57,7 @@ enum what {
 	UNSTAGE,
 	RETIRE,
 	RESTORE,
+	MARK,    /* a step of the caller's own is done */
 	REPLACE, /* and these are done by others */
 	STOP,
 	START,
@@ -230,6 +231,7 @@ struct outcome {
 	bool open_entry;
 	char *complaint; /* on the way */
 	unsigned struck; /* a bit for each event that was cut */
+	unsigned marked; /* a bit for each key of which it was said */
 	unsigned publications[MOST_EVENTS];
 };
 

@@ -81,6 +81,7 @@ struct listing {
 static bool is_of_no_interest(const char *inside, const struct stat *st)
 {
 	return strcmp(inside, STATE_DIR) == 0 || strcmp(inside, STATE_DIR "/journal") == 0 || strcmp(inside, STATE_DIR "/lock") == 0 ||
+		strcmp(inside, STATE_DIR "/marks") == 0 || strcmp(inside, STATE_DIR "/marks-lock") == 0 ||
 		k3sup__startswith(inside, DATA_DIR "/data/") || (strcmp(inside, DATA_DIR "/agent/images") == 0 && S_ISDIR(st->st_mode));
 }
 

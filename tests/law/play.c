@@ -125,6 +125,13 @@ static void look_at_state(k3sup_node *node)
 	k3sup_op_unref(op);
 }
 
+static int mark(k3sup_node *node, unsigned key)
+{
+	_free_ char *text = k3sup__fmt("step-%u", key);
+
+	return k3sup_node_mark(node, text);
+}
+
 static void run(const struct event *e, bool last)
 {
 	k3sup_ctx *ctx = NULL, *other = NULL;
@@ -140,9 +147,13 @@ static void run(const struct event *e, bool last)
 	node = open_node(&ctx);
 	machine->calls = machine->publications = 0;
 	machine->counting = true;
-	machine->status = begin(node, e, &op);
-	if (machine->status >= 0)
-		machine->status = k3sup_op_wait(op, HOUR);
+	if (e->what == MARK) {
+		machine->status = mark(node, e->build);
+	} else {
+		machine->status = begin(node, e, &op);
+		if (machine->status >= 0)
+			machine->status = k3sup_op_wait(op, HOUR);
+	}
 	machine->counting = false;
 	if (getenv("LAW_VERBOSE") && machine->status < 0 && op) {
 		const char *message = "";
@@ -269,6 +280,32 @@ static bool entry_is_open(void)
 	return machine->open_entry;
 }
 
+/* Marks that were said to be there, and no errors about the others. */
+static bool marks_are_there(unsigned marked)
+{
+	k3sup_ctx *ctx = NULL;
+	pid_t pid;
+	int how;
+
+	(void)fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		k3sup_node *node = open_node(&ctx);
+		bool good = true;
+
+		for (unsigned key = 1; key <= BUILDS; key++) {
+			_free_ char *text = k3sup__fmt("step-%u", key);
+			int r = k3sup_node_marked(node, text);
+
+			good &= r > 0 || (r == 0 && !(marked & 1u << key));
+		}
+		_exit(!good);
+	}
+	if (pid < 0 || waitpid(pid, &how, 0) != pid)
+		abort();
+	return how == 0;
+}
+
 /* Who has replaced k3s's file to have it run, and was cut before it did: the next one is told. before: what was installed. */
 static void check_that_it_is_told(struct outcome *o, const struct event *e, unsigned at, unsigned before)
 {
@@ -297,7 +334,8 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 			check_that_it_is_told(o, e, i, installed);
 	} else if (machine->status == INT32_MIN) {
 		complain(o, i, strdup("the run crashed"));
-	}
+	} else if (e->what == MARK && machine->status >= 0)
+		o->marked |= 1u << e->build;
 	o->publications[i] = machine->publications;
 	if (backup && !has_backup())
 		complain(o, i, strdup("the only backup is gone"));
@@ -378,6 +416,8 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 		}
 		complain(&o, i, node_complaint());
 	}
+	if (!marks_are_there(o.marked))
+		complain(&o, h->count - 1, strdup("a mark is lost"));
 	o.status = machine->status;
 	o.open_entry = machine->open_entry;
 	memcpy(o.state, machine->state, sizeof(o.state));
