@@ -401,3 +401,32 @@ def test_killed_anywhere_between_stop_and_start(boot, old, strace, kind, view):
         if i % 8 == 0:
             assert machine.state() == "started" and machine.service("start")["ok"], (name, n, seed)
     print("%d cuts, at %d calls (%d of what others can see), %s, %s, seed %d" % (len(points), len(struck), len(doing), kind, view, seed))
+
+
+@pytest.mark.parametrize("how", ["service", "auto"])
+def test_an_upgrade_killed_at_its_steps(boot, old, new, how):
+    """k3sup-upgrade --restart service (a stop and a start by somebody else than us) or auto (a signal), whose whole group is killed at the beginning of its late steps, or a little later: k3s
+    runs, once, without a second run. Again: 0, state current, the wanted build runs.
+    """
+    seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
+    chosen = random.Random(seed)
+    machine = boot("unified")
+    machine.install(old, shims=0, ready_after_ms=10, term_delay_ms=10)
+    machine.start()
+    steps = [(s, d) for s in ("swap", "restart", "prove") for d in ((0, 0.05, 0.2, 0.5) if FULL else (chosen.random() * 0.2,))]
+    args, struck = ["--restart", how, "--allow-downgrade", "--probe", "none"], 0
+    for i, (step, delay) in enumerate(steps):
+        why = "k3s to run after a cut %.3f s after the beginning of the step %s (seed %d)" % (delay, step, seed)
+        payload = machine.node.payload((new, old)[i % 2])
+        run = machine.begin([PROGRAMS + "/k3sup-upgrade", "--events", "1", "--stable", "0.3", "--timeout", "120"] + args + [payload])
+        until(lambda: machine.sb.ask("ended", pid=run["pid"]) is not None or (machine.sb.exists(run["out"]) and b'"step":"%s"' % step.encode() in machine.sb.read(run["out"])), 60, step)
+        time.sleep(delay)
+        machine.kill_group()
+        struck += machine.sb.wait(run).status != 0
+        until(lambda: not machine.guards(), 10, "the guardian to go: " + why)
+        until(lambda: len(machine.running()) == 1 and machine.daemons(), 10, why)
+        answer = machine.upgrade(*args, payload)
+        assert answer.exit == 0 and answer["state"] == "current", "%s: %r" % (why, answer)
+        machine.node.assert_runs((new, old)[i % 2])
+    print("%d of %d cuts struck, seed %d" % (struck, len(steps), seed))
+    assert struck >= 1, "no cut struck"
