@@ -79,15 +79,46 @@ static int read_optional(struct loading *l, struct k3sup__shell *shell, const ch
 	return r == -ENOENT ? 0 : r;
 }
 
-/* The script itself first in the list of files, though it is read last. */
+/* What OpenRC calls its runlevel; NULL: it says nothing. */
+static int runlevel(const struct loading *l, char **ret)
+{
+	struct k3sup__nodefile file;
+	int r = k3sup__nodefile_read(NULL, l->node, "/run/openrc/softlevel", 256, &file);
+
+	*ret = r == 0 ? strndup(file.text, strcspn(file.text, "/\n")) : NULL;
+	if (r == 0)
+		k3sup__nodefile_clear(&file);
+	return (r == 0 && *ret == NULL) || r == -ENOMEM ? -ENOMEM : 0;
+}
+
+/* The runlevel's settings take the place of the service's. */
+static int read_conf(struct loading *l, struct k3sup__shell *shell, const char *level, const char *name, size_t len)
+{
+	_free_ char *conf = k3sup__fmt("/etc/conf.d/%.*s", (int)len, name),
+		    *own = k3sup__fmt("%s.%s", conf != NULL ? conf : "", level != NULL ? level : "");
+	int r = conf == NULL || own == NULL ? -ENOMEM : level != NULL ? read_into(l, shell, own, &l->unit->files) : -ENOENT;
+
+	return r == -ENOENT ? read_optional(l, shell, conf) : r;
+}
+
+static int read_service(struct loading *l, struct k3sup__shell *shell)
+{
+	const char *name = l->unit->name;
+	size_t family = strcspn(name, ".");
+	_free_ char *level = NULL;
+	int r = runlevel(l, &level);
+
+	if (r == 0 && family > 0 && name[family] != '\0')
+		r = read_conf(l, shell, level, name, family);
+	return r == 0 ? read_conf(l, shell, level, name, strlen(name)) : r;
+}
+
+/* The global settings, then the service's (openrc-run.sh). The script itself first in the list of files, though it is read last. */
 static int read_all(struct loading *l, struct k3sup__shell *shell, const char *script, const char *text)
 {
-	_free_ char *conf = k3sup__fmt("/etc/conf.d/%s", l->unit->name);
 	struct k3sup__strv names = {0};
-	int r = conf != NULL ? k3sup__strv_add_copy(&l->unit->files, script, strlen(script)) : -ENOMEM;
+	int r = k3sup__strv_add_copy(&l->unit->files, script, strlen(script));
 
-	if (r == 0)
-		r = read_optional(l, shell, conf);
 	if (r == 0)
 		r = read_optional(l, shell, "/etc/rc.conf");
 	if (r == 0) {
@@ -100,6 +131,8 @@ static int read_all(struct loading *l, struct k3sup__shell *shell, const char *s
 		r = path != NULL ? read_optional(l, shell, path) : -ENOMEM;
 	}
 	k3sup__strv_clear(&names);
+	if (r == 0)
+		r = read_service(l, shell);
 	return r == 0 ? k3sup__shell_read(shell, text, script) : r;
 }
 

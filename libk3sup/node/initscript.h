@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * OpenRC's init scripts, as k3s's install.sh writes them (k3s install.sh, create_openrc_service_file), read as OpenRC would source them: /etc/conf.d/NAME, /etc/rc.conf,
- * the script, and what that sources (OpenRC sh/openrc-run.sh, sh/supervise-daemon.sh). Nothing is executed; a script of another form is "bad", and says where.
+ * OpenRC's init scripts, as k3s's install.sh writes them (k3s install.sh, create_openrc_service_file), read as OpenRC would source them: /etc/rc.conf, /etc/rc.conf.d,
+ * /etc/conf.d/NAME.RUNLEVEL or else NAME, the script, and what that sources (OpenRC sh/openrc-run.sh, sh/supervise-daemon.sh). Nothing is executed; a script of another form is "bad", and says where.
  */
 #ifndef K3SUP_NODE_INITSCRIPT_H
 #define K3SUP_NODE_INITSCRIPT_H

@@ -192,6 +192,25 @@ def test_two_scripts(boot, old):
     assert machine.state("k3s") == "stopped"
 
 
+@pytest.mark.parametrize("files, wins", [
+    (("rc.conf",), "rc.conf"), (("rc.conf", "rc.conf.d/a.conf"), "rc.conf.d/a.conf"), (("rc.conf", "rc.conf.d/a.conf", "conf.d/k3s"), "conf.d/k3s"),
+    (("conf.d/k3s.default", "conf.d/k3s", "rc.conf"), "conf.d/k3s.default"), (("conf.d/k3s.boot", "rc.conf.d/a.txt"), None)], ids=lambda v: v if isinstance(v, str) else "")
+def test_G02_whose_setting_counts(boot, old, files, wins):
+    """Several files of OpenRC set the arguments: what the real openrc-run makes of them is what k3s runs with, and what its init script is read as.
+
+    k3sup-status --json: 0; data_dir.sources of the unit names the directory that the process has.
+    """
+    machine = boot()
+    machine.install(old)
+    for name in files:
+        machine.write("/etc/" + name, machine.sb.read("/etc/rc.conf").decode() * (name == "rc.conf") + "command_args_foreground='--data-dir /srv/%s'\n" % name)
+    exe = machine.start()["exe"]
+    answer = machine.node.status()
+    told = [s["path"] for s in answer["data_dir"]["sources"] if s["source"] == "unit"]
+    assert answer.exit == 0 and exe.startswith("/srv/%s/data/" % wins if wins else "/var/lib/rancher/k3s/data/"), (exe, answer)
+    assert told == (["/srv/" + wins] if wins else []), answer
+
+
 def test_a_dead_guardians_name(boot, old):
     """It was killed: its name is left, and nobody answers. The next run makes another one, and only one."""
     machine = boot()

@@ -75,8 +75,9 @@ static void settings_from_conf_d_and_rc_conf(void **state)
 	struct k3sup__unit unit;
 
 	put_tree(s, "etc/conf.d/k3s-agent",
-		"command=/opt/bin/k3s # the place\nK3S_OPTS=\"--node-name 'two words'\"\nrc_cgroup_cleanup=no\nrespawn_max=7\n");
-	put_tree(s, "etc/rc.conf", "#rc_parallel=NO\nrc_cgroup_cleanup=\"YES\"\n");
+		"command=/opt/bin/k3s # the place\nK3S_OPTS=\"--node-name 'two words'\"\nrc_cgroup_cleanup=\"YES\"\nrespawn_max=7\n");
+	put_tree(s, "etc/conf.d/k3s-agent.boot", "rc_cgroup_cleanup=no\n"); /* of another runlevel */
+	put_tree(s, "etc/rc.conf", "#rc_parallel=NO\nrc_cgroup_cleanup=no\nrespawn_max=8\n");
 	put_tree(s, "etc/rc.conf.d/x.conf", "export HTTP_PROXY=\"http://p:1\"\n");
 	unit = read_script(s,
 		"#!/sbin/openrc-run\nsupervisor=\"supervise-daemon\"\n: ${command:=\"/usr/bin/k3s\"} \"${respawn_delay:=3}\"\n"
@@ -91,6 +92,14 @@ static void settings_from_conf_d_and_rc_conf(void **state)
 	assert_string_equal(unit.directory, "/srv");
 	assert_string_equal(k3sup__env_get(&unit.env, "HTTP_PROXY", 10), "http://p:1");
 	assert_int_equal(unit.notes.count, 1); /* description */
+	k3sup__unit_clear(&unit);
+
+	/* what the runlevel has takes the place of what the service has */
+	put_tree(s, "run/openrc/softlevel", "boot\n");
+	unit = read_script(s, "#!/sbin/openrc-run\nsupervisor=supervise-daemon\n: ${command:=/usr/bin/k3s}\ncommand_args=agent\n");
+	assert_string_equal(unit.target, "/usr/bin/k3s");
+	assert_false(unit.cgroup_cleanup);
+	assert_int_equal(unit.respawn_max, 8);
 	k3sup__unit_clear(&unit);
 }
 
