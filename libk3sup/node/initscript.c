@@ -113,7 +113,7 @@ static int read_service(struct loading *l, struct k3sup__shell *shell)
 	return r == 0 ? read_conf(l, shell, level, name, strlen(name)) : r;
 }
 
-/* The global settings, then the service's (openrc-run.sh). The script itself first in the list of files, though it is read last. */
+/* The global settings, then the service's (openrc-run.sh; before there was a supervise-daemon it was the other way round). The script itself first in the list of files, though it is read last. */
 static int read_all(struct loading *l, struct k3sup__shell *shell, const char *script, const char *text)
 {
 	struct k3sup__strv names = {0};
