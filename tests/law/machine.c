@@ -16,7 +16,6 @@
 #include "node/identify.h"
 #include "process/guard.h"
 #include "process/owner.h"
-#include "process/serve.h"
 
 #define SECONDS 1800000000 /* when it begins */
 #define FIRST_PID 1000
@@ -317,7 +316,6 @@ int __wrap_k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3s
 /* ---- the service manager ---- */
 
 int __wrap_k3sup__service_of(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, struct k3sup__service *ret);
-int __wrap_k3sup__serving_find(k3sup_op *op, struct k3sup__serving *s);
 int __wrap_k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process);
 int __wrap_k3sup__systemd_open(k3sup_op *op, k3sup_node *node, struct k3sup__service *service);
 extern const struct k3sup__service_manager __wrap_k3sup__systemd;
@@ -404,18 +402,6 @@ int __wrap_k3sup__systemd_open(k3sup_op *op, k3sup_node *node, struct k3sup__ser
 	service->respawns = true;
 	service->facts = k3sup__json_object();
 	return machine->setup.managed ? look(op, service) : K3SUP_E_NO_SERVICE;
-}
-
-/* Nobody is asked who is not of this machine, least of all the manager of the one that the tests run on. */
-int __wrap_k3sup__serving_find(k3sup_op *op, struct k3sup__serving *s)
-{
-	int r = machine->setup.managed ? 0 : k3sup__fail(op, K3SUP_E_NO_SERVICE, "no service manager is there");
-
-	s->list[0] = (struct k3sup__served){.service = K3SUP__SERVICE_NONE};
-	if (r >= 0)
-		r = __wrap_k3sup__service_of(op, s->node.node, NULL, &s->list[0].service);
-	s->count = r >= 0;
-	return r;
 }
 
 int __wrap_k3sup__cgroup_shared(k3sup_node *node, const k3sup_process *process)
