@@ -32,23 +32,42 @@ static k3sup__json *paths_of(const struct k3sup__tls_files *files)
 	return list;
 }
 
+/* 1 if it had to be made, or something was left of a cut run. */
+static int keep(struct k3sup__live *live, int *ret_backups, char **ret_name)
+{
+	const struct k3sup_node *node = live->node;
+	bool made = false;
+	int tidied, r;
+
+	r = tidied = k3sup__live_tidy(live);
+	if (r >= 0)
+		r = k3sup__tls_backups_open(live->op, &node->root, node->state_dir, true, node->trust_flags, ret_backups);
+	if (r >= 0)
+		r = k3sup__live_keep(live, *ret_backups, ret_name, &made);
+	if (r >= 0 && *ret_name != NULL)
+		k3sup__json_set_str(k3sup__op_facts(live->op), "kept", *ret_name);
+	return r < 0 ? r : made || tidied > 0;
+}
+
+static int keep_alone(struct k3sup__live *live, const struct k3sup__retiring *what)
+{
+	_close_ int backups = -1;
+	_free_ char *name = NULL;
+
+	(void)what;
+	return keep(live, &backups, &name);
+}
+
 /* From the backup on it is only going forward: one more run goes on where this one was cut. */
 static int keep_and_remove(struct k3sup__live *live, const struct k3sup__retiring *what)
 {
 	k3sup__json *facts = k3sup__op_facts(live->op);
 	_close_ int backups = -1;
 	_free_ char *name = NULL;
-	bool made = false;
 	int64_t since = what->keep_days > 0 ? (int64_t)time(NULL) - what->keep_days * (int64_t)DAY : 0;
-	int removed = 0, triggered = 0, pruned = 0, tidied, r;
+	int removed = 0, triggered = 0, pruned = 0, kept, r;
 
-	r = tidied = k3sup__live_tidy(live);
-	if (r >= 0)
-		r = k3sup__tls_backups_open(live->op, &live->node->root, live->node->state_dir, true, live->node->trust_flags, &backups);
-	if (r >= 0)
-		r = k3sup__live_keep(live, backups, &name, &made);
-	if (r >= 0 && name != NULL)
-		k3sup__json_set_str(facts, "kept", name);
+	r = kept = keep(live, &backups, &name);
 	if (r >= 0 && live->files.count > 0 && k3sup__live_wants(live, "k3s-server"))
 		r = triggered = k3sup__live_set_trigger(live, true);
 	if (r >= 0)
@@ -57,10 +76,11 @@ static int keep_and_remove(struct k3sup__live *live, const struct k3sup__retirin
 		r = pruned = k3sup__live_prune(live, backups, what->keep != 0 ? what->keep : KEEP, since, name);
 	k3sup__json_set(facts, "retired", paths_of(&live->files));
 	k3sup__json_set_int(facts, "pruned", pruned > 0 ? pruned : 0);
-	return r < 0 ? r : made || removed > 0 || triggered > 0 || pruned > 0 || tidied > 0;
+	return r < 0 ? r : kept > 0 || removed > 0 || triggered > 0 || pruned > 0;
 }
 
-int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what)
+static int with_live(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what,
+	int (*fn)(struct k3sup__live *live, const struct k3sup__retiring *what))
 {
 	struct k3sup__certs_where where;
 	struct k3sup__live live = {.op = op, .node = node, .where = &where, .services = (const char *const *)what->services.items};
@@ -71,10 +91,20 @@ int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *
 	k3sup__certs_where_report(op, &where);
 	r = k3sup__live_read(&live);
 	if (r >= 0)
-		r = keep_and_remove(&live, what);
+		r = fn(&live, what);
 	k3sup__live_clear(&live);
 	k3sup__certs_where_clear(&where);
 	return r;
+}
+
+int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what)
+{
+	return with_live(op, node, what, keep_and_remove);
+}
+
+int k3sup__retire_keep(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what)
+{
+	return with_live(op, node, what, keep_alone);
 }
 
 static int work(k3sup_op *op)

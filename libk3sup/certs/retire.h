@@ -16,4 +16,10 @@ struct k3sup__retiring {
 /* What k3sup_certs_retire() does, under the node's lock; its facts go to op. 1, 0, or why not. For work functions. */
 int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what) _must_check_;
 
+/*
+ * Its first half alone: the backup, which most of the time goes into (a sync for each file and directory). Where k3s is stopped by us that is a step of its own: the guard's time
+ * begins anew behind it, so that no slow disk lets k3s be started while files vanish.
+ */
+int k3sup__retire_keep(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what) _must_check_;
+
 #endif

@@ -70,6 +70,13 @@ static int work_look(k3sup_op *op)
 
 /* ---- the window ---- */
 
+static int step_keep(k3sup_op *op, void *arg)
+{
+	struct rotate *s = arg;
+
+	return s->rotation.done ? 0 : k3sup__retire_keep(op, s->node.node, &s->rotation.retiring);
+}
+
 static int step_retire(k3sup_op *op, void *arg)
 {
 	struct rotate *s = arg;
@@ -85,7 +92,7 @@ static struct k3sup__want proof_of(const struct rotate *s)
 
 static int call_window(k3sup_op *op)
 {
-	static int (*const steps[])(k3sup_op * op, void *arg) = {step_retire, NULL};
+	static int (*const steps[])(k3sup_op * op, void *arg) = {step_keep, step_retire, NULL};
 	struct rotate *s = k3sup__op_state(op);
 	const struct k3sup__window_want want = {
 		.owner = op,

@@ -57,6 +57,14 @@ int k3sup__turn_prepare(k3sup_op *op, struct k3sup__upgrade *s)
 /* ---- while k3s is stopped ---- */
 
 /* op: of the window; arg: the upgrade's */
+static int step_keep(k3sup_op *op, void *arg)
+{
+	struct k3sup__upgrade *s = k3sup__op_state(arg);
+	const struct k3sup__rotation *rotation = &s->stopping.rotation;
+
+	return rotation->done ? 0 : k3sup__retire_keep(op, s->node.node, &rotation->retiring);
+}
+
 static int step_retire(k3sup_op *op, void *arg)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(arg);
@@ -78,7 +86,7 @@ static int step_swap(k3sup_op *op, void *arg)
 
 int k3sup__turn_call(k3sup_op *op)
 {
-	static int (*const steps[])(k3sup_op * op, void *arg) = {step_retire, step_swap, NULL};
+	static int (*const steps[])(k3sup_op * op, void *arg) = {step_keep, step_retire, step_swap, NULL};
 	struct k3sup__upgrade *s = k3sup__op_state(op);
 	const struct k3sup__window_want want = {
 		.owner = op,

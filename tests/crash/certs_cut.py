@@ -292,9 +292,9 @@ class Campaign:
         done = self.struck(call, when)
         if done is None:
             return None
-        killed = done.returncode == -9
-        wrong = self.after_the_fault() + ([] if killed else self.ended(done, call))
-        return wrong + self.afterwards(killed or self.fault == "memory+")
+        died = done.returncode < 0  # also where the loop cannot go on: whether it may is said by ended()
+        wrong = self.after_the_fault() + ([] if done.returncode == -9 else self.ended(done, call))
+        return wrong + self.afterwards(died or self.fault == "memory+")
 
 
 class Rotation(Campaign):

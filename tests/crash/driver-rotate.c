@@ -7,6 +7,7 @@
  *   driver-rotate rotate TOP          one run
  *   driver-rotate upgrade TOP         one run of k3sup_upgrade() to another build, with a rotation
  *   driver-rotate later TOP SECONDS   so much time without us: what waits comes; prints the build that runs, and how often a k3s was started
+ *   driver-rotate slow TOP MS         one run on a disk that takes so long for each sync; the guard's time runs meanwhile
  *   driver-rotate memory TOP N        a run of the rotation whose Nth allocation fails, and all after it if N is below 0; N = 0: says how many there are
  *   driver-rotate upgrade-memory TOP N    likewise of the upgrade
  *
@@ -79,6 +80,17 @@ void __wrap_node_start_k3s(unsigned build)
 	others(true);
 	__real_node_start_k3s(build);
 	others(false);
+}
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+static int64_t sync_ms; /* of the machine's clock */
+
+int __wrap_fsync(int fd)
+{
+	if (sync_ms)
+		machine_wait(sync_ms);
+	return __real_fsync(fd);
 }
 
 /* It serves nothing: what is on the wire is another test's subject. */
@@ -305,12 +317,14 @@ static int one(const char *verb, char **argv)
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 2 ? argv[1] : "";
-	const bool for_ever = strcmp(verb, "certs-rotate") == 0, more = strstr(verb, "memory") || strcmp(verb, "later") == 0;
+	const bool for_ever = strcmp(verb, "certs-rotate") == 0, slow = strcmp(verb, "slow") == 0;
+	const bool more = slow || strstr(verb, "memory") || strcmp(verb, "later") == 0;
 	int r;
 
 	if (argc < 3 || (!for_ever && argc != 3 + more))
 		return 2;
 	(void)umask(0); /* no mode may depend on it */
+	sync_ms = slow ? atoll(argv[3]) : 0;
 	r = for_ever || strcmp(verb, "finish") == 0 ? after_boot(argv, for_ever) : one(verb, argv);
 	return r == 0 ? 0 : r > 0 ? 10 : 1;
 }

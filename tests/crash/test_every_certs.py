@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+from certs_cut import leaf_set, leafs, whole_node  # noqa: E402
 from every_syscall import ERRNOS  # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -60,3 +62,32 @@ def test_a_mistake_is_found_out(driver, verb, step, how):
     """Programs with one mistake each: what the campaign looks at would show them."""
     (_, _, bad), said = campaign(driver, verb, "KILL", step)
     assert bad > 0 and how in said, said
+
+
+def slow(top, ms):
+    """(exit status, what was said) of a rotation on a disk that takes so many ms of the machine's clock for each sync."""
+    done = subprocess.run([os.path.join(BUILD, "tests", "driver-rotate"), "slow", top, str(ms)], stdout=subprocess.PIPE, text=True)
+    return done.returncode, done.stdout
+
+
+@pytest.fixture
+def place():
+    """A directory with a short name, as the scripted machine wants it."""
+    with tempfile.TemporaryDirectory(prefix="k3sup-") as path:
+        yield path
+
+
+def test_a_slow_disk(place):
+    """The backup takes longer than the guard's 30 s: k3s is started, nothing is taken away under it, and one more run, which has its backup already, comes to the end."""
+    top = os.path.join(place, "top")
+    assert subprocess.run([os.path.join(BUILD, "tests", "driver-rotate"), "make", top]).returncode == 10
+    root = os.path.join(top, "root")
+    pairs = whole_node(root)[0]
+    before = leafs(root, pairs)
+
+    status, said = slow(top, 700)
+    assert status == 1 and "K3SUP_E_GUARD" in said, said
+    assert leafs(root, pairs) == before == leaf_set(top, "a", pairs)
+
+    status, said = slow(top, 700)
+    assert status == 10 and leafs(root, pairs) == leaf_set(top, "b", pairs), said
