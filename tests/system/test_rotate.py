@@ -305,7 +305,7 @@ def test_restore(machine, old):
 
 def cut_at(machine, key, *tracing, **more):
     """(exit status, what was said) of one run under strace, which may end it and all its group."""
-    argv = ["strace", "-q", "-s", "200"] + list(tracing) + [PROGRAMS + "/tests/driver-service", "/", "1000", "rotate=" + key]
+    argv = ["strace", "-q", "-s", "200"] + list(tracing) + [PROGRAMS + "/tests/driver-service", "/", "3000", "rotate=" + key]
     p = machine.begin(None, argv=argv, **more)
     said = p.communicate(timeout=120)
     return p.returncode, said
