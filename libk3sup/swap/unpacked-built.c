@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
 
-#include "node/gobuild.h"
 #include "node/datadir.h"
+#include "node/gobuild.h"
 #include "node/scan.h"
 #include "swap/unpack.h"
 

@@ -213,8 +213,8 @@ static const struct k3sup__service_manager sim_manager = {.name = "systemd", .te
 #pragma GCC diagnostic ignored "-Wunused-value"
 /* Sources, on purpose: what is simulated is what is shipped, with the definitions above. */
 #include "../../../libk3sup/process/deaths.c"
-#include "../../../libk3sup/process/running.c"
 #include "../../../libk3sup/process/running-end.c"
+#include "../../../libk3sup/process/running.c"
 #include "../../../libk3sup/process/seen.c"
 #pragma GCC diagnostic pop
 #undef k3sup__now_ms
@@ -243,11 +243,11 @@ static void after_wait(void)
 static struct verdict play(void)
 {
 	struct k3sup__running s = {.want = {.count = world.wanted,
-					  .come_by = world.give_up,
-					  .give_up = world.give_up,
-					  .stable_ms = world.mutant == SKIPS_STABILITY ? 0 : world.stable,
-					  .most_ends = world.most_ends,
-					  .probe = world.probe}};
+					   .come_by = world.give_up,
+					   .give_up = world.give_up,
+					   .stable_ms = world.mutant == SKIPS_STABILITY ? 0 : world.stable,
+					   .most_ends = world.most_ends,
+					   .probe = world.probe}};
 	struct k3sup__service service = {.manager = &sim_manager, .exit_code = -1};
 	int r;
 
