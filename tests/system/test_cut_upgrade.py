@@ -43,38 +43,45 @@ def cut_at(machine, step, delay, *args):
 
 def assert_runs_again(machine, why):
     """In any case: one k3s, and nobody who still owes it a start."""
-    until(lambda: not machine.commands_guards(), 60, "the guard's time to be over after " + why)
+    until(lambda: not machine.commands_guards() and machine.show("k3sup-guard-k3s.timer", "ActiveState")["ActiveState"] == "inactive", 60, "the guard's time to be over after " + why)
     until(lambda: len(machine.running()) == 1, 60, "one k3s after " + why)
 
 
-@pytest.mark.parametrize("how", ["service", "commands"])
+@pytest.mark.parametrize("how", ["service", "commands", "rotate"])
 def test_killed_at_each_step(machine, old, new, how):
-    """k3sup-upgrade --restart service, or commands with --guard-delay 2, killed with all that it has started: k3s runs. Again: 0, state current; the wanted build runs, no flag is left.
+    """k3sup-upgrade --restart service, or commands with --guard-delay 2, or --rotate-certs with that, killed with all that it has started: k3s runs. Again: 0, state current; the wanted build runs, no flag is left.
 
     Some steps, chosen by a seed; with K3SUP_TEST_FULL=1 each of them, several times.
     """
     seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
     chosen = random.Random(seed)
-    args = ["--restart", how, "--allow-downgrade"]
-    if how == "service":
+    args = ["--restart", how.replace("rotate", "service"), "--allow-downgrade"]
+    if how != "commands":
         # So many restarts in so few seconds are a crash loop to systemd, which would give up.
         machine.install(old, unit=(UNIT % "server").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"), shims=0, ready_after_ms=10, term_delay_ms=10)
         machine.start()
         machine.wait_active()
     else:
         by_hand(machine, old)
-        args += ["--guard-delay", str(GUARD_DELAY)] + [w for c in COMMANDS for w in ("--" + c.split("=", 1)[0].replace("_", "-"), c.split("=", 1)[1])]
+        args += [w for c in COMMANDS for w in ("--" + c.split("=", 1)[0].replace("_", "-"), c.split("=", 1)[1])]
+    args += ["--guard-delay", str(GUARD_DELAY)] if how != "service" else []
     steps = [(s, d) for s in STEPS for d in (0, 0.05, 0.2, 0.5)] if FULL else [(s, chosen.random() * 0.2) for s in [chosen.choice(STEPS[:4])] + chosen.sample(LATE, 2)]
     struck = 0
     for i, (step, delay) in enumerate(steps):
         why = "a cut %.3f s after the beginning of the step %s (seed %d)" % (delay, step, seed)
         payload = machine.payload((new, old)[i % 2])
+        if how == "rotate":
+            args = args[:5] + ["--rotate-certs", "--rotate-key", str(i)]
         struck += cut_at(machine, step, delay, *args, payload)
         assert_runs_again(machine, why)
         answer = machine.upgrade(*args, payload)
         assert answer.exit == 0 and answer["state"] == "current" and answer["flags"] == [], why + told(answer)
         machine.assert_runs((new, old)[i % 2])
         assert not machine.commands_guards(), why
+        if how == "rotate":
+            checked = machine.finish(machine.begin("k3sup-certs", "check", "--json"))
+            assert not [p for p in checked["problems"] if p["remedy"] != "note"], why + told(checked)
+            assert machine.upgrade(*args, payload)["changed"] is False, why
     print("%d of %d cuts struck, %s, seed %d" % (struck, len(steps), how, seed))
     assert struck >= len(steps) // 2, "only %d of %d cuts struck" % (struck, len(steps))
 

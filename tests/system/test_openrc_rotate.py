@@ -68,6 +68,22 @@ def test_rotate(boot, old, view):
     assert len(machine.sb.listdir("/var/lib/k3sup/certs")) == 1
 
 
+def test_with_an_upgrade(boot, old, new):
+    """k3sup-upgrade --rotate-certs FILE: 0; the new build under another supervise-daemon, new leafs and keys, one restart. The same again: 0, nothing done."""
+    machine = boot()
+    before = started(machine, old)
+    was, args = tree(machine), ["--rotate-certs", "--probe", "none", machine.node.payload(new)]
+
+    answer = machine.upgrade(*args)
+
+    assert answer.exit == 0 and answer["changed"] is True and answer["state"] == "current" and answer["stopped"] and answer["started"], answer
+    now = machine.running()[0]
+    assert now["pid"] != before["pid"] and now["ppid"] != before["ppid"] and answer["running"]["version"] == answer["wanted"]["version"] and machine.guards() == []
+    assert_renewed(was, tree(machine))
+    again = machine.upgrade(*args)
+    assert again.exit == 0 and again["changed"] is False and machine.running()[0]["pid"] == now["pid"], again
+
+
 def test_agent(boot, old):
     """An agent: all eight of its files are new; that its server has issued them is said."""
     machine = boot()

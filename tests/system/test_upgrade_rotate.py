@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """An upgrade with a rotation under a real systemd: one stop and one start for both, each only where it is due, nothing twice, and k3s runs again whatever kills us."""
+import hashlib
+import json
 import os
-import random
 import time
 
 import pytest
 
 from leafs import assert_renewed, lasting, leafs
 from machine import PROGRAMS, told
-from sandbox import until
-from test_rotate import FULL, certs, guard, rotate, running_k3s, tree
+from test_rotate import certs, guard, rotate, running_k3s, tree
 
 TRACE = "/var/upgrade-rotate.trace"
 
@@ -44,10 +44,10 @@ def test_both(machine, old, new, view):
     answer = upgrade(machine, payload, view=view)
 
     assert answer.exit == 0 and answer["changed"] and answer["stopped"] and answer["started"] and not answer["left_stopped"], told(answer)
-    assert answer["state"] == "current" and answer["key"].startswith("payload:") and answer["issued_by"] == "itself", told(answer)
+    assert answer["state"] == "current" and answer["issued_by"] == "itself", told(answer)
     now = machine.assert_runs(new, but=before)
     assert_renewed(was, tree(machine))
-    assert answer["kept"] and {row["path"] for row in answer["renewed"]} == {p for p in leafs(was) if not p.endswith(".key")}
+    assert answer["key"] and answer["kept"] and {row["path"] for row in answer["renewed"]} == {p for p in leafs(was) if not p.endswith(".key")}
     assert all(row["matches"] for row in answer["served"]) and answer["downtime_ms"] > 0
     assert guard(machine) == "inactive" and certs(machine, "check", "--wire").exit == 0
 
@@ -105,7 +105,7 @@ def test_said_and_not_done(machine, old, new):
     was, payload = tree(machine), machine.payload(new)
 
     answer = upgrade(machine, "--dry-run", payload)
-    assert answer.exit == 9 and set(answer["retires"]) == set(leafs(was)), told(answer)
+    assert answer.exit == 9 and set(answer["retires"]) == set(leafs(was)) and answer["key"] == "payload:" + hashlib.sha256(machine.read(payload)).hexdigest(), told(answer)
     steps = [one["step"] for one in answer["plan"]]
     assert [s for s in steps if s in ("stop", "retire", "swap", "start", "prove", "certificates", "restart")] == ["stop", "retire", "swap", "start", "prove", "certificates"], told(answer)
     answer = upgrade(machine, "--check", payload)
@@ -199,9 +199,40 @@ def test_a_start_is_owed(machine, old, new, strace, how):
     assert not machine.running(), "the operator's stop was not honoured: " + told(again)
 
 
+class Mistaken:
+    """A machine on which a program does one thing wrong."""
+
+    def __init__(self, machine, **wrong):
+        self.machine = machine
+        self.__dict__.update(wrong)
+
+    def __getattr__(self, name):
+        return getattr(self.machine, name)
+
+
+def test_two_restarts_are_found_out(machine, old, new, strace):
+    """The mutant: an upgrade, and then a rotation of its own."""
+    both = "for payload; do :; done; cd %s && ./k3sup-upgrade --json --probe none --stable 0.2 $payload >/dev/null && exec ./k3sup-certs rotate --json --probe none --stable 0.2 --rotate-key k" % PROGRAMS
+
+    def begin(tool, *args, argv=None, **more):
+        at = argv.index(PROGRAMS + "/k3sup-upgrade")
+        return machine.begin(tool, *args, argv=argv[:at] + ["sh", "-c", both, "sh"] + argv[at + 1:], **more)
+
+    with pytest.raises(AssertionError, match="'restart', 'guard', 'stop', 'start'"):
+        test_one_stop_one_start(Mistaken(machine, begin=begin), old, new, strace)
+
+
+def test_a_rotation_without_key_is_found_out(machine, old, new):
+    """The mutant: each run rotates under a key of its own."""
+    def upgrade_anew(*args, **more):
+        return machine.upgrade("--rotate-key", "%f" % time.time(), *args, **more)
+
+    with pytest.raises(AssertionError, match='"changed": true'):
+        test_both(Mistaken(machine, upgrade=upgrade_anew), old, new, "host")
+
+
 def answer_key(machine):
     """The key of the open rotation, as the journal has it."""
-    import json
     for line in machine.read("/var/lib/k3sup/journal").decode().splitlines():
         record = json.loads(line.split(" ", 1)[1])
         if record.get("verb") == "rotate" and record["event"] == "open":
