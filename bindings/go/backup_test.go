@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -61,6 +62,11 @@ func TestBackups(t *testing.T) {
 	}
 	if _, err := n.Upgrade(UpgradeOptions{Rollback: true, Payload: payload}); !errors.Is(err, syscall.EINVAL) {
 		t.Error(err)
+	}
+	for _, o := range []UpgradeOptions{{Payload: payload, RotateKey: "k"}, {Rollback: true, RotateCerts: true}, {Payload: payload, RotateCerts: true, RotateKey: strings.Repeat("k", 257)}} {
+		if _, err := n.Upgrade(o); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%+v: %v", o, err)
+		}
 	}
 	if _, err := n.Upgrade(UpgradeOptions{Rollback: true, KeepBackups: 2}); !errors.Is(err, syscall.EINVAL) {
 		t.Error(err)

@@ -183,7 +183,7 @@ int k3sup__turn_report(k3sup_op *op, struct k3sup__upgrade *s)
 {
 	struct k3sup__stopping *stopping = &s->stopping;
 	k3sup__json *facts = k3sup__op_facts(op);
-	int r = stopping->came_back || s->back.done ? k3sup__entry_note_started(op, s->node.node, &s->entry) : 0;
+	int r = stopping->came_back ? k3sup__entry_note_started(op, s->node.node, &s->entry) : 0;
 
 	if (!stopping->rotates)
 		return r;

@@ -104,7 +104,8 @@ static int after_work(k3sup_op *op)
 		return go(op, PHASE_RETIRE, k3sup__turn_retire);
 	if (s->restart.by == K3SUP_RESTART_NONE)
 		return conclude(op, 0);
-	return s->swap || s->restarts || s->stopping.window || s->payload.is_backup ? go(op, PHASE_AGAIN, k3sup__restart_look) : go(op, PHASE_PROVE, NULL);
+	return s->swap || s->restarts || s->stopping.window || s->payload.is_backup ? go(op, PHASE_AGAIN, k3sup__restart_look)
+										    : go(op, PHASE_PROVE, NULL);
 }
 
 static int after_look(k3sup_op *op)
@@ -161,6 +162,13 @@ static int verify(k3sup_op *op)
 	return k3sup__turn_is_to_verify(s) ? call(op, PHASE_VERIFY, k3sup__turn_verify) : conclude(op, s->status);
 }
 
+static int settle(k3sup_op *op)
+{
+	const struct k3sup__upgrade *s = k3sup__op_state(op);
+
+	return s->called || s->entry.owed.id[0] ? go(op, PHASE_SETTLE, k3sup__restart_settle) : verify(op);
+}
+
 /* Was it a new build that has failed, and not one that was there before? */
 static bool is_new(const struct k3sup__upgrade *s)
 {
@@ -181,14 +189,15 @@ static int prove_step(k3sup_op *op)
 		return go(op, PHASE_FAILED, k3sup__rollback_judge);
 	if (r < 0)
 		return conclude(op, r);
-	return s->called || s->entry.owed.id[0] ? go(op, PHASE_SETTLE, k3sup__restart_settle) : verify(op);
+	return settle(op);
 }
 
 static int after_settling(k3sup_op *op)
 {
+	const struct k3sup__upgrade *s = k3sup__op_state(op);
 	int r = k3sup__op_work_result(op);
 
-	return r < 0 ? conclude(op, r) : verify(op);
+	return r < 0 && s->status >= 0 ? conclude(op, r) : verify(op);
 }
 
 static int after_failure(k3sup_op *op)
@@ -206,7 +215,7 @@ static int back_step(k3sup_op *op)
 		return call(op, PHASE_BACK, k3sup__rollback_call);
 	}
 	s->status = k3sup__rollback_result(op);
-	return s->back.done ? verify(op) : conclude(op, s->status);
+	return s->back.done ? settle(op) : conclude(op, s->status);
 }
 
 static int after_verifying(k3sup_op *op)

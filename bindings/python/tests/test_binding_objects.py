@@ -631,6 +631,24 @@ def test_an_upgrade_keeps_as_many_backups_as_it_shall(tmp_path, standin):
 
 
 @needs_root
+def test_an_upgrade_asks_for_a_rotation(tmp_path, standin):
+    """Whose certificates? There is no data-dir yet: nothing is written. Without that wish the same upgrade is done; a key without it is none."""
+    root = tmp_path / "root"
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "var/lib").mkdir(parents=True)
+    shutil.copy(standin("v1.30.4+k3s1"), str(root / "usr/local/bin/k3s"))
+    new = standin("v1.30.5+k3s1")
+    with k3sup.Context() as ctx, ctx.node(root=str(root)) as node:
+        with pytest.raises(OSError) as wrong:
+            node.upgrade(new, rotate_key="k")
+        assert wrong.value.errno == errno.EINVAL
+        with pytest.raises(k3sup.K3supError) as said:
+            node.upgrade(new, restart=k3sup.Restart.NONE, rotate_certs=True, rotate_key="k").wait()
+        assert said.value.code == Code.DATA_DIR and not (root / "usr/local/bin/k3s.k3sup-backup").exists()
+        assert node.upgrade(new, restart=k3sup.Restart.NONE).wait()["/changed"] is True
+
+
+@needs_root
 def test_backups(tmp_path, standin):
     """Kept, listed, and gone back to."""
     root, backup = tmp_path / "root", "/usr/local/bin/k3s.k3sup-backup"
