@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "node/warn.h"
+#include "upgrade/records.h"
 
 #define SETTLED_MS 60000 /* a younger k3s may still be making its certificates */
 
@@ -46,8 +47,11 @@ static void warn_of_file(k3sup_op *op, const struct k3sup__view *v)
 			version ? version : "of unknown version");
 }
 
-static void warn_of_stop(k3sup_op *op, const struct k3sup__view *v)
+/* What a cut run of ours has stopped is started, and proven; nobody has to look into it. */
+static void warn_of_stop(k3sup_op *op, k3sup_node *node, const struct k3sup__view *v)
 {
+	if (k3sup__entry_owed(node, v->records).id[0])
+		return;
 	for (size_t i = 0; v->running_error == K3SUP_E_NO_K3S && i < v->units.count; i++)
 		if (v->units.items[i].state == K3SUP__UNIT_LOADED) {
 			k3sup__warn(op, "no k3s runs, though %s would start one: it was stopped, by an operator or by a step before this one",
@@ -80,9 +84,9 @@ static void warn_of_certificates(k3sup_op *op, const k3sup_node *node, const str
 			data_dir, below);
 }
 
-void k3sup__prepared_warn(k3sup_op *op, const k3sup_node *node, const struct k3sup__view *view)
+void k3sup__prepared_warn(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view)
 {
 	warn_of_file(op, view);
-	warn_of_stop(op, view);
+	warn_of_stop(op, node, view);
 	warn_of_certificates(op, node, view);
 }

@@ -8,6 +8,6 @@
 #include "upgrade/view.h"
 
 /* Warns of an installed file that is not what was installed last, of a k3s that was stopped, and of certificates that were taken from a running one. */
-void k3sup__prepared_warn(k3sup_op *op, const k3sup_node *node, const struct k3sup__view *view);
+void k3sup__prepared_warn(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view);
 
 #endif

@@ -299,6 +299,8 @@ static int add_candidate(struct life *life, struct k3sup__candidate *c)
 
 int __wrap_k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__place *installed, struct k3sup__sighting *ret)
 {
+	int r;
+
 	(void)op;
 	(void)node;
 	(void)installed;
@@ -307,10 +309,15 @@ int __wrap_k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3s
 	if (machine->running < 0)
 		return 0;
 	ret->candidates = calloc(1, sizeof(*ret->candidates));
-	if (!ret->candidates)
+	if (!ret->candidates) {
+		k3sup__sighting_clear(ret);
 		return -ENOMEM;
+	}
 	ret->count = 1;
-	return add_candidate(&machine->lives[machine->running], &ret->candidates[0]);
+	r = add_candidate(&machine->lives[machine->running], &ret->candidates[0]);
+	if (r < 0)
+		k3sup__sighting_clear(ret);
+	return r;
 }
 
 /* ---- the service manager ---- */

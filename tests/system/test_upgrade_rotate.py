@@ -179,6 +179,7 @@ def test_a_start_is_owed(machine, old, new, strace, how):
     if how == "with":
         answer = upgrade(machine, payload)
         assert answer.exit == 0 and answer["resumed"] and answer["state"] == "current", told(answer)
+        assert not [w for w in answer.json.get("warnings", []) if "it was stopped" in w], told(answer)
     elif how == "without":
         answer = machine.upgrade(payload)
         assert answer.exit == 0 and answer["changed"] and answer["state"] == "rotation-pending", told(answer)
