@@ -395,7 +395,7 @@ def main():
         return 2
     todo = [(fs, a.how or how, word) for fs, how, word in plan(a.full, a.cuts) if a.fs in (None, fs)]
     if a.how:
-        todo = todo[:(a.cuts or 20) * (1 if a.fs else 3)]
+        todo = todo[:(a.cuts or (300 if a.full else 20)) * (1 if a.fs else 3)]
     began = time.monotonic()
     lines, wrong = judge(run(os.path.abspath(a.build_dir), todo, a.machines, a.v))
     print(*lines, sep="\n")
