@@ -30,8 +30,6 @@
 
 #include <sys/mman.h>
 
-#include "base/sockets.h"
-
 #define SECONDS 1800000000
 
 /* ---- what law.h wants besides: nobody cuts here, and no file of ours is noted ---- */
@@ -63,7 +61,6 @@ unsigned __real_node_installed(void);
 unsigned __wrap_node_installed(void);
 void __real_node_start_k3s(unsigned build);
 void __wrap_node_start_k3s(unsigned build);
-int __wrap_k3sup__listeners_find(const k3sup_process *process, const k3sup_process *worker, struct k3sup__listeners *ret);
 
 unsigned __wrap_node_installed(void)
 {
@@ -91,15 +88,6 @@ int __wrap_fsync(int fd)
 	if (sync_ms)
 		machine_wait(sync_ms);
 	return __real_fsync(fd);
-}
-
-/* It serves nothing: what is on the wire is another test's subject. */
-int __wrap_k3sup__listeners_find(const k3sup_process *process, const k3sup_process *worker, struct k3sup__listeners *ret)
-{
-	(void)process;
-	(void)worker;
-	*ret = (struct k3sup__listeners){0};
-	return 0;
 }
 
 /* ---- certificates ---- */

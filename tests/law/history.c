@@ -10,18 +10,23 @@
 
 const char *const mutant_names[MUTANTS] = {"none", "no-directory-sync", "no-file-sync", "rename-by-unlink", "no-sweep", "entry-not-closed",
 	"lock-not-taken", "restart-forgotten", "in-place", "certificate-first", "key-back-first", "no-backup-of-leafs", "entry-not-opened",
-	"backup-gone-early"};
-static const char *const words[WHATS] = {"upgrade", "swap", "rollback", "swap-back", "stage", "unstage", "retire", "restore", "mark",
-	"replace", "stop", "start", "reboot", "flip-current", "drop-backup", "wait"};
+	"backup-gone-early", "no-key"};
+static const char *const words[WHATS] = {"upgrade", "swap", "rollback", "swap-back", "stage", "unstage", "retire", "restore", "rotate",
+	"mark", "replace", "stop", "start", "reboot", "flip-current", "drop-backup", "wait"};
 
 bool is_run(enum what what)
 {
 	return what < REPLACE;
 }
 
+bool rotates(const struct event *e)
+{
+	return e->key > 0;
+}
+
 bool is_proof(const struct event *e)
 {
-	return (e->what == UPGRADE || e->what == ROLLBACK) && e->restart != K3SUP_RESTART_NONE;
+	return (e->what == UPGRADE || e->what == ROLLBACK || e->what == ROTATE) && e->restart != K3SUP_RESTART_NONE;
 }
 
 /* ---- drawing ---- */
@@ -45,7 +50,7 @@ static bool one_in(unsigned n)
 static unsigned draw_cut(enum what what)
 {
 	static const unsigned most[REPLACE] = {
-		[UPGRADE] = 70, [SWAP] = 45, [ROLLBACK] = 60, [SWAP_BACK] = 40, [STAGE] = 30, [UNSTAGE] = 20, [RETIRE] = 420, [RESTORE] = 500, [MARK] = 14};
+		[UPGRADE] = 70, [SWAP] = 45, [ROLLBACK] = 60, [SWAP_BACK] = 40, [STAGE] = 30, [UNSTAGE] = 20, [RETIRE] = 420, [RESTORE] = 500, [ROTATE] = 700, [MARK] = 14};
 	unsigned at = 1 + draw(most[what]);
 
 	/* Half of them early, where short runs are, too. */
@@ -176,6 +181,62 @@ static void draw_certs(struct history *h)
 	}
 }
 
+/* New certificates while k3s runs, alone and with another build. */
+static struct event *add_rotation(struct history *h)
+{
+	struct event *e = add(h, one_in(2) ? ROTATE : UPGRADE);
+
+	e->key = one_in(3) ? 2 : 1;
+	e->restart = one_in(2) ? K3SUP_RESTART_AUTO : K3SUP_RESTART_SERVICE;
+	return e;
+}
+
+static void draw_stubborn_rotation(struct history *h)
+{
+	const unsigned cuts = 1 + draw(4);
+	struct event like;
+
+	if (one_in(4))
+		add(h, UPGRADE);
+	if (one_in(4))
+		add_rotation(h);
+	like = *add_rotation(h);
+	h->count--;
+	for (unsigned i = 0; i <= cuts; i++) {
+		like.cut = i < cuts ? draw_cut(ROTATE) : 0;
+		like.half = i < cuts && one_in(4);
+		h->events[h->count++] = like;
+		if (i < cuts)
+			pause_between(h);
+	}
+}
+
+/* Others want other things meanwhile. */
+static void draw_mixed_rotation(struct history *h)
+{
+	static const enum what runs[] = {UPGRADE, UPGRADE, SWAP, ROLLBACK, SWAP_BACK, RESTORE};
+	static const enum what others[] = {REPLACE, STOP, START, REBOOT, REBOOT, WAIT, WAIT};
+
+	for (unsigned n = 2 + draw(6); n > 0; n--) {
+		struct event *e;
+
+		if (one_in(3)) {
+			add(h, others[draw(ELEMENTSOF(others))]);
+			continue;
+		}
+		e = one_in(3) ? add(h, runs[draw(ELEMENTSOF(runs))]) : add_rotation(h);
+		if (!one_in(3))
+			e->cut = draw_cut(rotates(e) ? ROTATE : e->what);
+		e->half = one_in(4);
+	}
+	if (one_in(2))
+		add(h, START);
+	if (one_in(4))
+		add(h, UPGRADE);
+	else
+		add_rotation(h);
+}
+
 struct history history_draw(uint64_t seed)
 {
 	struct history h = {.seed = seed};
@@ -187,7 +248,10 @@ struct history history_draw(uint64_t seed)
 	kind = draw(12);
 	h.setup = (struct setup){.versions = one_in(4), .managed = !one_in(3), .certs = kind == 0, .images = !one_in(4), .attributes = one_in(2)};
 	h.setup.pause = one_in(2) ? 0 : draw(8000);
-	if (kind == 0)
+	if (seed % 8 == 4) {
+		h.setup.certs = h.setup.rotates = h.setup.managed = true;
+		(one_in(2) ? draw_mixed_rotation : draw_stubborn_rotation)(&h);
+	} else if (kind == 0)
 		draw_certs(&h);
 	else if (kind <= 5)
 		draw_stubborn(&h);
@@ -207,13 +271,13 @@ void history_print(const struct history *h)
 {
 	const struct setup *s = &h->setup;
 
-	printf("node versions=%d managed=%d certs=%d images=%d attributes=%d pause=%u\n", s->versions, s->managed, s->certs, s->images,
-		s->attributes, s->pause);
+	printf("node versions=%d managed=%d certs=%d rotates=%d images=%d attributes=%d pause=%u\n", s->versions, s->managed, s->certs,
+		s->rotates, s->images, s->attributes, s->pause);
 	for (unsigned i = 0; i < h->count; i++) {
 		const struct event *e = &h->events[i];
 
-		printf("%s build=%u restart=%u images=%u cut=%u half=%d power=%d lost=%u locked=%d\n", words[e->what], e->build, e->restart,
-			e->images, e->cut, e->half, e->power, e->lost, e->locked);
+		printf("%s build=%u restart=%u images=%u key=%u cut=%u half=%d power=%d lost=%u locked=%d\n", words[e->what], e->build,
+			e->restart, e->images, e->key, e->cut, e->half, e->power, e->lost, e->locked);
 	}
 }
 
@@ -236,12 +300,13 @@ static bool read_event(const char *line, struct event *e)
 	e->build = number_of(line, "build");
 	e->restart = number_of(line, "restart");
 	e->images = number_of(line, "images");
+	e->key = number_of(line, "key");
 	e->cut = number_of(line, "cut");
 	e->half = number_of(line, "half");
 	e->power = number_of(line, "power");
 	e->lost = number_of(line, "lost");
 	e->locked = number_of(line, "locked");
-	return e->what != WHATS && e->build <= BUILDS;
+	return e->what != WHATS && e->build <= BUILDS && e->key <= KEYS;
 }
 
 bool history_read(const char *text, struct history *ret)
@@ -257,6 +322,7 @@ bool history_read(const char *text, struct history *ret)
 			ret->setup = (struct setup){.versions = number_of(line, "versions"),
 				.managed = number_of(line, "managed"),
 				.certs = number_of(line, "certs"),
+				.rotates = number_of(line, "rotates"),
 				.images = number_of(line, "images"),
 				.attributes = number_of(line, "attributes"),
 				.pause = number_of(line, "pause")};

@@ -13,7 +13,7 @@
 
 static bool is_same_goal(const struct event *a, const struct event *b)
 {
-	return a->what == b->what && a->build == b->build && a->restart == b->restart && a->images == b->images;
+	return a->what == b->what && a->build == b->build && a->restart == b->restart && a->images == b->images && a->key == b->key;
 }
 
 /* One goal, and nobody else who decides anything: a start decides which build runs where the goal is only a file. */
@@ -131,6 +131,12 @@ static bool is_reached(const struct history *h, const struct outcome *real, cons
 		(!v->strict && (has(h, ROLLBACK) || has(h, SWAP_BACK)) && is_reached_by(h, real, v, UNDONE_BEHIND));
 }
 
+/* A rotation proves nothing of an upgrade that was cut. */
+static bool closes(const struct event *last, bool strict)
+{
+	return is_proof(last) && (last->what != ROTATE || strict);
+}
+
 struct verdict judge(const struct history *h)
 {
 	struct outcome real = play(h, NULL, NULL);
@@ -143,7 +149,7 @@ struct verdict judge(const struct history *h)
 		v.complaint = strdup(real.complaint);
 	if (!v.complaint && real.status >= 0)
 		v.complaint = node_litter(real.tree.text);
-	if (!v.complaint && real.status >= 0 && real.open_entry && is_proof(&h->events[h->count - 1]))
+	if (!v.complaint && real.status >= 0 && real.open_entry && real.build != 0 && closes(&h->events[h->count - 1], v.strict))
 		v.complaint = strdup("its entry in the journal is open");
 	if (!v.complaint && real.status >= 0)
 		v.complaint = play_again(&h->events[h->count - 1], &real);

@@ -21,6 +21,7 @@
 #define STATE_DIR "/var/lib/k3sup"
 #define BUILDS 3
 #define IMAGES 2
+#define KEYS 2
 #define MOST_EVENTS 16
 #define MOST_LIVES 128
 #define MOST_STEPS 4096 /* of what was written and may be lost */
@@ -42,6 +43,7 @@ enum mutant {
 	NO_BACKUP_OF_LEAFS,
 	ENTRY_NOT_OPENED,
 	BACKUP_GONE_EARLY,
+	NO_KEY,
 	MUTANTS
 };
 extern const char *const mutant_names[MUTANTS];
@@ -57,6 +59,7 @@ enum what {
 	UNSTAGE,
 	RETIRE,
 	RESTORE,
+	ROTATE,
 	MARK,    /* a step of the caller's own is done */
 	REPLACE, /* and these are done by others */
 	STOP,
@@ -73,6 +76,7 @@ struct event {
 	unsigned build;   /* 1... BUILDS: of the payload, or what is put in place by hand */
 	unsigned restart; /* K3SUP_RESTART_* */
 	unsigned images;  /* a bit for each */
+	unsigned key;     /* 1... KEYS: new certificates, under this one; 0: none are wanted */
 	unsigned cut;     /* before this call; 0: not at all */
 	bool half;        /* a write is cut in its middle */
 	bool power;       /* REBOOT: the power was cut */
@@ -85,6 +89,7 @@ struct setup {
 	bool versions;   /* k3s is a link to k3s-VERSION */
 	bool managed;    /* a service manager restarts k3s; else it is signalled, and its supervisor starts it */
 	bool certs;      /* it is a server with certificates */
+	bool rotates;    /* which runs replace while it runs */
 	bool images;     /* there are images already */
 	bool attributes; /* the k3s file has an owner, mode and attributes of its own */
 	unsigned pause;  /* ms until a supervisor starts k3s again */
@@ -128,8 +133,8 @@ struct machine {
 	unsigned lives_count;
 	int running; /* of lives, -1: none */
 	int64_t start_at, guard_at;
-	bool stopped; /* by the operator */
-	unsigned starts;
+	bool stopped;           /* by the operator */
+	unsigned starts, leafs; /* leafs: so often some were made anew */
 
 	enum mutant mutant;
 	bool counting; /* a run of the library is on */
@@ -155,6 +160,7 @@ void machine_reboot(void);
 void machine_wait(int64_t ms);
 unsigned machine_build(void); /* that runs; 0: none */
 void machine_end(void);       /* of the k3s that runs */
+bool machine_forgotten(void); /* k3s does not run, nobody wanted that, and nothing will start it */
 
 /* A moment at which a run may be cut. True: now, after half of what it was about to do. */
 bool point(void);
@@ -185,7 +191,6 @@ char *node_complaint(void);                                                 /* w
 char *node_litter(const char *text);                                        /* in a listing; a complaint, owned, or NULL */
 uint64_t node_hash_of_undone(const char *text, bool images);                /* without what a run that was undone may have taken or left */
 void node_forget_litter(struct tree_text *tree, const char *const *places); /* but there */
-bool node_restored(const char *backup);                                     /* are the live leafs those of this backup? */
 extern char build_hashes[BUILDS + 1][65];
 extern const char *const build_versions[BUILDS + 1];
 
@@ -212,6 +217,8 @@ void leafs_prepare(void);
 void leafs_start(void);
 bool is_leaf(const char *path);
 char *leafs_complaint(void);
+/* Those that were there when so many had been made anew have to be replaced by now. */
+char *leafs_not_new(unsigned since);
 
 /* ---- histories ---- */
 
@@ -220,6 +227,7 @@ void history_print(const struct history *h);
 bool history_read(const char *text, struct history *ret);
 bool is_run(enum what what);
 bool is_proof(const struct event *e); /* it ends with a proof of what runs */
+bool rotates(const struct event *e);  /* it wants new certificates */
 
 /* ---- judging ---- */
 
@@ -229,9 +237,11 @@ struct outcome {
 	int status;
 	char state[32];
 	bool open_entry;
-	char *complaint; /* on the way */
-	unsigned struck; /* a bit for each event that was cut */
-	unsigned marked; /* a bit for each key of which it was said */
+	char *complaint;          /* on the way */
+	unsigned struck;          /* a bit for each event that was cut */
+	unsigned marked;          /* a bit for each key of which it was said */
+	unsigned begun[KEYS + 1]; /* 1 + how often leafs had been made anew when a rotation under this key was begun first */
+	bool restored;            /* old certificates were put back on purpose */
 	unsigned publications[MOST_EVENTS];
 };
 

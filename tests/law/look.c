@@ -81,8 +81,9 @@ struct listing {
 static bool is_of_no_interest(const char *inside, const struct stat *st)
 {
 	return strcmp(inside, STATE_DIR) == 0 || strcmp(inside, STATE_DIR "/journal") == 0 || strcmp(inside, STATE_DIR "/lock") == 0 ||
-		strcmp(inside, STATE_DIR "/marks") == 0 || strcmp(inside, STATE_DIR "/marks-lock") == 0 ||
-		k3sup__startswith(inside, DATA_DIR "/data/") || (strcmp(inside, DATA_DIR "/agent/images") == 0 && S_ISDIR(st->st_mode));
+		strcmp(inside, STATE_DIR "/certs") == 0 || strcmp(inside, STATE_DIR "/marks") == 0 ||
+		strcmp(inside, STATE_DIR "/marks-lock") == 0 || k3sup__startswith(inside, DATA_DIR "/data/") ||
+		(strcmp(inside, DATA_DIR "/agent/images") == 0 && S_ISDIR(st->st_mode));
 }
 
 static void list(struct listing *l, const char *inside, const char *shown);
@@ -100,8 +101,9 @@ static void list_dir(struct listing *l, const char *path, const char *inside, co
 
 	for (int i = 0; i < n; i++) {
 		_free_ char *below = k3sup__fmt("%s/%s", inside, names[i]->d_name);
-		/* Named after the time. */
-		_free_ char *as = is_backup(names[i]) ? k3sup__fmt("%s/tls-%u", shown, backups++) : k3sup__fmt("%s/%s", shown, names[i]->d_name);
+		/* Named after the time. How many are made of the same leafs, and of others that a start made between two cuts, is up to the cuts. */
+		_free_ char *as = is_backup(names[i]) ? k3sup__fmt("%s/tls-%u", shown, machine->setup.rotates ? 0 : backups++)
+						      : k3sup__fmt("%s/%s", shown, names[i]->d_name);
 
 		list(l, below, as);
 		free(names[i]);
@@ -124,6 +126,8 @@ static void list(struct listing *l, const char *inside, const char *shown)
 			  (unsigned long long)(S_ISREG(st.st_mode) ? content_of(path, inside) : 0), (unsigned long long)attributes_of(path),
 			  (int)n, text);
 	need(line != NULL, "memory");
+	if (machine->setup.rotates && strstr(line, "/tls-0") && strstr(l->text, line))
+		line[0] = '\0';
 	grown = realloc(l->text, l->len + strlen(line) + 1);
 	need(grown != NULL, "memory");
 	l->text = grown;

@@ -10,6 +10,7 @@
 #include "base/durable.h"
 #include "base/lock.h"
 #include "certs/live.h"
+#include "upgrade/rotation.h"
 #include "upgrade/upgrade.h"
 
 int __real_k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remove);
@@ -32,6 +33,9 @@ int __real_k3sup__live_put(struct k3sup__live *live, const struct k3sup__tls_fil
 int __wrap_k3sup__live_put(struct k3sup__live *live, const struct k3sup__tls_file *file);
 int __real_k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_name, bool *ret_made);
 int __wrap_k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_name, bool *ret_made);
+
+int __real_k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation);
+int __wrap_k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation);
 
 int __wrap_k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remove)
 {
@@ -116,4 +120,14 @@ int __wrap_k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_na
 	*ret_name = NULL;
 	*ret_made = false;
 	return 0;
+}
+
+/* Each run that was not cut retires again. */
+int __wrap_k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation)
+{
+	int r = __real_k3sup__rotation_look(op, node, rotation);
+
+	if (machine->mutant == NO_KEY)
+		rotation->done &= rotation->resumed;
+	return r;
 }

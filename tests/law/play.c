@@ -20,18 +20,21 @@ static char *payload_path(unsigned build)
 	return k3sup__fmt("%s/payload/%u/k3s", machine->top, build);
 }
 
+static const char *const keys[KEYS + 1] = {"", "first", "second"};
+
 static int begin_upgrade(k3sup_node *node, const struct event *e, const char *const *images, k3sup_op **op)
 {
 	_free_ char *payload = e->what == UPGRADE ? payload_path(e->build) : NULL;
 	struct k3sup_upgrade_opts opts = {
 		.struct_size = sizeof(opts),
-		.flags = e->what == ROLLBACK ? K3SUP_UPGRADE_ROLLBACK | K3SUP_UPGRADE_NO_UNPACK_AHEAD
-					     : K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_NO_UNPACK_AHEAD,
+		.flags = K3SUP_UPGRADE_NO_UNPACK_AHEAD | (e->what == ROLLBACK ? K3SUP_UPGRADE_ROLLBACK : K3SUP_UPGRADE_ALLOW_DOWNGRADE) |
+			(rotates(e) ? K3SUP_UPGRADE_ROTATE_CERTS : 0),
 		.stable_ms = -1,
 		.payload = payload,
 		.restart = e->restart,
 		.probe = K3SUP_PROBE_NONE,
 		.images = e->images ? images : NULL,
+		.rotate_key = rotates(e) ? keys[e->key] : NULL,
 	};
 
 	return k3sup_upgrade(node, &opts, op);
@@ -64,6 +67,14 @@ static int begin_restore(k3sup_node *node, k3sup_op **op)
 	return k3sup_certs_restore(node, &opts, op);
 }
 
+static int begin_rotate(k3sup_node *node, const struct event *e, k3sup_op **op)
+{
+	struct k3sup_rotate_opts opts = {
+		.struct_size = sizeof(opts), .stable_ms = -1, .key = keys[e->key], .restart = e->restart, .probe = K3SUP_PROBE_NONE};
+
+	return k3sup_rotate(node, &opts, op);
+}
+
 static int begin(k3sup_node *node, const struct event *e, k3sup_op **op)
 {
 	char *images[IMAGES + 1] = {NULL};
@@ -86,6 +97,8 @@ static int begin(k3sup_node *node, const struct event *e, k3sup_op **op)
 		r = k3sup_certs_retire(node, NULL, op);
 	else if (e->what == RESTORE)
 		r = begin_restore(node, op);
+	else if (e->what == ROTATE)
+		r = begin_rotate(node, e, op);
 	for (unsigned i = 0; i < n; i++)
 		free(images[i]);
 	return r;
@@ -311,7 +324,7 @@ static void check_that_it_is_told(struct outcome *o, const struct event *e, unsi
 {
 	unsigned now = node_installed();
 
-	if (is_proof(e) && now != 0 && now != before && machine_build() != now && !entry_is_open())
+	if (is_proof(e) && e->what != ROTATE && now != 0 && now != before && machine_build() != now && !entry_is_open())
 		complain(o, at, strdup("nobody is told that it was cut"));
 }
 
@@ -326,6 +339,9 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 	machine->half = e->half;
 	machine->stop_after = stop_after;
 	machine->logging = power_follows(h, i);
+	if (rotates(e) && o->begun[e->key] == 0)
+		o->begun[e->key] = 1 + machine->leafs;
+	o->restored |= e->what == RESTORE;
 	if (e->locked)
 		before = node_look();
 	if (run_in_a_process(e, i + 1 == h->count)) {
@@ -334,8 +350,11 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 			check_that_it_is_told(o, e, i, installed);
 	} else if (machine->status == INT32_MIN) {
 		complain(o, i, strdup("the run crashed"));
-	} else if (e->what == MARK && machine->status >= 0)
+	} else if (e->what == MARK && machine->status >= 0) {
 		o->marked |= 1u << e->build;
+	} else if (rotates(e) && machine->status >= 0 && machine_build() != 0 && !o->restored) {
+		complain(o, i, leafs_not_new(o->begun[e->key] - 1));
+	}
 	o->publications[i] = machine->publications;
 	if (backup && !has_backup())
 		complain(o, i, strdup("the only backup is gone"));
@@ -360,15 +379,20 @@ static void stay(const struct history *h, unsigned i, struct outcome *o)
 }
 
 /* Where this run leaves no litter, its own or others'. Who is refused does not tidy up. */
-static const char *const *tidied(const struct event *last, int status)
+static const char *const *tidied(const struct event *last, int status, bool retired)
 {
 	static const char *const nowhere[] = {NULL}, *const files[] = {BIN_DIR, NULL}, *const images[] = {DATA_DIR "/agent/.k3sup", NULL},
-				 *const both[] = {BIN_DIR, DATA_DIR "/agent/.k3sup", NULL}, *const certs[] = {DATA_DIR, STATE_DIR "/certs", NULL};
+				 *const both[] = {BIN_DIR, DATA_DIR "/agent/.k3sup", NULL},
+				 *const certs[] = {DATA_DIR, STATE_DIR "/certs", NULL}, *const everything[] = {"", NULL};
 
 	if (status < 0)
 		return nowhere;
 	if (last->what == RETIRE || last->what == RESTORE)
 		return certs;
+	if (retired)
+		return is_proof(last) && last->what != ROTATE ? everything : certs;
+	if (last->what == ROTATE)
+		return nowhere;
 	if (last->what == STAGE || last->what == UNSTAGE)
 		return images;
 	return is_proof(last) || (last->what == UPGRADE && last->images) ? both : files;
@@ -377,7 +401,7 @@ static const char *const *tidied(const struct event *last, int status)
 struct outcome play(const struct history *h, const struct outcome *real, const enum variant *variants)
 {
 	struct outcome o = {0};
-	unsigned installed = 0;
+	unsigned installed = 0, leafs = 0;
 	bool undone = false;
 
 	node_make(&h->setup);
@@ -397,6 +421,7 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 				check_that_it_is_told(&o, &h->events[i - 1], i - 1, installed);
 		}
 		installed = node_installed();
+		leafs = machine->leafs;
 		machine->durable = variant == SYNCED;
 		if (!is_run(e->what))
 			others_do(e);
@@ -415,6 +440,8 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 				machine_wait(1000);
 		}
 		complain(&o, i, node_complaint());
+		if (machine_forgotten())
+			complain(&o, i, strdup("k3s was stopped, and nothing starts it"));
 	}
 	if (!marks_are_there(o.marked))
 		complain(&o, h->count - 1, strdup("a mark is lost"));
@@ -423,7 +450,7 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 	memcpy(o.state, machine->state, sizeof(o.state));
 	o.build = machine_build();
 	o.tree = node_look();
-	node_forget_litter(&o.tree, tidied(&h->events[h->count - 1], o.status));
+	node_forget_litter(&o.tree, tidied(&h->events[h->count - 1], o.status, machine->leafs != leafs));
 	return o;
 }
 
