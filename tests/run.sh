@@ -138,8 +138,8 @@ python_tests() {
 	set -- tests --ignore=tests/bench
 	[ ! -d bindings/python ] || set -- "$@" bindings/python
 	[ -z "$word" ] || set -- "$@" -k "$word"
-	# Side by side: each has sandboxes of its own, and most of them wait for processes most of the time.
-	set -- -n "$jobs" "$@"
+	# Side by side: each has sandboxes of its own, and most of them wait for processes most of the time, so that one more than there are processors costs nothing.
+	set -- -n $((jobs + 1)) "$@"
 	# Whoever runs this in the background has signals ignored, which children inherit and no shell can undo; some tests press Ctrl-C, or hang up.
 	PYTHONPATH=$top/bindings/python${PYTHONPATH:+:$PYTHONPATH} env --default-signal=INT,QUIT,HUP "$python" -m pytest -p no:cacheprovider -q -rfEs --durations=5 "$@"
 }
