@@ -271,6 +271,11 @@ int k3sup__live_prune(struct k3sup__live *live, int backups, size_t keep, int64_
 
 /* ---- taking away ---- */
 
+static int ask_whether_stopped(const struct k3sup__live *live)
+{
+	return live->still ? live->still(live->op) : 0;
+}
+
 static int remove_one(struct k3sup__live *live, int dirfd, const struct k3sup__tls_file *kept)
 {
 	const char *name = strrchr(kept->path, '/') + 1;
@@ -302,6 +307,8 @@ static int remove_kind(struct k3sup__live *live, const char *dir, size_t dir_len
 			continue;
 		if (place.fd < 0)
 			r = find_dir(live, kept->path, &place);
+		if (r >= 0)
+			r = ask_whether_stopped(live);
 		if (r >= 0)
 			r = remove_one(live, place.fd, kept);
 		removed += r > 0;
@@ -412,6 +419,9 @@ int k3sup__live_set_trigger(struct k3sup__live *live, bool set)
 
 	if (r < 0 || there == set)
 		return r < 0 && r != -ENOENT ? r : 0;
+	r = ask_whether_stopped(live);
+	if (r < 0)
+		return r;
 	if (set)
 		r = k3sup__durable_write(live->op, dir.fd, TRIGGER, "", 0, 0600);
 	else

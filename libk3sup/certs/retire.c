@@ -79,11 +79,11 @@ static int keep_and_remove(struct k3sup__live *live, const struct k3sup__retirin
 	return r < 0 ? r : kept > 0 || removed > 0 || triggered > 0 || pruned > 0;
 }
 
-static int with_live(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what,
+static int with_live(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what, int (*still)(k3sup_op *op),
 	int (*fn)(struct k3sup__live *live, const struct k3sup__retiring *what))
 {
 	struct k3sup__certs_where where;
-	struct k3sup__live live = {.op = op, .node = node, .where = &where, .services = (const char *const *)what->services.items};
+	struct k3sup__live live = {.op = op, .node = node, .where = &where, .services = (const char *const *)what->services.items, .still = still};
 	int r = k3sup__certs_where_find(op, node, &where);
 
 	if (r < 0)
@@ -97,14 +97,14 @@ static int with_live(k3sup_op *op, k3sup_node *node, const struct k3sup__retirin
 	return r;
 }
 
-int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what)
+int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what, int (*still)(k3sup_op *op))
 {
-	return with_live(op, node, what, keep_and_remove);
+	return with_live(op, node, what, still, keep_and_remove);
 }
 
 int k3sup__retire_keep(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what)
 {
-	return with_live(op, node, what, keep_alone);
+	return with_live(op, node, what, NULL, keep_alone);
 }
 
 static int work(k3sup_op *op)
@@ -112,7 +112,7 @@ static int work(k3sup_op *op)
 	struct retire_state *s = k3sup__op_state(op);
 	int r = k3sup__node_take_turn(op, s->node.node);
 
-	return r < 0 ? r : k3sup__retire(op, s->node.node, &s->what);
+	return r < 0 ? r : k3sup__retire(op, s->node.node, &s->what, NULL);
 }
 
 static int step(k3sup_op *op)

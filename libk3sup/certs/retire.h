@@ -13,8 +13,11 @@ struct k3sup__retiring {
 	uint32_t keep, keep_days;    /* as in k3sup_certs_retire_opts */
 };
 
-/* What k3sup_certs_retire() does, under the node's lock; its facts go to op. 1, 0, or why not. For work functions. */
-int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what) _must_check_;
+/*
+ * What k3sup_certs_retire() does, under the node's lock; its facts go to op. 1, 0, or why not. For work functions. still (may be NULL): asked with op, right before each file that is
+ * taken away, whether k3s is stopped still; if it fails that file and all behind it stay.
+ */
+int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what, int (*still)(k3sup_op *op)) _must_check_;
 
 /*
  * Its first half alone: the backup, which most of the time goes into (a sync for each file and directory). Where k3s is stopped by us that is a step of its own: the guard's time

@@ -81,7 +81,7 @@ static int step_retire(k3sup_op *op, void *arg)
 {
 	struct rotate *s = arg;
 
-	return s->rotation.done ? 0 : k3sup__rotation_retire(op, s->node.node, &s->rotation);
+	return s->rotation.done ? 0 : k3sup__rotation_retire(op, s->node.node, &s->rotation, k3sup__window_still_stopped);
 }
 
 static struct k3sup__want proof_of(const struct rotate *s)
@@ -231,7 +231,7 @@ static int work_retire(k3sup_op *op)
 {
 	struct rotate *s = k3sup__op_state(op);
 
-	return s->rotation.done ? 0 : k3sup__rotation_retire(op, s->node.node, &s->rotation);
+	return s->rotation.done ? 0 : k3sup__rotation_retire(op, s->node.node, &s->rotation, NULL);
 }
 
 static int after_look(k3sup_op *op)

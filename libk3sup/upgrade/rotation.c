@@ -265,9 +265,9 @@ int k3sup__rotation_open(k3sup_op *op, k3sup_node *node, struct k3sup__rotation 
 	return r >= 0 && stops ? note(op, node, rotation, "stop") : r;
 }
 
-int k3sup__rotation_retire(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation)
+int k3sup__rotation_retire(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation, int (*still)(k3sup_op *op))
 {
-	int r = k3sup__retire(op, node, &rotation->retiring);
+	int r = k3sup__retire(op, node, &rotation->retiring, still);
 
 	rotation->retired |= r > 0;
 	/* Where k3s is left stopped the listener's certificate stays, and each run comes here. */

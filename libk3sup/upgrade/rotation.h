@@ -57,8 +57,8 @@ void k3sup__rotation_report(k3sup_op *op, const struct k3sup__rotation *rotation
 void k3sup__rotation_plan(k3sup_op *op, const struct k3sup__rotation *rotation);
 /* Opens the entry, unless it is open. stops: k3s will be stopped by us. */
 int k3sup__rotation_open(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation, bool stops) _must_check_;
-/* While k3s is stopped. */
-int k3sup__rotation_retire(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation) _must_check_;
+/* While k3s is stopped; still: as in k3sup__retire(). */
+int k3sup__rotation_retire(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation, int (*still)(k3sup_op *op)) _must_check_;
 /* k3s was started again by us. */
 int k3sup__rotation_started(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation) _must_check_;
 /* Closes it, if it is open. status: how the rotation ended; its success also closes all that earlier runs left open. */

@@ -69,7 +69,7 @@ static int step_retire(k3sup_op *op, void *arg)
 {
 	struct k3sup__upgrade *s = k3sup__op_state(arg);
 
-	return s->stopping.rotation.done ? 0 : k3sup__rotation_retire(op, s->node.node, &s->stopping.rotation);
+	return s->stopping.rotation.done ? 0 : k3sup__rotation_retire(op, s->node.node, &s->stopping.rotation, k3sup__window_still_stopped);
 }
 
 static int step_swap(k3sup_op *op, void *arg)
@@ -135,7 +135,7 @@ int k3sup__turn_retire(k3sup_op *op)
 	int r = rotation->done ? 0 : k3sup__rotation_open(op, s->node.node, rotation, false);
 
 	if (r >= 0 && !rotation->done)
-		r = k3sup__rotation_retire(op, s->node.node, rotation);
+		r = k3sup__rotation_retire(op, s->node.node, rotation, NULL);
 	if (r >= 0)
 		k3sup__warn(op, "k3s was stopped by somebody else and is left so; its next start makes new certificates, and a run after that proves them");
 	return r;

@@ -18,8 +18,9 @@ struct window {
 	enum phase phase;
 	struct k3sup__serving serving; /* as it was found; its guards are the ones that wait */
 	size_t step, started;
-	bool down;  /* some k3s could not be started again */
-	int status; /* what went wrong first, or 0 */
+	int64_t half_over; /* half of the guard's time, as it was begun last; K3SUP__NEVER if there is none */
+	bool down;         /* some k3s could not be started again */
+	int status;        /* what went wrong first, or 0 */
 };
 
 /* ---- before the stop ---- */
@@ -91,10 +92,12 @@ static void cross(k3sup_op *op, struct window *s)
 static int still_stopped(k3sup_op *op, struct window *s)
 {
 	struct k3sup__serving now = {.node = s->node, .by = s->serving.by};
+	const int64_t delay = s->want.by->guard_delay_ms;
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < s->serving.count && s->want.by->guard_delay_ms > 0; i++)
-		r = k3sup__guard_rearm(op, &s->serving.list[i].service, s->want.by->guard_delay_ms);
+	s->half_over = delay > 0 ? k3sup__deadline(delay / 2) : K3SUP__NEVER;
+	for (size_t i = 0; r >= 0 && i < s->serving.count && delay > 0; i++)
+		r = k3sup__guard_rearm(op, &s->serving.list[i].service, delay);
 	if (r >= 0)
 		r = k3sup__serving_scan(op, &now);
 	if (r > 0)
@@ -102,6 +105,13 @@ static int still_stopped(k3sup_op *op, struct window *s)
 			(int)k3sup__process_pid(now.list[0].process));
 	k3sup__serving_clear(&now);
 	return r;
+}
+
+int k3sup__window_still_stopped(k3sup_op *op)
+{
+	struct window *s = k3sup__op_state(op);
+
+	return k3sup__now_ms() < s->half_over ? 0 : still_stopped(op, s);
 }
 
 static int work_step(k3sup_op *op)

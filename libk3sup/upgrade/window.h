@@ -40,6 +40,12 @@ int k3sup__window_look(k3sup_op *op, k3sup_node *node, const struct k3sup__resta
  */
 int k3sup__window_op(k3sup_node *node, const struct k3sup__window_want *want, k3sup_op **ret_op) _must_check_;
 
+/*
+ * For steps that may take long, with the op they are called with: asked right before each thing that must not be done under a k3s that runs. Where half of the guard's time is over it
+ * begins anew, as before a step; so however slow the disk is, what is done next has at least the other half. 0, or K3SUP_E_GUARD: then it must not be done.
+ */
+int k3sup__window_still_stopped(k3sup_op *op) _must_check_;
+
 /* What a child operation has found out becomes its caller's: facts, warnings, and its failure. Returns its status. */
 int k3sup__take_over(k3sup_op *op, k3sup_op *child);
 /* Is this fact of a child operation true? */

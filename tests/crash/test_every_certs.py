@@ -77,17 +77,43 @@ def place():
         yield path
 
 
-def test_a_slow_disk(place):
-    """The backup takes longer than the guard's 30 s: k3s is started, nothing is taken away under it, and one more run, which has its backup already, comes to the end."""
+@pytest.fixture
+def scripted(place):
+    """(directory, the node's root, its pairs) of a scripted machine as it is at first."""
     top = os.path.join(place, "top")
     assert subprocess.run([os.path.join(BUILD, "tests", "driver-rotate"), "make", top]).returncode == 10
     root = os.path.join(top, "root")
-    pairs = whole_node(root)[0]
+    return top, root, whole_node(root)[0]
+
+
+@pytest.mark.parametrize("ms", [700, 3000, 8000])
+def test_a_slow_disk(scripted, ms):
+    """The backup takes longer than the guard's 30 s: k3s is started, nothing is taken away under it. One more run has its backup already, and comes to the end: the guard's time
+    begins anew while files are taken away, however long that takes as a whole."""
+    top, root, pairs = scripted
     before = leafs(root, pairs)
 
-    status, said = slow(top, 700)
+    status, said = slow(top, ms)
     assert status == 1 and "K3SUP_E_GUARD" in said, said
     assert leafs(root, pairs) == before == leaf_set(top, "a", pairs)
 
-    status, said = slow(top, 700)
+    status, said = slow(top, ms)
     assert status == 10 and leafs(root, pairs) == leaf_set(top, "b", pairs), said
+
+
+def test_a_disk_slower_than_the_guard(scripted):
+    """Each sync alone takes longer than the guard's time: K3SUP_E_GUARD each time, and what k3s was started with is whole, and is not touched any more."""
+    top, root, pairs = scripted
+    sets = [leaf_set(top, one, pairs) for one in "ab"]
+    seen = set()
+
+    for _ in range(8):
+        status, said = slow(top, 31000)
+        assert status == 1 and "K3SUP_E_GUARD" in said, said
+        now = leafs(root, pairs)
+        assert not [pair for pair in pairs if now[pair] not in (sets[0][pair], sets[1][pair])], said
+        seen.add(sum(now[pair] == sets[1][pair] for pair in pairs))
+
+    assert len(seen) > 1, "nothing was ever taken away: %s" % seen
+    status, said = slow(top, 0)
+    assert status == 10 and leafs(root, pairs) == sets[1], said

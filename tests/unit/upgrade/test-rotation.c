@@ -79,7 +79,7 @@ static void look_for(struct fixture *f, const char *key, int64_t within, const c
 static void retire(struct fixture *f)
 {
 	assert_int_equal(k3sup__rotation_open(f->t->s->op, f->node, &f->rotation, false), 0);
-	assert_int_equal(k3sup__rotation_retire(f->t->s->op, f->node, &f->rotation), 0);
+	assert_int_equal(k3sup__rotation_retire(f->t->s->op, f->node, &f->rotation, NULL), 0);
 	assert_true(f->rotation.retired);
 }
 
