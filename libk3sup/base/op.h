@@ -92,6 +92,8 @@ k3sup__json *k3sup__op_evidence(k3sup_op *op);
 k3sup__json *k3sup__op_facts(k3sup_op *op);
 /* What a child operation found out becomes the parent's: its error and evidence, when it failed. Returns its status. */
 int k3sup__op_adopt(k3sup_op *op, k3sup_op *child);
+/* What failed in an operation that goes on is this one's failure: its sentence and evidence are moved here. Returns code. */
+int k3sup__op_take_failure(k3sup_op *op, k3sup_op *from, int code);
 
 /*
  * Progress. Steps have weights; percent of the whole is counted from them. An operation that is called by another one fills the span of the parent's

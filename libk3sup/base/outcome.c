@@ -61,11 +61,24 @@ static int adopt_evidence(const char *key, k3sup__json *value, void *arg)
 	return 0;
 }
 
+static void adopt(k3sup_op *op, int code, const char *message, const k3sup__json *evidence)
+{
+	if (op->failed)
+		return;
+	(void)k3sup__fail(op, code, "%s", message ? message : k3sup_strerror(code));
+	(void)k3sup__json_each(evidence, adopt_evidence, k3sup__op_evidence(op));
+}
+
 int k3sup__op_adopt(k3sup_op *op, k3sup_op *child)
 {
-	if (child->status < 0 && !op->failed) {
-		(void)k3sup__fail(op, child->status, "%s", child->message ? child->message : k3sup_strerror(child->status));
-		(void)k3sup__json_each(k3sup__json_member(k3sup__doc_value(child->error), "evidence"), adopt_evidence, k3sup__op_evidence(op));
-	}
+	if (child->status < 0)
+		adopt(op, child->status, child->message, k3sup__json_member(k3sup__doc_value(child->error), "evidence"));
 	return child->status;
+}
+
+int k3sup__op_take_failure(k3sup_op *op, k3sup_op *from, int code)
+{
+	adopt(op, code, from->message, from->evidence);
+	k3sup__op_forgive(from);
+	return code;
 }

@@ -357,9 +357,11 @@ int k3sup__swap_publish(struct k3sup__staged *j)
 
 	if (r >= 0)
 		r = check_there(j);
-	if (r < 0)
-		return r;
-	return is_version(j) ? add_version(j) : publish(j);
+	if (r >= 0)
+		r = is_version(j) ? add_version(j) : publish(j);
+	if (r == K3SUP_E_TARGET_CHANGED)
+		k3sup__json_set_str(k3sup__op_evidence(j->op), "target", j->target->path);
+	return r;
 }
 
 int k3sup__staged_fd(const struct k3sup__staged *j)

@@ -77,11 +77,8 @@ static int step_swap(k3sup_op *op, void *arg)
 	struct k3sup__upgrade *s = k3sup__op_state(arg);
 	int r = s->swap ? k3sup__upgrade_swap(arg) : 0;
 
-	if (r < 0) {
-		(void)k3sup__fail(op, r, "%s", k3sup__op_sentence(arg) ? k3sup__op_sentence(arg) : k3sup_strerror(r));
-		k3sup__op_forgive(arg); /* that k3s could not be started again would be worse */
-	}
-	return r;
+	/* Not the upgrade's yet: that k3s could not be started again would be worse. */
+	return r < 0 ? k3sup__op_take_failure(op, arg, r) : r;
 }
 
 int k3sup__turn_call(k3sup_op *op)

@@ -21,6 +21,7 @@ struct window {
 	int64_t half_over; /* half of the guard's time, as it was begun last; K3SUP__NEVER if there is none */
 	bool down;         /* some k3s could not be started again */
 	int status;        /* what went wrong first, or 0 */
+	k3sup__json *said; /* by the caller's stop command, or NULL */
 };
 
 /* ---- before the stop ---- */
@@ -223,12 +224,18 @@ static int after_find(k3sup_op *op)
 	return call_stop(op);
 }
 
+static k3sup__json *first_service(k3sup_op *op)
+{
+	return k3sup__json_element(k3sup__json_member(k3sup__op_facts(op), "services"), 0);
+}
+
 static int after_stop(k3sup_op *op)
 {
 	struct window *s = k3sup__op_state(op);
 	k3sup_op *child = k3sup__op_child(op);
 	int r = k3sup__take_over(op, child);
 
+	s->said = k3sup__json_copy(k3sup__json_member(first_service(op), "stop"));
 	if (r < 0 && !k3sup__op_is_past_return(child))
 		return r; /* it was never told to stop */
 	cross(op, s);
@@ -258,6 +265,10 @@ static int after_start(k3sup_op *op)
 		s->status = 0;
 	}
 	r = k3sup__take_over(op, child);
+	if (s->said) { /* what the start says of the service took the place of what the stop said */
+		k3sup__json_set(first_service(op), "stop", k3sup__json_copy(s->said));
+		k3sup__json_set(k3sup__json_member(k3sup__op_facts(op), "service"), "stop", k3sup__json_copy(s->said));
+	}
 	s->down |= r < 0;
 	if (s->status >= 0)
 		s->status = r;
@@ -292,6 +303,7 @@ static void clear(k3sup_op *op)
 	struct window *s = k3sup__op_state(op);
 
 	k3sup__serving_clear(&s->serving);
+	k3sup__json_unref(s->said);
 	free(s->health);
 }
 

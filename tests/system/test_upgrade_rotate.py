@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from leafs import assert_renewed, lasting, leafs
-from machine import PROGRAMS, told
+from leafs import DATA, LISTENER, assert_renewed, lasting, leafs
+from machine import COMMANDS, PROGRAMS, START, told
+from sandbox import until
 from test_rotate import certs, guard, rotate, running_k3s, tree
 
 TRACE = "/var/upgrade-rotate.trace"
@@ -198,6 +199,119 @@ def test_a_start_is_owed(machine, old, new, strace, how):
     machine.systemctl("stop", "k3s")
     again = upgrade(machine, payload)
     assert not machine.running(), "the operator's stop was not honoured: " + told(again)
+
+
+# ---- by the caller's commands ----
+
+STOP = COMMANDS[0].split("=", 1)[1]
+ENDED = "; while kill -0 $K3SUP_PID 2>/dev/null; do sleep 0.05; done"
+
+
+def by_commands(stop=STOP, start=START):
+    """Each of them writes down that it was run."""
+    return ["--restart", "commands", "--stop-command", "echo stop >>/var/asked; " + stop, "--start-command", "echo start >>/var/asked; " + start,
+            "--status-command", COMMANDS[2].split("=", 1)[1]]
+
+
+def asked(machine):
+    """What the commands were asked for, in this order, since the last time."""
+    words = machine.read("/var/asked").decode().split() if machine.exists("/var/asked") else []
+    machine.run("rm", "-f", "/var/asked")
+    return words
+
+
+def k3s_of_commands(machine, old):
+    """(k3s, which nobody's service is that is known here by name; its certificates)."""
+    machine.install(old)
+    asked(machine)
+    process = machine.start_by_command()
+    for made_last in ("server/cred/admin.kubeconfig", "agent/k3scontroller.kubeconfig", LISTENER):
+        until(lambda path="%s/%s" % (DATA, made_last): machine.exists(path), 60, made_last)
+    return process, tree(machine)
+
+
+def test_by_commands(machine, old, new):
+    """k3sup-upgrade --rotate-certs --restart commands FILE: 0; the commands are run once each, for both; again: 0, neither. Without a guard's delay likewise, for a key of its own."""
+    before, was = k3s_of_commands(machine, old)
+    payload = machine.payload(new)
+
+    answer = upgrade(machine, *by_commands(), payload)
+
+    assert answer.exit == 0 and answer["stopped"] and answer["started"] and answer["state"] == "current" and asked(machine) == ["stop", "start"], told(answer)
+    assert answer["service"]["manager"] == "commands" and answer["service"]["stop"]["ok"] and answer["service"]["start"]["ok"] and answer["services"] == [answer["service"]], told(answer)
+    now, done = machine.assert_runs(new, but=before), tree(machine)
+    assert_renewed(was, done)
+    assert not machine.commands_guards() and {row["path"] for row in answer["renewed"]} == {p for p in leafs(was) if not p.endswith(".key")}
+    again = upgrade(machine, *by_commands(), payload)
+    assert again.exit == 0 and again["changed"] is False and asked(machine) == [] and machine.running()[0]["pid"] == now["pid"], told(again)
+
+    other = upgrade(machine, "--rotate-key", "other", "--guard-delay", "0", *by_commands(), payload)
+    assert other.exit == 0 and asked(machine) == ["stop", "start"], told(other)
+    machine.assert_runs(new, but=now)
+    assert_renewed(done, tree(machine))
+
+
+def test_a_start_command_that_fails_once(machine, old, new):
+    """It starts nothing, and says so; the guard, which was armed before, runs it again. 0, with what it had said: both goals hold, and are proven. Once more: 0, nothing."""
+    before, was = k3s_of_commands(machine, old)
+    payload = machine.payload(new)
+    machine.run("rm", "-f", "/var/tried")
+    commands = by_commands(start="[ -e /var/tried ] || { echo no such service; >/var/tried; exit 5; }; " + START)
+
+    answer = upgrade(machine, "--guard-delay", "4", *commands, payload)
+
+    assert answer.exit == 0 and answer["state"] == "current", told(answer)
+    assert answer["service"]["start"] == {"ok": False, "exit_code": 5, "output": "no such service\n"} and answer["changed"], told(answer)
+    now = machine.assert_runs(new, but=before)
+    until(lambda: not machine.commands_guards(), 60, "the guard's time to be over")
+    assert asked(machine) == ["stop", "start", "start"]
+    again = upgrade(machine, *commands, payload)
+    assert again.exit == 0 and again["changed"] is False and again["flags"] == [] and asked(machine) == [], told(again)
+    assert machine.running()[0]["pid"] == now["pid"]
+    assert_renewed(was, tree(machine))
+
+
+def test_commands_are_cut(machine, old, new):
+    """Killed when its stop command has ended k3s: the guard starts that. Killed when the certificates are away and the file is not new yet: likewise. Once more: 0, both are done."""
+    _, was = k3s_of_commands(machine, old)
+    payload = machine.payload(new)
+
+    p = machine.begin("k3sup-upgrade", "--json", "--rotate-certs", "--probe", "none", "--stable", "0.2", "--guard-delay", "2",
+                      *by_commands(stop=STOP + ENDED + "; pkill -9 -x k3sup-upgrade"), payload)
+    p.communicate(timeout=120)
+    assert p.returncode != 0
+    machine.assert_runs(old)
+    until(lambda: not machine.commands_guards(), 60, "the guard's time to be over")
+    assert asked(machine) == ["stop", "start"] and lasting(tree(machine)) == lasting(was)
+
+    cut_while_stopped(machine, payload, "--guard-delay", "2", *by_commands())
+    machine.assert_runs(old)
+    until(lambda: not machine.commands_guards(), 60, "the guard's time to be over")
+    assert asked(machine) == ["stop", "start"]
+    until(lambda: not certs(machine, "check")["problems"], 60, "whole certificates")
+    answer = upgrade(machine, *by_commands(), payload)
+    assert answer.exit == 0 and answer["resumed"] and answer["state"] == "current" and asked(machine) in (["stop", "start"], ["start"]), told(answer)
+    machine.assert_runs(new)
+    assert_renewed(was, tree(machine))
+    assert not machine.commands_guards()
+
+
+def test_the_file_is_replaced_while_k3s_is_stopped(machine, old, new, standin):
+    """The stop command puts another build there: 1, K3SUP_E_TARGET_CHANGED, with the swap's own evidence; that file stays, k3s was started. Once more: 0, the wanted build runs."""
+    _, was = k3s_of_commands(machine, old)
+    payload, other = machine.payload(new), machine.payload(standin("v1.30.4+k3s2"), "/opt/payload/other")
+    replace = STOP + ENDED + "; cp %s /usr/local/bin/x && mv /usr/local/bin/x /usr/local/bin/k3s" % other
+
+    answer = upgrade(machine, *by_commands(stop=replace), payload)
+
+    assert (answer.exit, answer.error) == (1, "K3SUP_E_TARGET_CHANGED") and answer["started"], told(answer)
+    assert answer["error"]["evidence"]["target"] == "/usr/local/bin/k3s" and answer["state"] == "rotation-pending", told(answer)
+    assert machine.read("/usr/local/bin/k3s") == machine.read(other) and asked(machine) == ["stop", "start"]
+    machine.assert_runs(standin("v1.30.4+k3s2"))
+    answer = upgrade(machine, *by_commands(), payload)
+    assert answer.exit == 0 and answer["resumed"] and answer["state"] == "current", told(answer)
+    machine.assert_runs(new)
+    assert_renewed(was, tree(machine))
 
 
 class Mistaken:

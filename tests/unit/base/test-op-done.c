@@ -252,6 +252,32 @@ static void a_failure_is_adopted_with_its_evidence(void **state)
 	k3sup_op_unref(top.op);
 }
 
+static int step_explains_itself_by_another(k3sup_op *op, struct script *s)
+{
+	(void)step_explains(s->other, s);
+	k3sup__json_set_str(k3sup__op_evidence(op), "own", "kept");
+	return k3sup__op_take_failure(op, s->other, s->number);
+}
+
+static void a_failure_is_taken_from_one_that_goes_on(void **state)
+{
+	struct fixture *f = *state;
+	struct script other = {.step = step_done}, s = {.step = step_explains_itself_by_another, .number = -ENOSPC};
+	const char *text;
+	int64_t number;
+
+	s.other = begin(f->ctx, &other);
+	assert_int_equal(finish(begin(f->ctx, &s)), -ENOSPC);
+	assert_error(s.op, -ENOSPC, "the innermost knows most");
+	assert_int_equal(k3sup_doc_i64(k3sup_op_error(s.op), "/evidence/pid", &number), 0);
+	assert_int_equal(number, 7);
+	assert_int_equal(k3sup_doc_str(k3sup_op_error(s.op), "/evidence/own", &text), 0);
+	assert_int_equal(finish(s.other), 0);
+	assert_null(k3sup_op_error(s.other));
+	k3sup_op_unref(s.op);
+	k3sup_op_unref(s.other);
+}
+
 static int step_calls_twice(k3sup_op *op, struct script *s)
 {
 	if (k3sup__op_woke(op) == K3SUP__WOKE_CHILD && k3sup__op_adopt(op, k3sup__op_child(op)) < 0)
@@ -305,6 +331,7 @@ int main(void)
 		in_both(a_callback_may_drive_another_context),
 		in_both(an_operation_may_call_others),
 		in_both(a_failure_is_adopted_with_its_evidence),
+		in_both(a_failure_is_taken_from_one_that_goes_on),
 		in_both(a_failure_can_be_forgiven),
 		in_both(a_step_may_fail_after_it_arranged_a_call),
 	};
