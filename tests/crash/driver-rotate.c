@@ -14,7 +14,9 @@
  * for powercut/certs_power.py, on a machine whose power is cut:
  *
  *   driver-rotate certs-rotate TOP ...   rotates for ever, from one of three sets of leafs to the next; prints "ACK n rotated SET" for what is promised to be durable
+ *   driver-rotate certs-upgrade TOP ...  the same with another build each time, in one window; prints "ACK n upgraded SET". certs-upgrade-lazy: nothing of it is synced, which must be found out
  *   driver-rotate finish TOP             k3s is started, as by a boot, and one rotation more, to the fourth set
+ *   driver-rotate finish-upgrade TOP     the same with an upgrade to the first build
  *
  * and programs with a mistake: "no-guard TOP" rotates, and nobody waits to start k3s; "twice TOP" upgrades and then rotates, with a restart for each; "no-key TOP" rotates under another key
  * each time.
@@ -82,9 +84,12 @@ void __wrap_node_start_k3s(unsigned build)
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 static int64_t sync_ms; /* of the machine's clock */
+static bool lazy;
 
 int __wrap_fsync(int fd)
 {
+	if (lazy)
+		return 0;
 	if (sync_ms)
 		machine_wait(sync_ms);
 	return __real_fsync(fd);
@@ -170,6 +175,7 @@ void leafs_start(void)
 
 static const struct setup setup = {.managed = true, .certs = true};
 static char key[16] = "k";
+static unsigned target = 2; /* to which an upgrade leads */
 
 /* file: where it is kept; NULL: nowhere, it is as new */
 static void map_machine(const char *file)
@@ -221,7 +227,7 @@ static int start(k3sup_node *node, char **argv, k3sup_op **op)
 static int start_upgrade(k3sup_node *node, char **argv, k3sup_op **op)
 {
 	const bool rotates = strcmp(argv[1], "twice") != 0;
-	_free_ char *payload = k3sup__fmt("%s/payload/2/k3s", machine->top);
+	_free_ char *payload = k3sup__fmt("%s/payload/%u/k3s", machine->top, target);
 	struct k3sup_upgrade_opts opts = {
 		.struct_size = sizeof(opts),
 		.flags = K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_NO_UNPACK_AHEAD | (rotates ? K3SUP_UPGRADE_ROTATE_CERTS : 0),
@@ -235,6 +241,11 @@ static int start_upgrade(k3sup_node *node, char **argv, k3sup_op **op)
 	return payload ? k3sup_upgrade(node, &opts, op) : -ENOMEM;
 }
 
+static bool upgrades(const char *verb)
+{
+	return strstr(verb, "upgrade") != NULL;
+}
+
 static int rotate(char **argv)
 {
 	struct k3sup_node_opts where = {.struct_size = sizeof(where), .root = machine->root};
@@ -242,7 +253,7 @@ static int rotate(char **argv)
 
 	if (strcmp(argv[1], "no-key") == 0)
 		(void)snprintf(key, sizeof(key), "%u", machine->starts);
-	if (strncmp(argv[1], "upgrade", 7) == 0 || strcmp(argv[1], "no-key") == 0)
+	if (upgrades(argv[1]) || strcmp(argv[1], "no-key") == 0)
 		return drive(&where, start_upgrade, argv);
 	if (strcmp(argv[1], "twice") == 0)
 		r = drive(&where, start_upgrade, argv);
@@ -274,11 +285,12 @@ static int after_boot(char **argv, bool for_ever)
 	machine_new(&setup);
 	for (unsigned n = 1;; n++) {
 		set = for_ever ? n % IN_TURN : IN_TURN;
+		target = for_ever ? set + 1 : 1;
 		(void)snprintf(key, sizeof(key), for_ever ? "%u" : "last", n);
 		r = rotate(argv);
 		if (r <= 0 || !for_ever)
 			return r;
-		printf("ACK %u rotated %c\n", n, "abcd"[set]);
+		printf("ACK %u %s %c\n", n, upgrades(argv[1]) ? "upgraded" : "rotated", "abcd"[set]);
 		(void)fflush(stdout);
 	}
 }
@@ -305,14 +317,15 @@ static int one(const char *verb, char **argv)
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 2 ? argv[1] : "";
-	const bool for_ever = strcmp(verb, "certs-rotate") == 0, slow = strcmp(verb, "slow") == 0;
+	const bool for_ever = strncmp(verb, "certs-", 6) == 0, slow = strcmp(verb, "slow") == 0;
 	const bool more = slow || strstr(verb, "memory") || strcmp(verb, "later") == 0;
 	int r;
 
 	if (argc < 3 || (!for_ever && argc != 3 + more))
 		return 2;
 	(void)umask(0); /* no mode may depend on it */
+	lazy = strcmp(verb, "certs-upgrade-lazy") == 0;
 	sync_ms = slow ? atoll(argv[3]) : 0;
-	r = for_ever || strcmp(verb, "finish") == 0 ? after_boot(argv, for_ever) : one(verb, argv);
+	r = for_ever || strncmp(verb, "finish", 6) == 0 ? after_boot(argv, for_ever) : one(verb, argv);
 	return r == 0 ? 0 : r > 0 ? 10 : 1;
 }

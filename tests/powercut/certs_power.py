@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts the power of a machine while it retires and restores leaf certificates, or rotates them, many times, and looks at the disk afterwards.
+"""Cuts the power of a machine while it retires and restores leaf certificates, or rotates them, by itself or with an upgrade, many times, and looks at the disk afterwards.
 
     certs_power.py [--build-dir DIR] [--full] [--fs WORD] [--how WORD] [--cuts N] [--machines N] [-v]
 
 The machines are powercut.py's, the worker is driver-certs.c, or of a rotation crash/driver-rotate.c, whose k3s and service manager are scripted. After the cut:
 
-torn        a key whose certificate is not there, or is not its own
+torn        a key whose certificate is not there, or is not its own; or the k3s file is not one whole build
 authority   an authority is not byte for byte what it was
 lost        what was acknowledged does not hold: leafs that were retired are there, others than those that were restored are, or their backup is not there. A rotation's next one
-            may have begun, of which new leafs come; so three sets take turns
+            may have begun, of which new leafs come; so three sets take turns, and as many builds
 backup      a backup that has its name is not whole, or others can read it
-stuck       one more retire fails, or leaves leafs or litter; one more rotation, after the start of k3s that a boot is, fails, or leaves old leafs or litter
+stuck       one more retire fails, or leaves leafs or litter; one more rotation, after the start of k3s that a boot is, fails, or leaves old leafs, another build or litter
 ended, unmountable, noboot, unseen    as in powercut.py
 
-Controls: the same without any fsync must lose something; a restore by plain copy must tear a pair, or lose something.
+Controls: the same without any fsync must lose something (of an upgrade with --full); a restore by plain copy must tear a pair, or lose something.
 Exit status: 0 passed, 1 something is wrong, 2 cannot run here.
 """
 import argparse
@@ -36,8 +36,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "crash"))
 import certs_cut  # noqa: E402
 from certs_cut import CAS, DATA, KEPT, PAIRS, backups, cas, leaf_set, leafs, whole_node  # noqa: E402
 
-VERBS = ("certs", "certs-rotate")
-CONTROLS = {"certs-lazy": {"lost", "torn", "backup"}, "certs-cp": {"torn", "lost"}}
+ROTATIONS = ("certs-rotate", "certs-upgrade")
+VERBS = ("certs",) + ROTATIONS
+K3S = "usr/local/bin/k3s"
+CONTROLS = {"certs-lazy": {"lost", "torn", "backup"}, "certs-upgrade-lazy": {"lost", "torn", "backup", "stuck"}, "certs-cp": {"torn", "lost"}}
+THIRD = {"a": "c", "b": "a", "c": "b"}  # neither this one nor the next
 Cut = powercut.Cut
 
 
@@ -80,11 +83,10 @@ def make_tree(where):
 
 
 def make_rotated(programs):
-    """What rotations begin with: a node, and three sets of leafs."""
+    """What rotations begin with: a node, three sets of leafs, and as many builds."""
     top = os.path.join(programs, "tree/rotated")
     assert subprocess.run([os.path.join(programs, "driver-rotate"), "make", top]).returncode == 10
-    for done_with in ("pool", "payload"):
-        shutil.rmtree(os.path.join(top, done_with))
+    shutil.rmtree(os.path.join(top, "pool"))
 
 
 def format_disk(fs, image, programs):
@@ -99,7 +101,7 @@ def format_disk(fs, image, programs):
 
 
 def look_at(how, word, name, mnt, programs):
-    rotates = how == "certs-rotate"
+    rotates, upgrades = how.startswith(ROTATIONS), how.startswith("certs-upgrade")
     tree = os.path.join(programs, "tree", "rotated" if rotates else "")
     node, made = (os.path.join(mnt, "rotated/root"), os.path.join(tree, "root")) if rotates else (mnt, tree)
     pairs, authorities = whole_node(made) if rotates else (list(PAIRS), CAS)
@@ -107,6 +109,10 @@ def look_at(how, word, name, mnt, programs):
     now = leafs(node, pairs)
     if cas(node, authorities) != cas(made, authorities):
         return ["authority", ""]
+    builds = {one: certs_cut.read_file(os.path.join(tree, "payload", "123"["abc".index(one)], "k3s")) for one in "abc" if upgrades}
+    installed = certs_cut.read_file(os.path.join(node, K3S))
+    if upgrades and installed not in builds.values():
+        return ["torn", "%s: %s" % (K3S, "missing" if installed is None else "%d bytes" % len(installed))]
     for pair, (crt, key) in now.items():
         if key is not None and (crt, key) not in [sets[one][pair] for one in sets]:
             return ["torn", "%s: %s" % (pair, "no certificate" if crt is None else "%d and %d bytes" % (len(crt), len(key)))]
@@ -114,14 +120,16 @@ def look_at(how, word, name, mnt, programs):
     if modes or not all(found.values()):
         return ["backup", "%s %s" % (modes, found)]
     # What may be there behind the last acknowledgement: what the worker was about to do then.
-    forbidden = {"restored": {"a": "b", "b": "a"}, "gone": {"a": "a", "b": "b"}, "rotated": {"a": "c", "b": "a", "c": "b"}}.get(word, {}).get(name)
+    forbidden = {"restored": {"a": "b", "b": "a"}, "gone": {"a": "a", "b": "b"}, "rotated": THIRD, "upgraded": THIRD}.get(word, {}).get(name)
     for pair, (crt, key) in now.items():
         if key is not None and forbidden and (crt, key) == sets[forbidden][pair]:
             return ["lost", "%s of set %s behind '%s %s'" % (pair, forbidden, word, name)]
+    if upgrades and forbidden and installed == builds[forbidden]:
+        return ["lost", "the build of set %s behind '%s %s'" % (forbidden, word, name)]
     kept = forbidden if rotates else name
     if word and not holds(node, found, sets[kept]):
         return ["lost", "there is no backup of set %s: %s" % (kept, found)]
-    return finish(mnt, programs, rotates, node, sets)
+    return finish(mnt, programs, how, node, sets, builds.get("a"))
 
 
 def holds(node, found, leafs_of_set):
@@ -132,13 +140,14 @@ def holds(node, found, leafs_of_set):
     return False
 
 
-def finish(mnt, programs, rotates, node, sets):
-    argv = [os.path.join(programs, "driver-rotate"), "finish", os.path.join(mnt, "rotated")] if rotates else \
+def finish(mnt, programs, how, node, sets, build):
+    rotates = how.startswith(ROTATIONS)
+    argv = [os.path.join(programs, "driver-rotate"), "finish-upgrade" if build else "finish", os.path.join(mnt, "rotated")] if rotates else \
         [os.path.join(programs, "driver"), "certs-finish", mnt, "-", "0", "1", "1"]
     p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     left = [os.path.join(where, n) for where, dirs, names in os.walk(os.path.join(node, "var/lib")) for n in names + dirs if n.startswith(".tls-") or "k3sup-tmp" in n]
     now = leafs(node, sets["a"])
-    right = now == sets["d"] if rotates else not any(half for pair in now.values() for half in pair)
+    right = now == sets["d"] and build in (None, certs_cut.read_file(os.path.join(node, K3S))) if rotates else not any(half for pair in now.values() for half in pair)
     if p.returncode != (10 if rotates else 0) or left or not right:
         return ["stuck", "%s %s" % (left, p.stdout.decode(errors="replace")[-600:])]
     return ["ok", ""]
@@ -173,15 +182,16 @@ def one_cut(fs, how, word, base, programs):
             return Cut(fs, how, "noboot", 0, powercut.said(image + ".log").decode(errors="replace")[-600:])
         if "WORKER ENDED" in text:
             return Cut(fs, how, "ended", 0, text[-600:])
-        acks = re.findall(r"^ACK \d+ (retired|restored|gone|rotated) ([abc])$", text, re.M)
+        acks = re.findall(r"^ACK \d+ (retired|restored|gone|rotated|upgraded) ([abc])$", text, re.M)
         verdict, note = inside("look", fs, image, how, acks[-1][0] if acks else "", acks[-1][1] if acks else "", programs)
         return Cut(fs, how, verdict, len(acks), note)
 
 
 def plan(full, cuts):
     todo = [(fs, "certs", (powercut.READY, powercut.ACK)[i % 2]) for i in range(cuts or (300 if full else 3)) for fs in powercut.DISKS]
-    todo += [(fs, "certs-rotate", (powercut.READY, powercut.ACK)[i % 2]) for i in range(cuts or (300 if full else 2)) for fs in powercut.DISKS]
+    todo += [(fs, how, (powercut.ACK, powercut.READY)[i % 2]) for how in ROTATIONS for i in range(cuts or (300 if full else 1)) for fs in powercut.DISKS]
     todo += [(fs, "certs-lazy", powercut.ACK) for fs in powercut.DISKS for _ in range(8 if full else 2)]
+    todo += [(fs, "certs-upgrade-lazy", powercut.ACK) for fs in powercut.DISKS for _ in range(8 if full else 0)]
     # btrfs commits nothing of others when one file is synced: there it would take many more cuts.
     return todo + [(fs, "certs-cp", powercut.ACK) for fs in ("ext4", "xfs") for _ in range(8 if full else 3)]
 

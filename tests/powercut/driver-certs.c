@@ -5,7 +5,7 @@
  *   driver HOW ROOT - 0 FIRST COUNT     COUNT 0: for ever
  *
  * WORD is retired, restored or gone (retired once more), SET the one of the two sets of leafs (/sets/a, /sets/b on the disk) that it is about. HOW: "certs"; "certs-lazy": nothing of it is synced, which must be
- * found out; "certs-cp": restores by a plain copy, which must be found out, too; "certs-finish": one retire; "certs-rotate": rotations (crash/driver-rotate.c).
+ * found out; "certs-cp": restores by a plain copy, which must be found out, too; "certs-finish": one retire; "certs-rotate": rotations, "certs-upgrade": upgrades with one (crash/driver-rotate.c).
  */
 #include <k3sup.h>
 
@@ -174,7 +174,7 @@ int main(int argc, char **argv)
 
 	if (argc != 7)
 		return 2;
-	if (strcmp(argv[1], "certs-rotate") == 0)
+	if (strcmp(argv[1], "certs-rotate") == 0 || strncmp(argv[1], "certs-upgrade", 13) == 0)
 		return rotate(argv);
 	where.root = root = argv[2];
 	lazy = strcmp(argv[1], "certs-lazy") == 0;

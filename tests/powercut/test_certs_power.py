@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Retire, restore and rotation, with the power cut at random instants: a few cuts in every run, 300 of each on each file system with K3SUP_TEST_FULL=1. What is checked, and how, is in certs_power.py."""
+"""Retire, restore and rotation, by itself and with an upgrade, with the power cut at random instants: a few cuts in every run, 300 of each on each file system with K3SUP_TEST_FULL=1. What is checked, and how, is in certs_power.py."""
 import os
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_power_cuts():
     assert p.returncode == 0
 
 
-GOOD = [powercut.Cut("ext4", "certs", "ok", 9, ""), powercut.Cut("ext4", "certs-lazy", "lost", 9, ""), powercut.Cut("ext4", "certs-cp", "torn", 9, "")]
+GOOD = [powercut.Cut("ext4", how, verdict, 9, "") for how, verdict in (("certs", "ok"), ("certs-lazy", "lost"), ("certs-upgrade-lazy", "lost"), ("certs-cp", "torn"))]
 
 
 @pytest.mark.parametrize("bad", ["torn", "authority", "lost", "backup", "stuck", "ended", "unmountable", "noboot", "unseen"])
