@@ -16,6 +16,7 @@ struct k3sup__plan {
 	const struct k3sup__place *target;
 	const struct k3sup__build *installed; /* of the target as it is */
 	const char *data_dir;                 /* inside the root */
+	const char *second_dir;               /* another one into which it unpacks itself; NULL: none */
 	const char *role;                     /* "server", "agent", NULL: unknown */
 	uint32_t allow;                       /* K3SUP_SWAP_ALLOW_* */
 	uint32_t keep;                        /* so many backups; 0: 1 */
@@ -39,8 +40,8 @@ int k3sup__admit_images(k3sup_op *op, k3sup_node *node, const struct k3sup__imag
 int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan, const char *path) _must_check_;
 
 /*
- * Room for all of it: "space", "inodes", "images-read-only", "images-space" (where there are images to be written), "data-dir-space". What shares a file system is added up
- * in that order. The second one is for images alone, where the k3s file is in place.
+ * Room for all of it: "space", "inodes", "images-read-only", "images-space" (where there are images to be written), "data-dir-space", "second-data-dir-space" (where there
+ * is one). What shares a file system is added up in that order. The second one is for images alone, where the k3s file is in place.
  */
 void k3sup__room_check(const k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks);
 void k3sup__room_check_images(const k3sup_node *node, const struct k3sup__images *images, struct k3sup__checks *checks);

@@ -162,9 +162,9 @@ void k3sup__room_check_images(const k3sup_node *node, const struct k3sup__images
 /* ---- what the new k3s unpacks ---- */
 
 /* A torn one is put aside, and unpacked anew beside it. What is in its files is looked at by those who unpack. */
-static bool is_unpacked(const k3sup_node *node, const struct k3sup__plan *plan)
+static bool is_unpacked(const k3sup_node *node, const struct k3sup__plan *plan, const char *data_dir)
 {
-	const char *const dirs[] = {plan->data_dir, K3SUP__DEFAULT_DATA_DIR};
+	const char *const dirs[] = {data_dir, K3SUP__DEFAULT_DATA_DIR};
 	bool is = false;
 
 	for (size_t i = 0; !is && i < ELEMENTSOF(dirs); i++) {
@@ -176,39 +176,53 @@ static bool is_unpacked(const k3sup_node *node, const struct k3sup__plan *plan)
 	return is;
 }
 
-static void check_data_dir(
-	const k3sup_node *node, const struct k3sup__plan *plan, const struct need *others, size_t count, struct k3sup__checks *checks)
+/* needs: of what else is written; what is unpacked here is added to them. */
+static void check_data_dir(const k3sup_node *node, const struct k3sup__plan *plan, const char *name, const char *dir, struct need *needs,
+	size_t *count, struct k3sup__checks *checks)
 {
-	struct need need = {.bytes = plan->payload->build.size * UNPACKED_FACTOR, .inodes = UNPACKED_INODES};
-	const char *name = "data-dir-space";
+	struct need need, *own = &needs[*count];
 	struct statvfs vfs;
 	int r;
 
-	if (!plan->payload->build.wrapper || is_unpacked(node, plan)) {
-		k3sup__checks_add(checks, name, K3SUP__PASS, 0, NULL, "nothing has to be unpacked into %s", plan->data_dir);
-		return;
-	}
-	r = look_at_fs(node, plan->data_dir, &vfs, &need.dev);
+	*own = (struct need){.bytes = plan->payload->build.size * UNPACKED_FACTOR, .inodes = UNPACKED_INODES};
+	r = look_at_fs(node, dir, &vfs, &own->dev);
 	if (r < 0) {
 		k3sup__cannot_tell(checks, name, r);
 		return;
 	}
-	need = sum(&need, others, count);
+	need = sum(own, needs, *count);
+	(*count)++;
 	if (free_bytes(&vfs) < need.bytes)
 		k3sup__checks_add(checks, name, K3SUP__REFUSE, K3SUP_E_DATA_DIR_SPACE, room("bytes", free_bytes(&vfs), need.bytes),
-			"the file system of %s has %llu bytes free; unpacking the new k3s may need %llu, and it could not start",
-			plan->data_dir, (unsigned long long)free_bytes(&vfs), (unsigned long long)need.bytes);
+			"the file system of %s has %llu bytes free; unpacking the new k3s may need %llu, and it could not start", dir,
+			(unsigned long long)free_bytes(&vfs), (unsigned long long)need.bytes);
 	else if (free_inodes(&vfs) < need.inodes)
 		k3sup__checks_add(checks, name, K3SUP__REFUSE, K3SUP_E_DATA_DIR_SPACE, room("inodes", free_inodes(&vfs), need.inodes),
-			"the file system of %s has %llu inodes left; unpacking the new k3s may need %llu, and it could not start",
-			plan->data_dir, (unsigned long long)free_inodes(&vfs), (unsigned long long)need.inodes);
+			"the file system of %s has %llu inodes left; unpacking the new k3s may need %llu, and it could not start", dir,
+			(unsigned long long)free_inodes(&vfs), (unsigned long long)need.inodes);
 	else
-		k3sup__checks_add(checks, name, K3SUP__PASS, 0, NULL, "there is room to unpack the new k3s into %s", plan->data_dir);
+		k3sup__checks_add(checks, name, K3SUP__PASS, 0, NULL, "there is room to unpack the new k3s into %s", dir);
+}
+
+static void check_data_dirs(const k3sup_node *node, const struct k3sup__plan *plan, struct need *needs, size_t count, struct k3sup__checks *checks)
+{
+	static const char *const names[] = {"data-dir-space", "second-data-dir-space"};
+	const char *const dirs[] = {plan->data_dir, plan->second_dir};
+	bool in_default = false;
+
+	for (size_t i = 0; i < ELEMENTSOF(dirs) && dirs[i]; i++) {
+		/* A copy in the default one is found from all of them. */
+		if (!plan->payload->build.wrapper || in_default || is_unpacked(node, plan, dirs[i]))
+			k3sup__checks_add(checks, names[i], K3SUP__PASS, 0, NULL, "nothing has to be unpacked into %s", dirs[i]);
+		else
+			check_data_dir(node, plan, names[i], dirs[i], needs, &count, checks);
+		in_default = k3sup__streq(dirs[i], K3SUP__DEFAULT_DATA_DIR);
+	}
 }
 
 void k3sup__room_check(const k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks)
 {
-	struct need needs[2];
+	struct need needs[4]; /* the file, images, two data-dirs */
 	size_t count = 0;
 	int r = check_target(plan, checks, &needs[0]);
 
@@ -223,5 +237,5 @@ void k3sup__room_check(const k3sup_node *node, const struct k3sup__plan *plan, s
 		else
 			count++;
 	}
-	check_data_dir(node, plan, needs, count, checks);
+	check_data_dirs(node, plan, needs, count, checks);
 }

@@ -39,6 +39,7 @@ struct k3sup__plan k3sup__upgrade_plan(
 		.target = &view->installed,
 		.installed = &view->build,
 		.data_dir = view->data_dir.path,
+		.second_dir = k3sup__view_data_dir(view, 1),
 		.images = images,
 		.role = view->sighting.count ? k3sup__role_name(view->sighting.candidates[0].role) : NULL,
 		.allow = flags & (K3SUP_UPGRADE_ALLOW_DOWNGRADE | K3SUP_UPGRADE_ALLOW_SKIP_MINOR | K3SUP_UPGRADE_ALLOW_PACKAGE_OWNED),

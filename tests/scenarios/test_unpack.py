@@ -282,17 +282,32 @@ def test_a_data_dir_each(make, old, new):
     assert again.exit == 0 and again["changed"] is False, again
 
 
-def test_B07_no_room_in_the_second_data_dir(make, old, new):
-    """The disk of the agent's data-dir has room for half of the new build: the kernel says so, not a stand-in. k3sup-upgrade FILE: 3, K3SUP_E_DATA_DIR_SPACE; neither k3s was ended, the
-    file is the old one, and nothing of the attempt is left. With room: 0.
+def shrink(node, size):
+    """The agent's data-dir has so many bytes beside what is used."""
+    used = sum(os.lstat(os.path.join(where, n)).st_blocks * 512 for where, _, names in os.walk(node.sb.path("/srv/agent")) for n in names)
+    node.sb.ask("mount", source="agent", target="/srv/agent", flags=32, data="size=%d" % (used + size))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "found"])
+def test_B07_no_room_in_the_second_data_dir(make, old, new, known):
+    """The disk of the agent's data-dir has not enough room for the new build: that is counted before. k3sup-upgrade [--check] FILE: 3, K3SUP_E_DATA_DIR_SPACE, with the numbers; nothing
+    was written. Or somebody fills it after that: the same error by the kernel's word; neither k3s was ended, the file is the old one, and nothing of the attempt is left. With room: 0.
     """
     node, server, agent = a_server_and_an_agent(make, old)
     payload = node.payload(new)
-    used = sum(os.lstat(os.path.join(where, n)).st_blocks * 512 for where, _, names in os.walk(node.sb.path("/srv/agent")) for n in names)
-    node.sb.ask("mount", source="agent", target="/srv/agent", flags=32, data="size=%d" % (used * 3 // 2))
-    answer = node.upgrade(payload)
-    assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_DATA_DIR_SPACE", False), answer
-    assert "/srv/agent" in answer.message and node.content() == content_of(old) and not temps(node), answer
+    shrink(node, os.path.getsize(new) * (3 if known else 5))
+    before = node.snapshot()
+    fill = ["--before-stop", "dd if=/dev/zero of=/srv/agent/filler bs=64k; truncate -s -128K /srv/agent/filler"]
+    for more in [["--check"], []] if known else [fill]:
+        answer = node.upgrade(*more, payload)
+        assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_DATA_DIR_SPACE", False), answer
+        if known:
+            assert "/srv/agent" in answer.message and ["refuse"] == [c["decision"] for c in answer["checks"] if c["name"] == "second-data-dir-space"], answer
+            assert answer["error"]["evidence"]["needed_bytes"] >= 4 * os.path.getsize(new) > answer["error"]["evidence"]["free_bytes"], answer
+            node.assert_nothing_changed(before, lock=not more)
+        else:
+            assert "no space left on device" in answer["error"]["evidence"]["said"], answer
+    assert node.content() == content_of(old) and not temps(node)
     assert sorted(p["pid"] for p, _ in node.running()) == sorted([server["pid"], agent["pid"]])
     assert [n for n in node.sb.listdir("/srv/agent/data") if asset_hash(new) in n] == []
     node.sb.ask("mount", source="agent", target="/srv/agent", flags=32, data="size=256m")

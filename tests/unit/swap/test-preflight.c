@@ -15,7 +15,7 @@
 #define HASH "0123456789012345678901234567890123456789012345678901234567890123"
 
 struct question {
-	const char *target, *version, *installed, *role, *data_dir;
+	const char *target, *version, *installed, *role, *data_dir, *second_dir;
 	uint64_t size;
 	uint32_t allow;
 	bool inner;
@@ -54,6 +54,7 @@ static int ask(struct scratch *s, const struct question *q, bool settle)
 		.target = &place,
 		.installed = &installed,
 		.data_dir = q->data_dir ? q->data_dir : "/var/lib/rancher/k3s",
+		.second_dir = q->second_dir,
 		.role = q->role,
 		.allow = q->allow};
 	struct k3sup__image image = {0};
@@ -313,6 +314,34 @@ static void the_data_dir_has_a_file_system_of_its_own(void **state)
 	assert_int_equal(umount(dir), 0);
 }
 
+static void two_data_dirs_are_counted_per_file_system(void **state)
+{
+	struct scratch *s = *state;
+	_free_ char *dir = k3sup__fmt("%s/srv", s->path), *second = k3sup__fmt("%s/srv/b", s->path);
+	struct question q = {.size = 1 << 20, .data_dir = "/srv/a/k3s", .second_dir = "/srv/b/k3s"};
+
+	need_mounts();
+	put_target(s);
+	make_dirs(s, "/srv");
+	/* Room for one, but not for both; and with a file system of its own for the second one. */
+	assert_int_equal(mount("test", dir, "tmpfs", 0, "size=6m"), 0);
+	assert_int_equal(ask(s, &q, false), K3SUP_E_DATA_DIR_SPACE);
+	assert_sentence(s, "/srv/b/k3s");
+	assert_string_equal(decision(s, "data-dir-space"), "pass");
+	assert_string_equal(decision(s, "second-data-dir-space"), "refuse");
+	assert_int_equal(mkdir(second, 0755), 0);
+	assert_int_equal(mount("test", second, "tmpfs", 0, "size=6m"), 0);
+	assert_int_equal(ask(s, &q, false), 0);
+	assert_string_equal(decision(s, "second-data-dir-space"), "pass");
+	assert_int_equal(mount("test", second, NULL, MS_REMOUNT, "size=3m"), 0);
+	assert_int_equal(ask(s, &q, false), K3SUP_E_DATA_DIR_SPACE);
+	/* What is unpacked into the default one is found from there. */
+	q.data_dir = NULL;
+	assert_int_equal(ask(s, &q, false), 0);
+	assert_int_equal(umount(second), 0);
+	assert_int_equal(umount(dir), 0);
+}
+
 /* Each would fit alone. */
 static void images_are_counted_with_what_shares_their_file_system(void **state)
 {
@@ -411,6 +440,7 @@ int main(void)
 		scratch_test(immutable_files_and_directories_are_seen),
 		scratch_test(mounts_are_judged_by_their_flags),
 		scratch_test(the_data_dir_has_a_file_system_of_its_own),
+		scratch_test(two_data_dirs_are_counted_per_file_system),
 		scratch_test(images_are_counted_with_what_shares_their_file_system),
 		scratch_test(a_file_that_is_a_mount_is_told_apart),
 	};
