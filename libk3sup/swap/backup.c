@@ -247,9 +247,11 @@ static int bind(k3sup_op *op, const struct k3sup__backups *b, struct k3sup__payl
 {
 	struct k3sup__proof *proof = p->proof;
 	bool recorded = k3sup__kept_find(b->records, NULL, NULL, p->sha256, NULL) != NULL;
+	/* Numbered backups change their names; a version has its own, and others say nothing of it. */
+	const char *name = b->layout.link.fd >= 0 ? p->shown : NULL;
 
 	if (proof->expected[0] == '\0') {
-		if (!recorded && moves && k3sup__json_len(b->records) > 0) {
+		if (!recorded && moves && k3sup__kept_find(b->records, NULL, name, NULL, NULL)) {
 			k3sup__json_set_str(k3sup__op_evidence(op), "sha256", p->sha256);
 			return k3sup__fail(op,
 				K3SUP_E_BACKUP_DAMAGED, "%s does not have the SHA-256 that was recorded when it was kept; whoever knows that it is right can give it",

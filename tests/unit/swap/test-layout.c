@@ -234,6 +234,23 @@ static void versions_that_were_made_here_go_when_they_are_too_many(void **state)
 	k3sup_op_unref(go_back(s, V1, 1));
 	assert_string_equal(link_of(s, INSTALLED), "k3s-" V1);
 	k3sup_op_unref(go_back(s, V1, 0));
+	k3sup_op_unref(go_back(s, NULL, 0));
+}
+
+/* What was kept is gone then, and what was made here is what is left; but one goes there once. */
+static void a_version_that_was_overwritten_in_its_place(void **state)
+{
+	struct scratch *s = *state;
+
+	put_versions(s);
+	k3sup_op_unref(swap_to(s, NULL, 1));
+	k3sup_op_unref(go_back(s, NULL, 1));
+	fake_install(s->path, FILE1, "embed/" HASH1 ".tar.zst v1.30.9+k3s1 ", NULL);
+	k3sup_op_unref(go_back(s, NULL, 1));
+	assert_string_equal(link_of(s, INSTALLED), "k3s-" V2);
+	k3sup_op_unref(go_back(s, NULL, 0));
+	k3sup_op_unref(go_back(s, V1, K3SUP_E_VERSION_MISMATCH));
+	assert_string_equal(link_of(s, INSTALLED), "k3s-" V2);
 }
 
 static void without_a_record_the_caller_has_to_choose(void **state)
@@ -248,6 +265,9 @@ static void without_a_record_the_caller_has_to_choose(void **state)
 	k3sup_op_unref(go_back(s, "v1.30.3+k3s1", K3SUP_E_VERSION_MISMATCH));
 	k3sup_op_unref(go_back(s, "v1.30.1-k3s1", 1));
 	assert_string_equal(link_of(s, INSTALLED), "k3s-v1.30.1+k3s1");
+	k3sup_op_unref(go_back(s, NULL, 0));
+	k3sup_op_unref(go_back(s, V1, 1));
+	assert_string_equal(link_of(s, INSTALLED), "k3s-" V1);
 }
 
 static int32_t stop_at_swap(const struct k3sup_progress *progress, void *userdata)
@@ -311,6 +331,7 @@ int main(void)
 		scratch_test(a_service_may_start_the_file_itself),
 		scratch_test(a_foreign_file_of_that_name_is_kept),
 		scratch_test(versions_that_were_made_here_go_when_they_are_too_many),
+		scratch_test(a_version_that_was_overwritten_in_its_place),
 		scratch_test(without_a_record_the_caller_has_to_choose),
 		scratch_test(a_stop_leaves_no_trace),
 		scratch_test(what_cut_runs_left_goes),
