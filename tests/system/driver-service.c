@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * k3sup_service() from one thread: driver-service ROOT GUARD_DELAY_MS ACTION... does "stop", "start", "restart" and "status" one after the other and prints the result of the last one
- * as one line; "rotate=KEY" is k3sup_rotate(). Ends at the first that fails. STABLE_MS: how long a start must have stayed.
+ * as one line; "rotate=KEY" is k3sup_rotate(), "upgrade=KEY,FILE" k3sup_upgrade() (with a rotation if there is a KEY), "rollback" goes back to the build before. Ends at the first that fails. STABLE_MS: how long a start must have stayed.
  */
 #include <k3sup.h>
 
@@ -21,6 +21,29 @@ static uint32_t action_of(const char *word)
 	return ~0U;
 }
 
+static int begin_upgrade(k3sup_node *node, const char *word, const struct k3sup_service_opts *what, k3sup_op **op)
+{
+	struct k3sup_upgrade_opts upgrade = {.struct_size = sizeof(upgrade),
+		.timeout_ms = what->timeout_ms,
+		.wait_lock_ms = what->wait_lock_ms,
+		.stable_ms = what->stable_ms,
+		.guard_delay_ms = what->guard_delay_ms,
+		.restart = K3SUP_RESTART_SERVICE,
+		.probe = K3SUP_PROBE_NONE};
+	const char *file = strchr(word, ',');
+	char key[64];
+
+	if (!file) {
+		upgrade.flags = K3SUP_UPGRADE_ROLLBACK;
+		return k3sup_upgrade(node, &upgrade, op);
+	}
+	(void)snprintf(key, sizeof(key), "%.*s", (int)(file - word), word);
+	upgrade.flags = K3SUP_UPGRADE_ALLOW_DOWNGRADE | (*key ? K3SUP_UPGRADE_ROTATE_CERTS : 0);
+	upgrade.rotate_key = *key ? key : NULL;
+	upgrade.payload = file + 1;
+	return k3sup_upgrade(node, &upgrade, op);
+}
+
 static int begin(k3sup_node *node, const char *word, struct k3sup_service_opts *what, k3sup_op **op)
 {
 	struct k3sup_rotate_opts rotate = {.struct_size = sizeof(rotate),
@@ -33,6 +56,10 @@ static int begin(k3sup_node *node, const char *word, struct k3sup_service_opts *
 		rotate.key = word + 7;
 		return k3sup_rotate(node, &rotate, op);
 	}
+	if (strncmp(word, "upgrade=", 8) == 0)
+		return begin_upgrade(node, word + 8, what, op);
+	if (strcmp(word, "rollback") == 0)
+		return begin_upgrade(node, word, what, op);
 	what->action = action_of(word);
 	return k3sup_service(node, what, op);
 }

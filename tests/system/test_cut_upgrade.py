@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An upgrade that is killed at each of its steps, and nobody runs it again: k3s runs within the guard's delay. Then somebody does, and it is finished."""
+"""A rotation, an upgrade, both, or a roll back that is killed at each of its steps, and nobody runs it again: k3s runs within the guard's delay. Then somebody does, and it is finished."""
 import json
 import os
 import random
@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from machine import COMMANDS, UNIT, children, told
+from cuts import FULL, WHATS, Cuts
+from machine import COMMANDS, PROGRAMS, UNIT, children, told
 from sandbox import until
+from test_rotate import certs, guard, running_k3s
 from test_service import by_hand
 
-FULL = bool(os.environ.get("K3SUP_TEST_FULL"))
 STEPS = ("identify", "stage", "verify", "unpack", "swap", "restart", "prove")
 LATE = STEPS[4:]
 GUARD_DELAY = 2
@@ -47,16 +48,51 @@ def assert_runs_again(machine, why):
     until(lambda: len(machine.running()) == 1, 60, "one k3s after " + why)
 
 
-@pytest.mark.parametrize("how", ["service", "commands", "rotate"])
+class Under(Cuts):
+    """Of systemd: its unit ends with all that it has begun."""
+    TRACE = "/var/cut.trace"
+
+    def begin_driver(self, prefix, words, **more):
+        return self.machine.begin(None, argv=prefix + [PROGRAMS + "/tests/driver-service", "/", str(GUARD_DELAY * 1000), words], **more)
+
+    def traced(self, strace, words):
+        p = self.begin_driver(strace, words, unit="cut")
+        p.communicate(timeout=120)
+        return self.machine.read(self.TRACE).decode(errors="replace")
+
+    def plain(self, words):
+        p = self.begin_driver([], words)
+        return json.loads(p.communicate(timeout=120)[0])
+
+    def settled(self, why):
+        until(lambda: guard(self.machine) == "inactive", 60, "the guard's time to be over: " + why, every=0.05)
+        until(lambda: self.machine.running() and self.machine.show("k3s", "ActiveState")["ActiveState"] == "active", 60, "k3s to run: " + why, every=0.05)
+        assert len(self.machine.running()) == 1, why
+
+    def check(self):
+        return certs(self.machine, "check")
+
+
+@pytest.mark.parametrize("what, part", WHATS)
+def test_killed_anywhere(machine, old, new, strace, what, part):
+    """SIGKILL of the whole cgroup: without a second run k3s runs again, its certificates whole; one more run finishes, and is the last.
+
+    With K3SUP_TEST_FULL at every system call that others can see, and at some of the thousands of looks between.
+    """
+    running_k3s(machine, old, unit=(UNIT % "server").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"), shims=0, ready_after_ms=10, term_delay_ms=10)
+    Under(machine, what, [machine.payload(old, "/opt/payload/old"), machine.payload(new, "/opt/payload/new")]).everywhere(part)
+
+
+@pytest.mark.parametrize("how", ["service", "commands"])
 def test_killed_at_each_step(machine, old, new, how):
-    """k3sup-upgrade --restart service, or commands with --guard-delay 2, or --rotate-certs with that, killed with all that it has started: k3s runs. Again: 0, state current; the wanted build runs, no flag is left.
+    """k3sup-upgrade --restart service, or commands with --guard-delay 2, killed with all that it has started: k3s runs. Again: 0, state current; the wanted build runs, no flag is left.
 
     Some steps, chosen by a seed; with K3SUP_TEST_FULL=1 each of them, several times.
     """
     seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
     chosen = random.Random(seed)
-    args = ["--restart", how.replace("rotate", "service"), "--allow-downgrade"]
-    if how != "commands":
+    args = ["--restart", how, "--allow-downgrade"]
+    if how == "service":
         # So many restarts in so few seconds are a crash loop to systemd, which would give up.
         machine.install(old, unit=(UNIT % "server").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"), shims=0, ready_after_ms=10, term_delay_ms=10)
         machine.start()
@@ -64,24 +100,18 @@ def test_killed_at_each_step(machine, old, new, how):
     else:
         by_hand(machine, old)
         args += [w for c in COMMANDS for w in ("--" + c.split("=", 1)[0].replace("_", "-"), c.split("=", 1)[1])]
-    args += ["--guard-delay", str(GUARD_DELAY)] if how != "service" else []
+        args += ["--guard-delay", str(GUARD_DELAY)]
     steps = [(s, d) for s in STEPS for d in (0, 0.05, 0.2, 0.5)] if FULL else [(s, chosen.random() * 0.2) for s in [chosen.choice(STEPS[:4])] + chosen.sample(LATE, 2)]
     struck = 0
     for i, (step, delay) in enumerate(steps):
         why = "a cut %.3f s after the beginning of the step %s (seed %d)" % (delay, step, seed)
         payload = machine.payload((new, old)[i % 2])
-        if how == "rotate":
-            args = args[:5] + ["--rotate-certs", "--rotate-key", str(i)]
         struck += cut_at(machine, step, delay, *args, payload)
         assert_runs_again(machine, why)
         answer = machine.upgrade(*args, payload)
         assert answer.exit == 0 and answer["state"] == "current" and answer["flags"] == [], why + told(answer)
         machine.assert_runs((new, old)[i % 2])
         assert not machine.commands_guards(), why
-        if how == "rotate":
-            checked = machine.finish(machine.begin("k3sup-certs", "check", "--json"))
-            assert not [p for p in checked["problems"] if p["remedy"] != "note"], why + told(checked)
-            assert machine.upgrade(*args, payload)["changed"] is False, why
     print("%d of %d cuts struck, %s, seed %d" % (struck, len(steps), how, seed))
     assert struck >= len(steps) // 2, "only %d of %d cuts struck" % (struck, len(steps))
 

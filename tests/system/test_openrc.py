@@ -382,7 +382,7 @@ TRACE = "/mnt/out/cut.trace"
 
 
 def stop_and_start(machine, view, prefix):
-    argv = [PROGRAMS + "/tests/driver-service", "/" if view == "host" else "/host", "5000", "stop", "start"]
+    argv = [PROGRAMS + "/tests/driver-service", "/" if view == "host" else "/host", "1500", "stop", "start"]
     done = machine.sb.wait(machine.begin(argv, view=view, prefix=prefix))
     return done, machine.sb.read(TRACE).decode(errors="replace")
 

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotation under OpenRC's real rc-service and supervise-daemon: server and agent, from the host and from a container; k3s runs again whatever kills us."""
-import os
-import random
-import time
+import json
 
 import pytest
 
-from cuts import cuts_in
+from cuts import WHATS, Cuts
 from leafs import DATA, LISTENER, assert_renewed, leaf_tree, leafs
 from node import Answer
 from sandbox import PROGRAMS, until
 
-FULL = os.environ.get("K3SUP_TEST_FULL")
 FAST = {"port": 0, "rsa": 0, "shims": 0, "ready_after_ms": 10, "term_delay_ms": 10}
 
 
@@ -123,32 +120,37 @@ def test_refused_while_it_runs(boot, old):
     assert tree(machine) == was and machine.running()[0]["pid"] == before["pid"] and machine.guards() == []
 
 
-def cut_at(machine, key, *tracing):
-    """One run under strace, which may end it and all its group."""
-    argv = [PROGRAMS + "/tests/driver-service", "/", "5000", "rotate=" + key]
-    return machine.sb.wait(machine.begin(argv, prefix=["strace", "-q", "-s", "200"] + list(tracing)))
+class Under(Cuts):
+    """Of OpenRC: our control group ends as a whole."""
+    TRACE = "/mnt/out/cut.trace"
+
+    def driver(self, words, prefix=()):
+        return self.machine.sb.wait(self.machine.begin([PROGRAMS + "/tests/driver-service", "/", "5000", words], prefix=prefix))
+
+    def traced(self, strace, words):
+        self.driver(words, strace)
+        self.machine.kill_group()
+        return self.machine.sb.read(self.TRACE).decode(errors="replace")
+
+    def plain(self, words):
+        return json.loads(self.driver(words).out)
+
+    def settled(self, why):
+        until(lambda: not self.machine.guards(), 60, "the guardian to go: " + why)
+        until(lambda: self.machine.running() and self.machine.daemons(), 60, "k3s to run: " + why)
+        assert len(self.machine.running()) == 1 and len(self.machine.daemons()) == 1, why
+
+    def assert_whole(self, why):
+        # Certificates are made early in a start.
+        until(lambda: not [p for p in certs(self.machine, "check")["problems"] if p["remedy"] != "note"], 60, "its certificates: " + why, every=0.1)
 
 
-def test_killed_anywhere(boot, old, strace):
-    """SIGKILL of our whole group at system calls from the making of the guardian on: k3s runs again without a second run, its certificates whole; one more run finishes."""
-    seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
+@pytest.mark.parametrize("what, part", WHATS)
+def test_killed_anywhere(boot, old, new, strace, what, part):
+    """SIGKILL of our whole group: k3s runs again without a second run, its certificates whole; one more run finishes, and is the last.
+
+    With K3SUP_TEST_FULL at every system call that others can see, and at some of the thousands of looks between.
+    """
     machine = boot()
     started(machine, old)
-    done = cut_at(machine, "first", "-o", "/mnt/out/cut.trace")
-    assert done.status == 0, done.out + done.err
-    doing, looking = cuts_in(machine.sb.read("/mnt/out/cut.trace").decode(errors="replace"), "guard-k3s")
-    chosen = random.Random(seed)
-    points = doing + looking[chosen.randrange(64)::64] if FULL else chosen.sample(doing, 3) + chosen.sample(looking, 1)
-    struck = 0
-    for i, (name, n) in enumerate(points):
-        why, key = "k3s to run after a cut at %s %d (seed %d)" % (name, n, seed), str(i)
-        done = cut_at(machine, key, "-o", "/dev/null", "-e", "inject=%s:signal=KILL:when=%d" % (name, n))
-        machine.kill_group()
-        struck += done.status != 0
-        until(lambda: not machine.guards(), 10, "the guardian to go: " + why)
-        until(lambda: machine.running() and machine.daemons(), 10, why)
-        # Certificates are made early in a start.
-        until(lambda: not [p for p in certs(machine, "check")["problems"] if p["remedy"] != "note"], 10, "its certificates: " + why, every=0.1)
-        assert_finished(machine, key, why)
-    print("%d of %d cuts struck (%d of what others can see), seed %d" % (struck, len(points), len(doing), seed))
-    assert struck >= len(points) // 2, "only %d of %d cuts struck" % (struck, len(points))
+    Under(machine, what, [machine.node.payload(old, "/opt/payload/old"), machine.node.payload(new, "/opt/payload/new")]).everywhere(part)

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotation under a real systemd: one stop and one start, new certificates, nothing twice, and k3s runs again whatever kills us."""
 import os
-import random
 import shutil
-import time
 
 import pytest
 
-from cuts import cuts_in
 from leafs import DATA, LISTENER, assert_renewed, lasting, leaf_tree, leafs
 from machine import COMMANDS, PROGRAMS, UNIT, told
 from sandbox import until
 
-FULL = os.environ.get("K3SUP_TEST_FULL")
 GUARD = "k3sup-guard-k3s"
 
 
@@ -301,41 +297,3 @@ def test_restore(machine, old):
     now = tree(machine)
     assert all(now[p] == was[p] for p in leafs(was) if not p.startswith("agent/") and p != LISTENER)
     assert rotate(machine, "--rotate-key", "k")["changed"] is True
-
-
-def cut_at(machine, key, *tracing, **more):
-    """(exit status, what was said) of one run under strace, which may end it and all its group."""
-    argv = ["strace", "-q", "-s", "200"] + list(tracing) + [PROGRAMS + "/tests/driver-service", "/", "3000", "rotate=" + key]
-    p = machine.begin(None, argv=argv, **more)
-    said = p.communicate(timeout=120)
-    return p.returncode, said
-
-
-def test_killed_anywhere(machine, old, strace):
-    """SIGKILL of the whole cgroup at system calls from the arming of the guard on: without a second run k3s runs again, its certificates whole; one more run finishes, and is the last.
-
-    With K3SUP_TEST_FULL at every one that others can see, and at some of the thousands of looks between.
-    """
-    seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
-    running_k3s(machine, old, shims=0, ready_after_ms=10, term_delay_ms=10)
-    status, said = cut_at(machine, "first", "-o", "/var/cut.trace")
-    assert status == 0, said
-    doing, looking = cuts_in(machine.read("/var/cut.trace").decode(errors="replace"), "systemd-run")
-    chosen = random.Random(seed)
-    points = doing + chosen.sample(looking, 40) if FULL else chosen.sample(doing, 3) + chosen.sample(looking, 1)
-    struck = 0
-    for i, (name, n) in enumerate(points):
-        why, key = "a cut at %s %d (seed %d)" % (name, n, seed), str(i)
-        status, _ = cut_at(machine, key, "-o", "/dev/null", "-e", "inject=%s:signal=KILL:when=%d" % (name, n), unit="cut")
-        struck += status != 0
-        until(lambda: guard(machine) == "inactive", 60, "the guard's time to be over: " + why)
-        until(lambda: machine.running() and machine.show("k3s", "ActiveState")["ActiveState"] == "active", 60, "k3s to run after " + why)
-        checked = certs(machine, "check")
-        assert not [p for p in checked["problems"] if p["remedy"] != "note"], why + told(checked)
-        answer = rotate(machine, "--rotate-key", key)
-        assert answer.exit == 0 and answer["state"] == "current", why + machine.read("/var/lib/k3sup/journal").decode() + told(answer)
-        assert rotate(machine, "--rotate-key", key)["changed"] is False, why
-        assert guard(machine) == "inactive", why
-    print("%d of %d cuts struck (%d of what others can see), seed %d" % (struck, len(points), len(doing), seed))
-    # How often it waits differs from run to run.
-    assert struck >= len(points) // 2, "only %d of %d cuts struck" % (struck, len(points))
