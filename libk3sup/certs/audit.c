@@ -222,9 +222,20 @@ static int take_fact(const char *key, k3sup__json *value, void *arg)
 	return 0;
 }
 
+/* A kubeconfig holds several users' certificates, one after the other: a position is one in the file, so that it names a row. */
+static int64_t next_position(const struct k3sup__audit *audit, const char *path)
+{
+	size_t rows = k3sup__json_len(audit->certificates);
+	const k3sup__json *last = rows > 0 ? k3sup__json_element(audit->certificates, rows - 1) : NULL;
+
+	return last != NULL && k3sup__streq(k3sup__json_text(last, "path"), path) ? k3sup__json_number(last, "position", 0) + 1 : 0;
+}
+
 /* k3s's check takes its one window for all, also for the authorities behind a leaf: the status says what it would say. */
 void k3sup__audit_rows(struct k3sup__audit *audit, const char *kind, const char *service, const char *path, const struct k3sup__certs *certs)
 {
+	int64_t first = next_position(audit, path);
+
 	for (size_t i = 0; i < certs->count; i++) {
 		const struct k3sup__cert *cert = &certs->list[i];
 		k3sup__json *row = k3sup__json_object();
@@ -234,7 +245,7 @@ void k3sup__audit_rows(struct k3sup__audit *audit, const char *kind, const char 
 		k3sup__utc_text(cert->not_before, from);
 		k3sup__utc_text(cert->not_after, until);
 		k3sup__json_set_str(row, "path", path);
-		k3sup__json_set_int(row, "position", (int64_t)i);
+		k3sup__json_set_int(row, "position", first + (int64_t)i);
 		k3sup__json_set_str(row, "kind", kind);
 		if (service != NULL)
 			k3sup__json_set_str(row, "service", service);
@@ -261,7 +272,8 @@ void k3sup__audit_dates(struct k3sup__audit *audit, const char *path, const stru
 	else if (status == 2)
 		k3sup__audit_problem(audit, if_bad, path, "expired", "it expired at %s", when);
 	else if (status == 3)
-		k3sup__audit_problem(audit, K3SUP__ACT, path, "not-yet-valid", "it is not valid before %s; look at the clock", when);
+		k3sup__audit_problem(audit, if_bad == K3SUP__NOTE ? K3SUP__NOTE : K3SUP__ACT, path, "not-yet-valid",
+			"it is not valid before %s; look at the clock", when);
 }
 
 bool k3sup__audit_wants(const struct k3sup__audit *audit, const char *service)

@@ -75,6 +75,7 @@ static int take_data_dir(k3sup_op *op, k3sup_node *node, const struct k3sup__can
 	found.path = NULL;
 	ret->source = found.source;
 	ret->sources = k3sup__json_ref(found.sources);
+	ret->suspicious = found.suspicion != NULL;
 	k3sup__data_dir_clear(&found);
 	return 0;
 }
@@ -139,6 +140,31 @@ static int has_dir(k3sup_node *node, const char *data_dir, const char *name)
 	return r < 0 ? r : place.fd >= 0 && S_ISDIR(place.st.st_mode);
 }
 
+/* Where else a server keeps its certificates: a place that something names as the data-dir, or where it is by default. NULL: nowhere; else it is one of ours. */
+static const char *find_a_servers(k3sup_node *node, const struct k3sup__certs_where *where)
+{
+	for (size_t i = 0; i < k3sup__json_len(where->sources); i++) {
+		const char *path = k3sup__json_text(k3sup__json_element(where->sources, i), "path");
+
+		if (path != NULL && !k3sup__streq(path, where->data_dir) && has_dir(node, path, "server/tls") == 1)
+			return path;
+	}
+	return has_dir(node, K3SUP__DEFAULT_DATA_DIR, "server/tls") == 1 ? K3SUP__DEFAULT_DATA_DIR : NULL;
+}
+
+/* While nothing runs that would tell what this node is. */
+static int refuse_if_a_servers(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *where)
+{
+	const char *other = where->suspicious ? "what starts k3s here starts a server" : find_a_servers(node, where);
+	_free_ char *what = NULL;
+
+	if (other == NULL)
+		return 0;
+	what = k3sup__fmt("%s (from: %s) looks like an agent's, but %s%s: give its own data-dir", where->data_dir, where->source,
+		other[0] == '/' ? "there is a server's in " : "", other);
+	return what ? fail_data_dir(op, where, what) : -ENOMEM;
+}
+
 /* k3s itself takes a data-dir without server/ for an agent's, also where it is the wrong one: then it "rotates" nothing and says that it succeeded. */
 static int tell_role(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *where, enum k3sup__role role)
 {
@@ -156,8 +182,9 @@ static int tell_role(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *
 		what = k3sup__fmt("a server runs, but %s (from: %s) is not a server's: give its own data-dir", where->data_dir, where->source);
 		return what ? fail_data_dir(op, where, what) : -ENOMEM;
 	}
-	where->server = server == 1;
-	return 0;
+	/* An agent that was a server once still has that one's directory. */
+	where->server = server == 1 && role != K3SUP__ROLE_AGENT;
+	return server == 0 && role == K3SUP__ROLE_UNKNOWN ? refuse_if_a_servers(op, node, where) : 0;
 }
 
 int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret)

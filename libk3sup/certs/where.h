@@ -11,14 +11,15 @@ struct k3sup__certs_where {
 	char *data_dir; /* inside the root */
 	const char *source;
 	k3sup__json *sources;            /* all that say something, as in k3sup__data_dir */
-	bool server;                     /* by what is in there; else an agent */
+	bool server;                     /* by what is in there, and what runs; else an agent */
+	bool suspicious;                 /* a server's unit, but not a server's directory */
 	bool running;                    /* a k3s of this node runs */
 	pid_t pid;                       /* then: which one */
 	k3sup_process *process, *worker; /* then: it, and of a --log pair the child, or NULL; owned */
 };
 
 /*
- * 0; K3SUP_E_DATA_DIR if no k3s ever started in there, or if a server runs and this is not a server's; K3SUP_E_AMBIGUOUS and others of identify. Ambiguity is forgiven where the
+ * 0; K3SUP_E_DATA_DIR if no k3s ever started in there, or if this is not a server's although a server runs, or nothing runs and another directory is a server's or the unit starts one; K3SUP_E_AMBIGUOUS and others of identify. Ambiguity is forgiven where the
  * data-dir was given.
  */
 int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret) _must_check_;

@@ -54,7 +54,8 @@ def make(root, certificates=0):
     data = os.path.join(root, DATA)
     os.makedirs(os.path.join(data, "server/cred"), mode=0o755)
     write(data, "openssl.cnf", b"[req]\ndistinguished_name=dn\n[dn]\n")
-    write(data, "server/cred/admin.kubeconfig", b"users: []\n")
+    for name in ("admin", "api-server", "cloud-controller", "controller", "scheduler", "supervisor"):
+        write(data, "server/cred/%s.kubeconfig" % name, b"users: []\n")
     config = ["req", "-config", "openssl.cnf", "-new", "-x509"]
     for ca in CAS:
         key(data, ca)

@@ -388,3 +388,64 @@ def test_a_wrong_data_dir_names_all_who_say_where_it_is(make, standin):
     assert answer.exit != 0 and answer.error == "K3SUP_E_DATA_DIR", answer
     assert "/srv/decoy" in answer.message and DATA in answer.message, answer.message
     assert {s["path"] for s in answer["error"]["evidence"]["sources"]} >= {"/srv/decoy", DATA}, answer
+
+
+def test_E02_a_decoy_while_k3s_is_stopped(make, standin):
+    """A server is stopped, and a directory that looks like an agent's is given, or written in its configuration: refused, nothing retired. Its own directory: 0."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    stop(node)
+    node.sb.makedirs("/srv/decoy/agent")
+    before = leafs(node)
+    for how in (["--data-dir", "/srv/decoy"], []):
+        if not how:
+            node.sb.makedirs("/etc/rancher/k3s")
+            node.sb.write("/etc/rancher/k3s/config.yaml", "data-dir: /srv/decoy\n")
+        answer = check(node, *how)
+        assert (answer.exit, answer.error) == (3, "K3SUP_E_DATA_DIR") and "/srv/decoy" in answer.message and "server" in answer.message, answer
+        rotated = node.finish(node.begin("k3sup-certs", "rotate", "--json", "--rotate-key", "x", "--restart", "none", *how))
+        assert (rotated.exit, rotated.error) == (3, "K3SUP_E_DATA_DIR") and leafs(node) == before, rotated
+    assert check(node, "--data-dir", DATA).exit == 0
+
+
+def test_E04_an_agent_that_was_a_server(make, standin):
+    """An agent runs, and the directory of the server that it was before is still there, with expired things in it. check looks at the agent's: 0."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1", "agent", "--token", "x", "--server", "https://127.0.0.1:1")
+    node.sb.makedirs(node.at(DATA + "/server/tls"))
+    answer = check(node)
+    assert answer.exit == 0 and answer["role"] == "agent" and answer["problems"] == [], answer
+
+
+def test_F02_a_moved_data_dir(make, standin):
+    """The data-dir was copied elsewhere and k3s is to use that: its kubeconfigs still name the old place, which no start mends, but a retire does. A kubeconfig lost: the same."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    stop(node)
+    os.rename(node.sb.path(node.at(DATA)), node.sb.path(node.at("/var/lib/moved")))
+    answer = check(node, "--data-dir", "/var/lib/moved")
+    named = {p["path"]: p["remedy"] for p in answer["problems"] if p["problem"] == "reference"}
+    assert answer.exit == 9 and named["server/cred/admin.kubeconfig"] == "act" and named["agent/kubelet.kubeconfig"] == "start", answer
+    os.rename(node.sb.path(node.at("/var/lib/moved")), node.sb.path(node.at(DATA)))
+    assert check(node).exit == 0
+    os.unlink(node.sb.path(node.at(DATA + "/server/cred/scheduler.kubeconfig")))
+    answer = check(node)
+    assert answer.exit == 9 and problems(answer) == ["server/cred/scheduler.kubeconfig missing act"], answer
+    retire(node, services=["scheduler"])
+    node.unit(active=True, due=0.01)
+    until(lambda: node.running() and check(node).exit == 0, 30, "it to be made again")
+
+
+def test_E06_several_clusters_in_one_kubeconfig(make, standin):
+    """A person's kubeconfig is for this and for another cluster, with the same names: metrics have no line twice, and the other's is a note, whatever is wrong with it."""
+    node, other = started(make, standin, "2024", "v1.30.4+k3s1"), started(make, standin, "2024", "v1.30.4+k3s1")
+    texts = []
+    for one in (node, other):
+        until(lambda one=one: one.sb.exists("/var/log/k3s.yaml"), why="its kubeconfig")
+        texts.append(one.sb.read("/var/log/k3s.yaml").decode())
+    user = texts[1][texts[1].index("users:\n") + len("users:\n"):]
+    mine = "/etc/rancher/mine.yaml"
+    node.sb.makedirs("/etc/rancher")
+    node.sb.write(node.at(mine), texts[0].rstrip("\n") + "\n" + user, 0o600)
+    answer = check(node, "--kubeconfig", mine, "--kubeconfig", mine)
+    assert answer.exit == 0 and [(p["path"], p["problem"], p["remedy"]) for p in answer["problems"]] == [(mine, "other-ca", "note")], answer
+    lines = [line.rsplit(" ", 1)[0] for line in printed(node, "check", "--output", "metrics", "--kubeconfig", mine).out.splitlines()
+             if not line.startswith("#")]
+    assert len(lines) == len(set(lines)) and len([line for line in lines if mine in line]) == 4, lines

@@ -257,6 +257,9 @@ static inline void put_copies(struct tree *t)
 /* A server that is an agent, too, newly started. */
 static inline int tree_setup(void **state)
 {
+	static const char *const own[] = {"server/cred/admin.kubeconfig", "server/cred/api-server.kubeconfig",
+		"server/cred/cloud-controller.kubeconfig", "server/cred/controller.kubeconfig", "server/cred/scheduler.kubeconfig",
+		"server/cred/supervisor.kubeconfig"};
 	struct tree *t = calloc(1, sizeof(*t));
 	void *scratch = NULL;
 
@@ -268,7 +271,8 @@ static inline int tree_setup(void **state)
 	put_copies(t);
 	for (size_t i = 0; i < k3sup__n_pairs; i++)
 		put_leaf(t, &k3sup__pairs[i], NOW - DAYS(1), NOW + DAYS(364), NULL, NULL);
-	put_text(t, "server/cred/admin.kubeconfig", 0600, "users: []\n");
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		put_text(t, own[i], 0600, "users: []\n");
 	*state = t;
 	return 0;
 }
