@@ -94,7 +94,8 @@ K3SUP_API int k3sup_certs_check(k3sup_node *node, const struct k3sup_certs_check
  * On disk if cut: the backup is whole or not there; each pair is whole, or its key is not there. One more run goes on with the same backup.
  * Oldest backups are removed at the end, never the one of this run, nor one with a key that no start has made anew since. No point of no return: each step can be the last.
  * Result: role, data_dir, kept (the name of the backup), retired[] {path, sha256}, pruned. Status: 1 changed, 0 already so.
- * Errors: those above, K3SUP_E_DATA_DIR, K3SUP_E_TARGET_NOT_FILE (a leaf is a link), K3SUP_E_TARGET_CHANGED, K3SUP_E_STATE_DIR, K3SUP_E_UNTRUSTED, K3SUP_E_BUSY, K3SUP_E_CANCELLED,
+ * Errors: those above, K3SUP_E_DATA_DIR, K3SUP_E_TARGET_NOT_FILE (a leaf is a link), K3SUP_E_TARGET_IMMUTABLE, K3SUP_E_TARGET_READONLY and K3SUP_E_TARGET_MOUNTED
+ * (one could not be removed: known before the first is), K3SUP_E_TARGET_CHANGED, K3SUP_E_STATE_DIR, K3SUP_E_UNTRUSTED, K3SUP_E_BUSY, K3SUP_E_CANCELLED,
  * -ENOSPC and other -errno; -EINVAL from the call itself: an unknown service. Capabilities: to write in the data-dir and the state directory. Since: 0.1
  */
 K3SUP_API int k3sup_certs_retire(k3sup_node *node, const struct k3sup_certs_retire_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/attrs.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -183,4 +184,26 @@ int k3sup__attrs_copy_label(int from, int to)
 	free(old.data);
 	free(new.data);
 	return r;
+}
+
+static int look_at(int dirfd, const char *name, struct statx *ret)
+{
+	int flags = AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC | (name[0] == '\0' ? AT_EMPTY_PATH : 0);
+
+	return statx(dirfd, name, flags, 0, ret) < 0 ? -errno : 0;
+}
+
+int k3sup__is_immutable(int dirfd, const char *name)
+{
+	struct statx stx;
+	int r = look_at(dirfd, name, &stx);
+
+	return r < 0 ? r : (stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
+}
+
+bool k3sup__is_mount_point(int dirfd, const char *name)
+{
+	struct statx stx;
+
+	return look_at(dirfd, name, &stx) == 0 && (stx.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }

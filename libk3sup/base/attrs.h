@@ -18,5 +18,11 @@ int k3sup__attrs_copy(k3sup_op *op, int from, int to, const char *path) _must_ch
  * nothing: `from` has none, or the loaded policy or the mount knows none. -errno.
  */
 int k3sup__attrs_copy_label(int from, int to) _must_check_;
+/*
+ * What no mode shows, and what lets nobody remove or replace a file, or an entry of a directory: marked as immutable or append-only (chattr(1): +i, +a; 1, 0 or -errno), or a mount of
+ * its own (kernels before 5.8 do not tell: false). Of the entry, or of the directory itself if name is "".
+ */
+int k3sup__is_immutable(int dirfd, const char *name) _must_check_;
+bool k3sup__is_mount_point(int dirfd, const char *name);
 
 #endif

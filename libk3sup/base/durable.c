@@ -206,14 +206,6 @@ int k3sup__stage_leftovers(k3sup_op *op, int dirfd, const char *name, bool remov
 
 /* ---- staging ---- */
 
-/* Renaming over a mount point is EBUSY: better known before anything is written. Kernels before 5.8 do not tell; there the rename does. */
-static bool is_mount_point(int fd)
-{
-	struct statx stx;
-
-	return statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, 0, &stx) == 0 && (stx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
-}
-
 static int hold_old(k3sup_op *op, struct k3sup__stage *stage)
 {
 	int r;
@@ -227,7 +219,8 @@ static int hold_old(k3sup_op *op, struct k3sup__stage *stage)
 	}
 	if (!S_ISREG(stage->old.st_mode))
 		return k3sup__fail(op, K3SUP_E_TARGET_NOT_FILE, "%s is not a regular file", stage->name);
-	if (is_mount_point(stage->old_fd))
+	/* A rename over it is EBUSY: better known before anything is written. */
+	if (k3sup__is_mount_point(stage->old_fd, ""))
 		return k3sup__fail(op, -EBUSY, "%s is a mount point: it can only be replaced where it is mounted from", stage->name);
 	return 0;
 }

@@ -39,6 +39,18 @@ void k3sup__audit_close(struct k3sup__audit *audit)
 
 /* ---- reading ---- */
 
+/* Wider than k3s writes it: certificates 0644 (0600 on servers that joined), keys 0600, directories 0755. Narrower is fine. */
+static void look_at_mode(struct k3sup__audit *audit, const char *path, const struct stat *st, mode_t forbidden)
+{
+	if (audit->prepared)
+		return;
+	if (!k3sup__trusted_owner(st))
+		k3sup__audit_problem(audit, K3SUP__ACT, path, "owner", "it belongs to user %u", (unsigned)st->st_uid);
+	if ((st->st_mode & forbidden) != 0)
+		k3sup__audit_problem(
+			audit, K3SUP__ACT, path, "mode", "its mode is %04o, wider than k3s writes it", (unsigned)(st->st_mode & 07777));
+}
+
 /* The directory of a file (dir ends with a slash). Each is walked to once: the rest is one openat(2) for a file. 0, -ENOENT and others of root_find. */
 static int find_dir(struct k3sup__audit *audit, const char *dir, size_t len, const struct k3sup__place **ret)
 {
@@ -60,6 +72,8 @@ static int find_dir(struct k3sup__audit *audit, const char *dir, size_t len, con
 	r = k3sup__root_find(NULL, audit->root, path, 0, &place);
 	if (r < 0 && r != -ENOENT && r != -ENOTDIR)
 		return r;
+	if (r == 0 && dir[0] != '/')
+		look_at_mode(audit, name, &place.st, 022);
 	audit->dirs[audit->n_dirs].name = name;
 	audit->dirs[audit->n_dirs].place = r < 0 ? K3SUP__PLACE_NONE : place;
 	*ret = &audit->dirs[audit->n_dirs++].place;
@@ -136,18 +150,6 @@ void k3sup__cert_file_clear(struct k3sup__cert_file *file)
 {
 	k3sup__secret_free(file->text, file->len);
 	*file = (struct k3sup__cert_file){0};
-}
-
-/* Wider than k3s writes it: certificates 0644 (0600 on servers that joined), keys 0600. Narrower is fine. */
-static void look_at_mode(struct k3sup__audit *audit, const char *path, const struct stat *st, mode_t forbidden)
-{
-	if (audit->prepared)
-		return;
-	if (!k3sup__trusted_owner(st))
-		k3sup__audit_problem(audit, K3SUP__ACT, path, "owner", "it belongs to user %u", (unsigned)st->st_uid);
-	if ((st->st_mode & forbidden) != 0)
-		k3sup__audit_problem(
-			audit, K3SUP__ACT, path, "mode", "its mode is %04o, wider than k3s writes it", (unsigned)(st->st_mode & 07777));
 }
 
 static int damaged(struct k3sup__audit *audit, const char *path, enum k3sup__remedy remedy, const struct k3sup__cert_file *file, const char *why)
@@ -227,8 +229,9 @@ static int64_t next_position(const struct k3sup__audit *audit, const char *path)
 {
 	size_t rows = k3sup__json_len(audit->certificates);
 	const k3sup__json *last = rows > 0 ? k3sup__json_element(audit->certificates, rows - 1) : NULL;
+	const char *before = last != NULL ? k3sup__json_text(last, "path") : NULL;
 
-	return last != NULL && k3sup__streq(k3sup__json_text(last, "path"), path) ? k3sup__json_number(last, "position", 0) + 1 : 0;
+	return before != NULL && k3sup__streq(before, path) ? k3sup__json_number(last, "position", 0) + 1 : 0;
 }
 
 /* k3s's check takes its one window for all, also for the authorities behind a leaf: the status says what it would say. */
@@ -274,6 +277,11 @@ void k3sup__audit_dates(struct k3sup__audit *audit, const char *path, const stru
 	else if (status == 3)
 		k3sup__audit_problem(audit, if_bad == K3SUP__NOTE ? K3SUP__NOTE : K3SUP__ACT, path, "not-yet-valid",
 			"it is not valid before %s; look at the clock", when);
+}
+
+bool k3sup__audit_lasts(const struct k3sup__audit *audit, const struct k3sup__cert *cert, int64_t window)
+{
+	return status_of(audit, cert, window) == 0;
 }
 
 bool k3sup__audit_wants(const struct k3sup__audit *audit, const char *service)

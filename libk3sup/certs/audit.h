@@ -75,6 +75,8 @@ void k3sup__audit_problem(struct k3sup__audit *audit, enum k3sup__remedy remedy,
 void k3sup__audit_rows(struct k3sup__audit *audit, const char *kind, const char *service, const char *path, const struct k3sup__certs *certs);
 /* Says in a problem that a certificate is not valid now or soon not any more. */
 void k3sup__audit_dates(struct k3sup__audit *audit, const char *path, const struct k3sup__cert *cert, int64_t window, enum k3sup__remedy if_bad);
+/* Valid now, and not over within the window. */
+bool k3sup__audit_lasts(const struct k3sup__audit *audit, const struct k3sup__cert *cert, int64_t window);
 /* Is this service among the chosen ones? */
 bool k3sup__audit_wants(const struct k3sup__audit *audit, const char *service);
 

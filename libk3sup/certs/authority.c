@@ -5,6 +5,8 @@
  */
 #include "certs/audit.h"
 
+#define DEEPEST 8 /* certificates from the first one to a root */
+
 /* The first certificate signs; behind it are those that lead to a root. Each has to be signed by one that comes along with it. */
 static void look_at_chain(struct k3sup__audit *audit, const char *path, const struct k3sup__certs *certs)
 {
@@ -14,11 +16,37 @@ static void look_at_chain(struct k3sup__audit *audit, const char *path, const st
 		for (size_t k = 0; !signed_by && k < certs->count; k++)
 			signed_by = k != i && k3sup__cert_signed_by(&certs->list[i], &certs->list[k]);
 		if (!signed_by)
-			k3sup__audit_problem(audit, i == 0 ? K3SUP__ACT : K3SUP__NOTE, path, "chain",
+			/* k3s trusts what is in there as it is, also an intermediate alone; others (openssl without -partial_chain) want a root. */
+			k3sup__audit_problem(audit, i == 0 && certs->count > 1 ? K3SUP__ACT : K3SUP__NOTE, path, "chain",
 				"certificate %zu of it (%s) is signed by none of it", i + 1, k3sup__json_text(certs->list[i].facts, "subject"));
 	}
 	if (!certs->list[0].ca)
 		k3sup__audit_problem(audit, K3SUP__ACT, path, "usage", "its first certificate may not sign others");
+}
+
+/* By those alone that last? */
+static bool leads_to_root(const struct k3sup__audit *audit, const struct k3sup__certs *certs, size_t from, unsigned depth)
+{
+	const struct k3sup__cert *cert = &certs->list[from];
+
+	if (!k3sup__audit_lasts(audit, cert, K3SUP__CA_WINDOW))
+		return false;
+	if (cert->self_signed)
+		return true;
+	for (size_t i = 0; depth < DEEPEST && i < certs->count; i++)
+		if (i != from && k3sup__cert_signed_by(cert, &certs->list[i]) && leads_to_root(audit, certs, i, depth + 1))
+			return true;
+	return false;
+}
+
+/* Behind an authority that was replaced come the roots of before, for leafs of before: that they end is of no account where the first certificate does without them. */
+static void look_at_dates(struct k3sup__audit *audit, const char *path, const struct k3sup__certs *certs)
+{
+	for (size_t i = 0; i < certs->count; i++) {
+		bool spare = i > 0 && !k3sup__audit_lasts(audit, &certs->list[i], K3SUP__CA_WINDOW) && leads_to_root(audit, certs, 0, 0);
+
+		k3sup__audit_dates(audit, path, &certs->list[i], K3SUP__CA_WINDOW, spare ? K3SUP__NOTE : K3SUP__ACT);
+	}
 }
 
 static int look_at_key(struct k3sup__audit *audit, const char *path, const struct k3sup__certs *certs)
@@ -44,8 +72,7 @@ static int look_at_authority(struct k3sup__audit *audit, enum k3sup__ca ca)
 	if (r == 1) {
 		k3sup__audit_rows(audit, "ca", NULL, crt, certs);
 		look_at_chain(audit, crt, certs);
-		for (size_t i = 0; i < certs->count; i++)
-			k3sup__audit_dates(audit, crt, &certs->list[i], K3SUP__CA_WINDOW, K3SUP__ACT);
+		look_at_dates(audit, crt, certs);
 	}
 	return r < 0 && r != K3SUP_E_PARSE ? r : look_at_key(audit, key, certs);
 }
@@ -58,8 +85,8 @@ static int look_at_copy(struct k3sup__audit *audit, enum k3sup__ca ca, const cha
 
 	if (r == 1) {
 		k3sup__audit_rows(audit, "ca", NULL, path, certs);
-		for (size_t i = 0; !audit->server && i < certs->count; i++)
-			k3sup__audit_dates(audit, path, &certs->list[i], K3SUP__CA_WINDOW, K3SUP__ACT);
+		if (!audit->server)
+			look_at_dates(audit, path, certs);
 		if (audit->server && audit->cas[ca].count > 0 && !k3sup__streq(certs->list[0].sha256, audit->cas[ca].list[0].sha256))
 			k3sup__audit_problem(audit, K3SUP__START, path, "stale-copy", "it is another one than %s.crt", k3sup__ca_paths[ca]);
 	}

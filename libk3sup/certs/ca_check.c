@@ -66,8 +66,12 @@ static void look_at_bundle(struct sides *sides, const char *path, const struct k
 	struct k3sup__audit *audit = &sides->new;
 
 	k3sup__audit_rows(audit, "ca", NULL, path, new);
-	for (size_t i = 0; i < new->count; i++)
-		k3sup__audit_dates(audit, path, &new->list[i], K3SUP__CA_WINDOW, K3SUP__ACT);
+	/* A server verifies the first one, and those on its way to a root; it does not mind when one ends. */
+	for (size_t i = 0; i < new->count; i++) {
+		k3sup__audit_dates(audit, path, &new->list[i], 0, i == 0 ? K3SUP__ACT : K3SUP__NOTE);
+		if (k3sup__audit_lasts(audit, &new->list[i], 0))
+			k3sup__audit_dates(audit, path, &new->list[i], K3SUP__CA_WINDOW, K3SUP__NOTE);
+	}
 	if (new->count == 1)
 		k3sup__audit_problem(audit, K3SUP__ACT, path, "bundle", "it holds one certificate only; those that lead to a root have to follow it");
 	if (!new->list[0].ca)

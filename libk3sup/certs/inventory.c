@@ -80,8 +80,8 @@ static bool is_half_of(const char *path, const char *pair)
 
 bool k3sup__cert_path_is_known(const char *path)
 {
-	if (!k3sup__endswith(path, ".crt") && !k3sup__endswith(path, ".key") && !k3sup__endswith(path, ".pem"))
-		return true; /* no certificate by its name */
+	if (strstr(path, ".crt") == NULL && strstr(path, ".key") == NULL && strstr(path, ".pem") == NULL)
+		return true; /* no certificate by its name, nor somebody's copy of one (client-admin.key.bak) */
 	for (size_t i = 0; i < k3sup__n_pairs; i++)
 		if (is_half_of(path, k3sup__pairs[i].path))
 			return true;

@@ -10,6 +10,7 @@
 #include "base/tree.h"
 #include "base/utc.h"
 #include "certs/audit.h"
+#include "certs/removable.h"
 
 #define TRIGGER_DIR "server/tls/"
 #define TRIGGER "dynamic-cert-regenerate"
@@ -25,7 +26,7 @@ bool k3sup__live_wants(const struct k3sup__live *live, const char *service)
 
 /* ---- reading ---- */
 
-static int find_dir(const struct k3sup__live *live, const char *path, struct k3sup__place *ret)
+int k3sup__live_find_dir(const struct k3sup__live *live, const char *path, struct k3sup__place *ret)
 {
 	const char *name = strrchr(path, '/');
 	_free_ char *dir = k3sup__fmt("%s/%.*s/", live->where->data_dir, (int)(name - path), path);
@@ -72,7 +73,7 @@ static int read_file(struct k3sup__live *live, const char *pair, const char *suf
 	int r = path == NULL ? -ENOMEM : k3sup__op_checkpoint(live->op);
 
 	if (r >= 0)
-		r = find_dir(live, path, &dir);
+		r = k3sup__live_find_dir(live, path, &dir);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	fd = openat(dir.fd, strrchr(path, '/') + 1, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -104,7 +105,7 @@ static int read_files(struct k3sup__live *live)
 /* What stands in the way of issuing new leafs. A server's only: an agent asks its server. */
 static int look_at_authorities(struct k3sup__live *live, struct k3sup__audit *audit)
 {
-	static const char *const fatal[] = {"missing", "empty", "damaged", "unreadable", "key-mismatch", "expired", "usage"};
+	static const char *const fatal[] = {"missing", "empty", "damaged", "unreadable", "key-mismatch", "usage"};
 
 	for (size_t i = 0; i < k3sup__json_len(audit->problems); i++) {
 		const k3sup__json *problem = k3sup__json_element(audit->problems, i);
@@ -122,6 +123,10 @@ static int look_at_authorities(struct k3sup__live *live, struct k3sup__audit *au
 
 		if (certs->count == 0)
 			continue;
+		/* Others of its bundle may be over: the roots of before. */
+		if (live->where->server && audit->now > certs->list[0].not_after)
+			return k3sup__fail(live->op, K3SUP_E_AUTHORITY, "no start could issue new certificates: %s.crt has expired",
+				k3sup__ca_paths[i]);
 		if (audit->now < certs->list[0].not_before)
 			return k3sup__fail(live->op, K3SUP_E_CLOCK, "the clock shows a time before this cluster's authorities were made");
 		k3sup__json_set_str(live->authorities, k3sup__ca_paths[i], certs->list[0].sha256);
@@ -151,7 +156,9 @@ int k3sup__live_look(struct k3sup__live *live)
 {
 	int r = read_authorities(live);
 
-	return r < 0 ? r : read_files(live);
+	if (r >= 0)
+		r = read_files(live);
+	return r < 0 ? r : k3sup__live_removable(live);
 }
 
 int k3sup__live_read(struct k3sup__live *live)
@@ -216,7 +223,7 @@ int k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_name, boo
 static int is_gone(const struct k3sup__live *live, const char *path)
 {
 	_cleanup_(k3sup__place_clear) struct k3sup__place dir = K3SUP__PLACE_NONE;
-	int r = find_dir(live, path, &dir);
+	int r = k3sup__live_find_dir(live, path, &dir);
 
 	if (r == 0 && faccessat(dir.fd, strrchr(path, '/') + 1, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
 		r = -errno;
@@ -306,7 +313,7 @@ static int remove_kind(struct k3sup__live *live, const char *dir, size_t dir_len
 		if (only != NULL && k3sup__tls_files_find(only, kept->path) == NULL)
 			continue;
 		if (place.fd < 0)
-			r = find_dir(live, kept->path, &place);
+			r = k3sup__live_find_dir(live, kept->path, &place);
 		if (r >= 0)
 			r = ask_whether_stopped(live);
 		if (r >= 0)
@@ -358,7 +365,7 @@ int k3sup__live_remove(struct k3sup__live *live, const struct k3sup__tls_files *
 static int tidy_dir(struct k3sup__live *live, const char *dir)
 {
 	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
-	int r = find_dir(live, dir, &place), more = 0;
+	int r = k3sup__live_find_dir(live, dir, &place), more = 0;
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
@@ -404,7 +411,7 @@ static int put_staged(struct k3sup__live *live, int dirfd, const struct k3sup__t
 int k3sup__live_put(struct k3sup__live *live, const struct k3sup__tls_file *file)
 {
 	_cleanup_(k3sup__place_clear) struct k3sup__place dir = K3SUP__PLACE_NONE;
-	int r = find_dir(live, file->path, &dir);
+	int r = k3sup__live_find_dir(live, file->path, &dir);
 
 	if (r >= 0)
 		r = put_staged(live, dir.fd, file);
@@ -414,7 +421,7 @@ int k3sup__live_put(struct k3sup__live *live, const struct k3sup__tls_file *file
 int k3sup__live_set_trigger(struct k3sup__live *live, bool set)
 {
 	_cleanup_(k3sup__place_clear) struct k3sup__place dir = K3SUP__PLACE_NONE;
-	int r = live->where->server ? find_dir(live, TRIGGER_DIR TRIGGER, &dir) : -ENOENT;
+	int r = live->where->server ? k3sup__live_find_dir(live, TRIGGER_DIR TRIGGER, &dir) : -ENOENT;
 	bool there = r >= 0 && faccessat(dir.fd, TRIGGER, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
 	if (r < 0 || there == set)

@@ -21,12 +21,14 @@ struct k3sup__live {
 
 /*
  * Reads all leafs and keys there are, and the authorities in use. Refuses what must not be retired: K3SUP_E_AUTHORITY (an authority is missing, damaged, without its key or expired, so
- * that no start could issue anything), K3SUP_E_CLOCK (the clock is before the newest authority's beginning, or before this library was built), K3SUP_E_TARGET_NOT_FILE (a link).
+ * that no start could issue anything), K3SUP_E_CLOCK (the clock is before the newest authority's beginning, or before this library was built), K3SUP_E_TARGET_NOT_FILE (a link), and what k3sup__live_removable() says.
  */
 int k3sup__live_look(struct k3sup__live *live) _must_check_;
 /* The same, and K3SUP_E_RUNNING (k3s runs). */
 int k3sup__live_read(struct k3sup__live *live) _must_check_;
 void k3sup__live_clear(struct k3sup__live *live);
+/* The directory of a file of the data-dir. 0, -ENOENT, others of root_find. */
+int k3sup__live_find_dir(const struct k3sup__live *live, const char *path, struct k3sup__place *ret) _must_check_;
 bool k3sup__live_wants(const struct k3sup__live *live, const char *service);
 
 /* Keeps all live files in a backup, or finds them in one that there is: ret_name (owned), ret_made. NULL if there is nothing to keep. */

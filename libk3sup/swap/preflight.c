@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/attrs.h"
 #include "base/durable.h"
 #include "node/floor.h"
 #include "node/policy.h"
@@ -70,19 +71,10 @@ static void check_mount(const struct k3sup__place *target, struct k3sup__checks 
 		k3sup__checks_add(checks, "noexec", K3SUP__PASS, 0, NULL, "programs there may be executed");
 }
 
-/* 1, 0, -errno. An immutable file allows everything up to the rename (chattr(1): +i, +a), its directory not even a temp. */
-static int is_immutable(int fd)
-{
-	struct statx stx;
-
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx) < 0)
-		return -errno;
-	return (stx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
-}
-
+/* An immutable file allows everything up to the rename, its directory not even a temp. */
 static void check_immutable(const struct k3sup__place *target, struct k3sup__checks *checks)
 {
-	int file = is_immutable(target->fd), directory = is_immutable(target->dirfd);
+	int file = k3sup__is_immutable(target->fd, ""), directory = k3sup__is_immutable(target->dirfd, "");
 
 	if (file < 0 || directory < 0)
 		k3sup__cannot_tell(checks, "immutable", file < 0 ? file : directory);
@@ -223,7 +215,7 @@ static int check_place(k3sup_op *op, k3sup_node *node, const struct k3sup__plan 
 /* Nothing happens to the old version; a file is added to its directory. */
 static void check_directory(const struct k3sup__place *target, struct k3sup__checks *checks)
 {
-	int immutable = is_immutable(target->dirfd);
+	int immutable = k3sup__is_immutable(target->dirfd, "");
 
 	check_store(target, checks);
 	check_mount(target, checks);

@@ -203,3 +203,34 @@ def test_E10_a_tool_gives_files_to_somebody(make, standin):
     assert answer.exit == 9 and problems(answer) == ["server/tls/client-admin.key owner act"], answer
     os.chown(key, 0, 0)
     assert check(node).exit == 0
+
+
+def test_E10_what_cannot_be_removed(make, standin):
+    """A certificate is a mount of its own; the file system is read-only; a directory is anybody's to write. Each is refused before anything is touched: a retire that stops half-way
+    leaves certificates without keys, which the start cannot make again there. Put right: 0."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    stop(node)
+    before, tls = leafs(node), node.at(TLS)
+    leaf = tls + "client-scheduler.crt"
+    for how, back, code in ((["mount", "--bind", leaf, leaf], ["umount", leaf], "TARGET_MOUNTED"),
+                            (["sh", "-c", "mount --bind $0 $0 && mount -o remount,bind,ro $0", tls], ["umount", tls], "TARGET_READONLY"),
+                            (["chmod", "777", tls], ["chmod", "755", tls], "UNTRUSTED")):
+        assert node.sb.run(how).status == 0
+        answer = retire(node)
+        noticed = problems(check(node))
+        assert node.sb.run(back).status == 0
+        assert answer == {"error": code} and leafs(node) == before and not node.sb.exists("/var/lib/k3sup/certs"), answer
+        assert noticed == (["server/tls/ mode act"] if code == "UNTRUSTED" else []), noticed
+    assert check(node).exit == 0 and retire(node)["changed"] is True
+
+
+def test_unknown_files_and_copies_of_keys(make, standin):
+    """What somebody has left beside k3s's files is named, also under a name that is no certificate's any more; k3s's own and ours is not. Never touched."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    stop(node)
+    assert check(node)["unknown"] == []
+    for name in ("client-admin.key.bak", "mine.pem", "etcd/old.crt~"):
+        node.sb.write(node.at(TLS + name), "x", 0o600)
+    assert sorted(check(node)["unknown"]) == ["server/tls/" + n for n in ("client-admin.key.bak", "etcd/old.crt~", "mine.pem")]
+    retire(node)
+    assert sorted(check(node)["unknown"]) == ["server/tls/" + n for n in ("client-admin.key.bak", "etcd/old.crt~", "mine.pem")]

@@ -52,11 +52,51 @@ static void a_bundle_has_to_lead_to_its_root(void **state)
 	put_certs(t, "server/tls/etcd/peer-ca.crt", first, stranger.cert);
 	assert_problems(t, "server/tls/etcd/peer-ca.crt chain act");
 	put_certs(t, "server/tls/etcd/peer-ca.crt", first, NULL);
-	assert_problems(t, "server/tls/etcd/peer-ca.crt chain act");
+	assert_problems(t, "server/tls/etcd/peer-ca.crt chain note");
 	X509_free(root.cert);
 	EVP_PKEY_free(root.key);
 	X509_free(stranger.cert);
 	EVP_PKEY_free(stranger.key);
+}
+
+/* rotate-ca of a default authority: the new one, its root, and the old root that is there for what was issued before. That ends, and nothing is wrong; nor does a rotation mind. */
+static void an_old_root_may_end(void **state)
+{
+	struct tree *t = *state;
+	struct issuer root = {.key = new_key()}, old = {.key = new_key()};
+	struct template self = {.cn = "new-root", .ca = true, .from = NOW - DAYS(30), .until = NOW + DAYS(7000)};
+	EVP_PKEY *key = new_key();
+	X509 *first;
+	FILE *f;
+
+	root.cert = new_cert(&self, root.key, NULL);
+	self.cn = "k3s-etcd-peer-ca";
+	first = new_cert(&self, key, &root);
+	self = (struct template){.cn = "old-root", .ca = true, .from = NOW - DAYS(3650), .until = NOW - 1};
+	old.cert = new_cert(&self, old.key, NULL);
+	put_key(t, "server/tls/etcd/peer-ca.key", key);
+	X509_free(t->cas[K3SUP__CA_ETCD_PEER].cert);
+	EVP_PKEY_free(t->cas[K3SUP__CA_ETCD_PEER].key);
+	t->cas[K3SUP__CA_ETCD_PEER] = (struct issuer){.cert = first, .key = key};
+	put_leaf(t, pair_of("server/tls/etcd/peer-server-client"), NOW - 10, NOW + DAYS(364), NULL, NULL);
+	put_certs(t, "server/tls/etcd/peer-ca.crt", first, root.cert);
+	assert_problems(t, "");
+	f = create(t, "server/tls/etcd/peer-ca.crt", 0644);
+	assert_int_equal(PEM_write_X509(f, first), 1);
+	assert_int_equal(PEM_write_X509(f, root.cert), 1);
+	assert_int_equal(PEM_write_X509(f, old.cert), 1);
+	assert_int_equal(fclose(f), 0);
+	assert_problems(t, "server/tls/etcd/peer-ca.crt expired note");
+	/* Its own root is another matter. */
+	X509_free(root.cert);
+	self = (struct template){.cn = "new-root", .ca = true, .from = NOW - DAYS(3650), .until = NOW - 1};
+	root.cert = new_cert(&self, root.key, NULL);
+	put_certs(t, "server/tls/etcd/peer-ca.crt", first, root.cert);
+	assert_problems(t, "server/tls/etcd/peer-ca.crt expired act");
+	X509_free(root.cert);
+	EVP_PKEY_free(root.key);
+	X509_free(old.cert);
+	EVP_PKEY_free(old.key);
 }
 
 static void an_agents_copy_can_be_stale(void **state)
@@ -73,6 +113,7 @@ int main(void)
 		tree_test(authorities_are_told_of_a_year_before_they_end),
 		tree_test(what_is_missing_or_does_not_fit),
 		tree_test(a_bundle_has_to_lead_to_its_root),
+		tree_test(an_old_root_may_end),
 		tree_test(an_agents_copy_can_be_stale),
 	};
 
