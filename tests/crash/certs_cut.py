@@ -13,14 +13,17 @@ After a third run  nothing has changed
 A rotation, besides: two minutes after a kill, without a second run, k3s runs, and each pair is there and whole; after a failure it runs at once. Once the goal is reached, all
                    leafs are other ones, and all that were there can be had back
 
-Each STEP-th point is struck, on a fresh node; of several workers each strikes at some of them. What comes afterwards depends on what lies there alone: where a fault leaves what an
-earlier one has left, it is not played again. The fault "memory" is no system call's: each allocation of a rotation fails, "memory+": all after it, too, so that only
+Each STEP-th point is struck, on a fresh node; of several workers each strikes at some of them. What it looks like and what comes afterwards depends on what lies there alone: where a
+fault leaves what an earlier one has left, neither is judged again. strace strikes, or, of a rotation and where it can (amd64), the driver itself, which is started once for all points;
+K3SUP_CUT_BY=strace: strace always. The fault "memory" is no system call's: each allocation of a rotation fails, "memory+": all after it, too, so that only
 the guard can start k3s again.
 Prints what is wrong, then "POINTS STRUCK BAD".
 """
+import errno
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import stat
@@ -35,7 +38,7 @@ KEPT = "var/lib/k3sup/certs"
 PAIRS = {"server/tls/client-admin": "server/tls/client-ca", "server/tls/serving-kube-apiserver": "server/tls/server-ca",
          "server/tls/etcd/client": "server/tls/etcd/server-ca", "agent/client-kubelet": "server/tls/client-ca"}
 CAS = ["server/tls/client-ca", "server/tls/server-ca", "server/tls/request-header-ca", "server/tls/etcd/server-ca", "server/tls/etcd/peer-ca"]
-CALL = re.compile(r"^([a-z_0-9]+)\((.*)")
+CALL = re.compile(r"^(?:(\d+) +)?(?:\[ *(\d+)\] )?([a-z_0-9]+)\((.*)")
 TRIES = 10  # how often memory is asked for depends on where it lies
 PLACE = "/mnt"  # of the namespace's own; paths are short there
 SECRETS = (rb'"op":"[0-9a-f]*"', rb"^[0-9a-f]{8} ", rb'"(?:at|made)":[^,}]*', rb"tls-\d+(?:-\d+)?", rb"k3sup-tmp-[0-9a-f]+")  # names and times that are new in each run
@@ -175,7 +178,7 @@ class Campaign:
     """Of retire and restore, and of programs with a mistake."""
 
     def __init__(self, driver, verb, fault):
-        self.driver, self.verb, self.fault, self.known = driver, verb, fault, {}
+        self.driver, self.verb, self.fault, self.known, self.numbers = driver, verb, fault, {}, {}
         self.top, self.template, self.trace = PLACE + "/top", PLACE + "/template", PLACE + "/trace"
         self.root = self.top + "/root"
         self.pairs, self.authorities = PAIRS, CAS
@@ -194,32 +197,51 @@ class Campaign:
             os.rename(os.path.join(root, KEPT, os.listdir(os.path.join(root, KEPT))[0]), os.path.join(root, KEPT, self.args[-1]))
         self.cas = cas(root)
 
+    def copy(self, source, to):
+        shutil.rmtree(to, ignore_errors=True)
+        shutil.copytree(source, to, symlinks=True)
+
     def fresh(self):
-        shutil.rmtree(self.top, ignore_errors=True)
-        shutil.copytree(self.template, self.top, symlinks=True)
+        self.copy(self.template, self.top)
+
+    def end(self):
+        pass
 
     def run(self, *strace, args=None):
         prefix = ["strace", "-o", self.trace] + list(strace) if strace else []
         return subprocess.run(prefix + [self.driver] + (args or self.args), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
 
+    def traced(self):
+        """A run without a fault, whose calls are in the trace."""
+        self.fresh()
+        return self.run("-y", "-e", "trace=all")
+
+    from_the_beginning = True  # how calls are numbered: strace's way, or from where ours begin, without those of others
+
     def points(self):
         """[(call, occurrence)] of a run without a fault, and what is wrong with that."""
-        self.fresh()
-        end = self.run("-y", "-e", "trace=all")
-        counts, found, calls, begun = {}, [], [], False
+        end = self.traced()
+        counts, found, calls, begun, ours = {}, [], [], False, None
         with open(self.trace, errors="replace") as f:
             for line in f:
                 call = CALL.match(line)
                 if not call:
                     continue
-                name, args = call.groups()
-                counts[name] = counts.get(name, 0) + 1
+                pid, number, name, args = call.groups()
+                if args.startswith('-1, "begin"'):
+                    ours, begun, found, calls = pid, True, [], []  # the last one counts
+                    counts = counts if self.from_the_beginning else {}
+                    counts[name] = counts.get(name, 0) + self.from_the_beginning
+                    continue
                 begun = begun and not args.startswith('-1, "others"')
-                if begun and name not in NEVER:
+                if ours in (None, pid) and (begun or self.from_the_beginning):
+                    counts[name] = counts.get(name, 0) + 1
+                if begun and ours == pid and name not in NEVER:
                     found.append((name, counts[name]))
-                if begun and " = -1 " not in line:
+                    self.numbers[name] = number
+                if begun and ours == pid and " = -1 " not in line:
                     calls.append((name, args))
-                begun = begun or args.startswith(('-1, "begin"', '-1, "ours"'))
+                begun = begun or args.startswith('-1, "ours"')
         wrong = self.at_the_goal() if end.returncode == 10 else ["it fails: " + end.stdout.decode(errors="replace").strip()]
         return found, wrong + unsynced(calls, self.root) + unordered(calls, self.root) + readable(calls, self.root)
 
@@ -245,12 +267,19 @@ class Campaign:
                   if n.startswith(".tls-") or "k3sup-tmp" in n]
         return self.after_the_fault() + self.leafs_at_the_goal() + ["litter: %s" % n for n in litter]
 
-    def ended(self, done, call):
+    def once(self, state, judge, *args):
+        """What a judge says of what lies there."""
+        key = (state, judge.__name__) + args
+        if key not in self.known:
+            self.known[key] = judge(*args)
+        return self.known[key]
+
+    def ended(self, done, call, state):
         """What is wrong with how it ended."""
         said = done.stdout.decode(errors="replace").strip()
         if done.returncode in (0, 10):
             late = ["although fsync failed, it says: " + said] if call == "fsync" and self.fault != "EINTR" else []
-            return late + ["it says '%s', but %s" % (said, w) for w in self.at_the_goal() if not w.startswith("litter")]
+            return late + ["it says '%s', but %s" % (said, w) for w in self.once(state, self.at_the_goal) if not w.startswith("litter")]
         if done.returncode < 0 and self.fault != "KILL" and call not in MAY_ABORT | {"read", "write"}:
             return ["it ends by signal %d" % -done.returncode]
         return []
@@ -270,10 +299,7 @@ class Campaign:
 
     def afterwards(self, killed):
         """What comes of what is there now."""
-        state = everything(self.top), killed
-        if state not in self.known:
-            self.known[state] = self.without_us(killed) + self.further_runs()
-        return self.known[state]
+        return self.without_us(killed) + self.further_runs()
 
     def again(self):
         return self.args
@@ -293,8 +319,32 @@ class Campaign:
         if done is None:
             return None
         died = done.returncode < 0  # also where the loop cannot go on: whether it may is said by ended()
-        wrong = self.after_the_fault() + ([] if done.returncode == -9 else self.ended(done, call))
-        return wrong + self.afterwards(died or self.fault == "memory+")
+        state = everything(self.top)
+        wrong = self.once(state, self.after_the_fault) + ([] if done.returncode == -9 else self.ended(done, call, state))
+        return wrong + self.once(state, self.afterwards, died or self.fault == "memory+")
+
+
+class Server:
+    """The driver as it serves: all runs are its children."""
+
+    def __init__(self, driver):
+        self.driver = subprocess.Popen([driver, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def ask(self, *words):
+        """The end of a run, and was it struck?"""
+        self.driver.stdin.write((" ".join(words) + "\n").encode())
+        self.driver.stdin.flush()
+        said = []
+        for line in self.driver.stdout:
+            if line.startswith(b"= "):
+                _, status, struck = line.split()
+                return subprocess.CompletedProcess(words, int(status), b"".join(said), None), struck == b"1"
+            said.append(line)
+        raise RuntimeError("the driver has ended: " + b"".join(said).decode(errors="replace"))
+
+    def end(self):
+        self.driver.stdin.close()
+        self.driver.wait()
 
 
 class Rotation(Campaign):
@@ -304,6 +354,7 @@ class Rotation(Campaign):
     memory = "memory"
 
     def make(self, root):
+        self.server = Server(self.driver) if platform.machine() == "x86_64" and os.environ.get("K3SUP_CUT_BY") != "strace" else None
         self.args = [self.verb, self.top]
         assert subprocess.run([self.driver, "make", self.top]).returncode == 10
         os.rename(self.top, self.template)
@@ -314,7 +365,33 @@ class Rotation(Campaign):
             shutil.rmtree(os.path.join(self.template, done_with))
         self.pairs, self.authorities = whole_node(root)
         self.sets, self.cas = [leaf_set(PLACE, one, self.pairs) for one in "ab"], cas(root, self.authorities)
+        if self.server:
+            self.from_the_beginning = False
+            self.fresh()
+            assert self.server.ask("learn", self.top)[0].returncode == 10
         assert len(self.pairs) > 15 and all(self.sets[0][n][1] != self.sets[1][n][1] for n in self.pairs)
+
+    def copy(self, source, to):
+        if not self.server:
+            return super().copy(source, to)
+        assert self.server.ask("copy", source, to)[0].returncode == 0
+
+    def run(self, *strace, args=None):
+        if strace or not self.server:
+            return super().run(*strace, args=args)
+        return self.server.ask("run", "-1", "0", "0", *(args or self.args))[0]
+
+    def end(self):
+        if self.server:
+            self.server.end()
+
+    def traced(self):
+        if not self.server:
+            return super().traced()
+        self.fresh()
+        lines = ["learn " + self.top, "copy %s %s" % (self.template, self.top), " ".join(["run -1 0 0"] + self.args), ""]
+        done = subprocess.run(["strace", "-f", "-n", "-y", "-o", self.trace, self.driver, "serve"], input="\n".join(lines).encode(), stdout=subprocess.PIPE)
+        return subprocess.CompletedProcess(lines, int(done.stdout.split()[-2]), done.stdout)
 
     def leafs_at_the_goal(self):
         wrong = [] if leafs(self.root, self.pairs) == self.sets[1] else ["not all leafs are other ones"]
@@ -330,7 +407,7 @@ class Rotation(Campaign):
     def without_us(self, killed):
         """k3s has to run again, with certificates, though no second run comes; what is there then is looked at, and undone."""
         aside = PLACE + "/aside"
-        shutil.copytree(self.top, aside, symlinks=True)
+        self.copy(self.top, aside)
         done = self.run(args=["later", self.top, "120" if killed else "0"])
         wrong = [] if done.returncode == 10 else ["nobody has started k3s again" if killed else "it fails, and leaves k3s stopped"]
         if not wrong:
@@ -349,17 +426,20 @@ class Rotation(Campaign):
         return [("allocation", n + 1) for n in range(int(re.search(r"^(\d+) allocations", said, flags=re.M)[1]))], self.at_the_goal()
 
     def struck(self, call, when):
-        if call != "allocation":
+        if call != "allocation" and not self.server:
             return super().struck(call, when)
         self.fresh()
+        if call != "allocation":
+            done, struck = self.server.ask("run", self.numbers[call], str(when), str(0 if self.fault == "KILL" else getattr(errno, self.fault)), *self.args)
+            return done if struck else None
         done = self.run(args=[self.memory, self.top, str(-when if self.fault.endswith("+") else when)])
         return None if b", 0 failed," in done.stdout else done
 
-    def ended(self, done, call):
+    def ended(self, done, call, state):
         said = done.stdout.decode(errors="replace")
         leaks = ["blocks are not freed: " + said.strip()] if call == "allocation" and ", 0 kept\n" not in said else []
         other = ["it fails for another reason: " + said.strip()] if call == "allocation" and done.returncode == 1 and not said.startswith("-12 ") else []
-        return leaks + other + super().ended(done, call)
+        return leaks + other + super().ended(done, call, state)
 
 
 class Both(Rotation):
@@ -423,6 +503,7 @@ def main():
         bad += bool(wrong)
         if wrong:
             print("%s %d: %s" % (call, when, "; ".join(wrong)))
+    campaign.end()
     print("%d points, %d struck, %d bad" % (len(points), struck, bad))
 
 

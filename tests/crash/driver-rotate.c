@@ -10,6 +10,10 @@
  *   driver-rotate slow TOP MS         one run on a disk that takes so long for each sync; the guard's time runs meanwhile
  *   driver-rotate memory TOP N        a run of the rotation whose Nth allocation fails, and all after it if N is below 0; N = 0: says how many there are
  *   driver-rotate upgrade-memory TOP N    likewise of the upgrade
+ *   driver-rotate serve               does what the lines of stdin say, and answers each with what was said and a line "= STATUS STRUCK":
+ *       copy FROM TO                  TO is as FROM from now on
+ *       learn TOP                     one rotation; what certificates it has seen is remembered, which makes all that come faster
+ *       run CALL WHEN ERRNO VERB TOP ...    one run as above, whose WHENth call of that number (CALL -1: none) fails, or ends it by a kill (ERRNO 0)
  *
  * for powercut/certs_power.py, on a machine whose power is cut:
  *
@@ -27,10 +31,14 @@
 
 #include "alloc-hook.h"
 #include "driver.h"
+#include "parsed.h"
+#include "strike.h"
 
 #include "../unit/certs/tree.h"
 
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #define SECONDS 1800000000
 
@@ -48,6 +56,8 @@ char *leafs_complaint(void)
 
 /* ---- what others do is neither struck nor fails ---- */
 
+static struct strike *strike; /* NULL: nobody is served */
+
 static void others(bool do_it)
 {
 	static bool armed;
@@ -55,8 +65,12 @@ static void others(bool do_it)
 	if (do_it)
 		armed = hook.armed;
 	hook.armed = !do_it && armed;
+	if (strike)
+		strike->paused = true;
 	if (write(-1, do_it ? "others" : "ours", do_it ? 6 : 4) >= 0)
 		abort();
+	if (strike)
+		strike->paused = do_it;
 }
 
 unsigned __real_node_installed(void);
@@ -187,7 +201,7 @@ static void map_machine(const char *file)
 	machine = mmap(NULL, sizeof(*machine), PROT_READ | PROT_WRITE, MAP_SHARED | (file ? 0 : MAP_ANONYMOUS), fd, 0);
 	need(machine != MAP_FAILED, "memory");
 	(void)k3sup__close(fd);
-	for (unsigned i = 1; i <= BUILDS; i++)
+	for (unsigned i = 1; i <= BUILDS && !builds[i].at; i++)
 		make_build(i);
 }
 
@@ -311,7 +325,76 @@ static int one(const char *verb, char **argv)
 	/* Fails, and marks in the trace where the loader's calls end and ours begin. */
 	if (write(-1, "begin", 5) >= 0)
 		return -1;
+	if (strike && strike->call >= 0)
+		strike_arm(strike);
 	return strstr(verb, "memory") ? with_little_memory(argv) : rotate(argv);
+}
+
+static int exit_status(int r)
+{
+	return r == 0 ? 0 : r > 0 ? 10 : 1;
+}
+
+#define WORDS 8
+#define HANGS 60 /* s */
+
+/* words: "run" and what follows */
+static int run_apart(char **words)
+{
+	pid_t pid;
+	int status = 0;
+
+	*strike = (struct strike){.call = atoi(words[1]), .when = (unsigned)atoi(words[2]), .error = atoi(words[3])};
+	parsed_remembered = strstr(words[4], "memory") == NULL;
+	(void)fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		(void)alarm(HANGS);
+		status = exit_status(one(words[4], words + 3));
+		(void)fflush(stdout);
+		_exit(status);
+	}
+	need(pid > 0 && waitpid(pid, &status, 0) == pid, "fork");
+	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int serve_one(char **words, int n)
+{
+	char *rotation[] = {words[0], words[0], words[1], NULL};
+	int r;
+
+	if (n == 3 && strcmp(words[0], "copy") == 0) {
+		node_remove(words[2]);
+		copy_tree(words[1], words[2]);
+		return 0;
+	}
+	if (n == 2 && strcmp(words[0], "learn") == 0) {
+		parsed_learns = parsed_remembered = true;
+		strike->call = -1;
+		r = exit_status(one("rotate", rotation));
+		parsed_learns = false;
+		return r;
+	}
+	return n >= 6 && strcmp(words[0], "run") == 0 ? run_apart(words) : 2;
+}
+
+static int serve(void)
+{
+	char line[1024];
+
+	strike = mmap(NULL, sizeof(*strike), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	need(strike != MAP_FAILED, "memory");
+	while (fgets(line, sizeof(line), stdin)) {
+		char *words[WORDS + 1] = {NULL}, *rest = NULL;
+		int status, n = 0;
+
+		for (char *word = strtok_r(line, " \n", &rest); word && n < WORDS; word = strtok_r(NULL, " \n", &rest))
+			words[n++] = word;
+		status = serve_one(words, n);
+		printf("\n= %d %d\n", status, strike->struck);
+		(void)fflush(stdout);
+	}
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -321,11 +404,13 @@ int main(int argc, char **argv)
 	const bool more = slow || strstr(verb, "memory") || strcmp(verb, "later") == 0;
 	int r;
 
+	(void)umask(0); /* no mode may depend on it */
+	if (argc == 2 && strcmp(argv[1], "serve") == 0)
+		return exit_status(serve());
 	if (argc < 3 || (!for_ever && argc != 3 + more))
 		return 2;
-	(void)umask(0); /* no mode may depend on it */
 	lazy = strcmp(verb, "certs-upgrade-lazy") == 0;
 	sync_ms = slow ? atoll(argv[3]) : 0;
 	r = for_ever || strncmp(verb, "finish", 6) == 0 ? after_boot(argv, for_ever) : one(verb, argv);
-	return r == 0 ? 0 : r > 0 ? 10 : 1;
+	return exit_status(r);
 }

@@ -39,9 +39,9 @@ def driver(tmp_path_factory):
     return lambda verb: os.path.join(BUILD, "tests", "driver-rotate") if verb in ("rotate", "upgrade", "no-guard", "twice", "no-key") else out
 
 
-def campaign(driver, verb, fault, step):
+def campaign(driver, verb, fault, step, **how):
     """(points, struck, bad) of all workers, and what they said."""
-    env = dict(os.environ, LD_LIBRARY_PATH=BUILD, PYTHONDONTWRITEBYTECODE="1")
+    env = dict(os.environ, LD_LIBRARY_PATH=BUILD, PYTHONDONTWRITEBYTECODE="1", **how)
     argv = ["unshare", "-pfm", "--mount-proc", "--kill-child", sys.executable, os.path.join(HERE, "certs_cut.py"), driver(verb), verb, fault, str(step)]
     began = [subprocess.Popen(argv + [str(i), str(WORKERS)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") for i in range(WORKERS)]
     said = [p.communicate()[0] for p in began]
@@ -54,6 +54,13 @@ def campaign(driver, verb, fault, step):
 @pytest.mark.parametrize("verb,fault,step", PLAN, ids=["%s-%s" % (verb, fault) for verb, fault, _ in PLAN])
 def test_every_point(driver, verb, fault, step):
     (points, struck, bad), said = campaign(driver, verb, fault, step)
+    assert points > 5 and struck == points and bad == 0, said
+
+
+@pytest.mark.parametrize("fault", ("KILL", "EIO"))
+def test_as_strace_strikes(driver, fault):
+    """What strikes where the driver cannot do it itself; and OpenSSL's look for engines, which the driver has behind it before it strikes."""
+    (points, struck, bad), said = campaign(driver, "rotate", fault, 1801, K3SUP_CUT_BY="strace")
     assert points > 5 and struck == points and bad == 0, said
 
 

@@ -111,6 +111,11 @@ static int copy_one(const char *from, const char *to)
 	need(lstat(from, &st) == 0, from);
 	if (S_ISDIR(st.st_mode))
 		return mkdir(to, st.st_mode & 07777);
+	if (S_ISLNK(st.st_mode)) {
+		char link[256] = "";
+
+		return readlink(from, link, sizeof(link) - 1) < 0 ? -1 : symlink(link, to);
+	}
 	f = read_whole(from);
 	write_whole(to, &f, st.st_mode & 07777);
 	free(f.at);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "strike.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifdef __x86_64__
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+/* The one place from which the filter lets calls pass; it sees the address behind the instruction. */
+long strike_call(long number, long a, long b, long c, long d, long e, long f);
+extern const char strike_behind[];
+
+__asm__(".text\n"
+	".globl strike_call, strike_behind\n"
+	".type strike_call, @function\n"
+	"strike_call:\n"
+	"	mov %rdi, %rax\n"
+	"	mov %rsi, %rdi\n"
+	"	mov %rdx, %rsi\n"
+	"	mov %rcx, %rdx\n"
+	"	mov %r8, %r10\n"
+	"	mov %r9, %r8\n"
+	"	mov 8(%rsp), %r9\n"
+	"	syscall\n"
+	"strike_behind:\n"
+	"	ret\n");
+
+static struct strike *now;
+static unsigned count;
+
+static void on_call(int signo, siginfo_t *info, void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	(void)signo;
+	if (!now->paused && ++count == now->when) {
+		now->struck = true;
+		if (now->error == 0)
+			(void)strike_call(SYS_kill, strike_call(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
+		regs[REG_RAX] = -now->error;
+		return;
+	}
+	regs[REG_RAX] = strike_call(info->si_syscall, regs[REG_RDI], regs[REG_RSI], regs[REG_RDX], regs[REG_R10], regs[REG_R8], regs[REG_R9]);
+}
+
+#define LOAD(what) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(what))
+#define UNLESS(value, skipped) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), 0, skipped)
+#define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, what)
+
+void strike_arm(struct strike *strike)
+{
+	const uint64_t behind = (uint64_t)(uintptr_t)strike_behind;
+	struct sock_filter filter[] = {
+		LOAD(offsetof(struct seccomp_data, arch)),
+		UNLESS(AUDIT_ARCH_X86_64, 6),
+		LOAD(offsetof(struct seccomp_data, nr)),
+		UNLESS(strike->call, 4),
+		LOAD(offsetof(struct seccomp_data, instruction_pointer)),
+		UNLESS(behind, 3),
+		LOAD(offsetof(struct seccomp_data, instruction_pointer) + 4),
+		UNLESS(behind >> 32, 1),
+		ANSWER(SECCOMP_RET_ALLOW),
+		ANSWER(SECCOMP_RET_TRAP),
+	};
+	const struct sock_fprog program = {.len = sizeof(filter) / sizeof(*filter), .filter = filter};
+	struct sigaction action = {.sa_sigaction = on_call, .sa_flags = SA_SIGINFO};
+
+	now = strike;
+	if (sigaction(SIGSYS, &action, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0) {
+		perror("a filter of calls");
+		_exit(3);
+	}
+}
+
+#else
+
+void strike_arm(struct strike *strike)
+{
+	(void)strike;
+	(void)fprintf(stderr, "not on this machine\n");
+	_Exit(3);
+}
+
+#endif
