@@ -129,21 +129,22 @@ static int verify(struct k3sup__staged *j)
 
 /*
  * Before the names change. Going back keeps nothing, and the backup stays; but where versions lie beside each other, the one that was gone back to is none any more: that it was is
- * recorded, or the same call again would go further.
+ * recorded, or the same call again would go further. One that lies there already was made by somebody else, and is not ours to remove later.
  */
 static int note(const struct k3sup__staged *j, const char *kept)
 {
+	const struct k3sup__payload *payload = j->payload;
 	const char *front = k3sup__layout_front(&j->layout)->path;
-	_free_ char *made = is_version(j) ? beside(j->target, j->name) : NULL;
+	_free_ char *version = is_version(j) ? beside(j->target, j->name) : NULL;
 	int r;
 
-	if (j->payload->is_backup && !is_version(j))
-		return 0;
-	if (j->payload->is_backup)
-		return made ? k3sup__kept_note(j->op, j->node, front, "kept", made, j->ret->sha256, j->payload->build.version) : -ENOMEM;
+	if (is_version(j) && !version)
+		return -ENOMEM;
+	if (payload->is_backup)
+		return version ? k3sup__kept_note(j->op, j->node, front, "kept", version, j->ret->sha256, payload->build.version) : 0;
 	r = k3sup__kept_note(j->op, j->node, front, "kept", kept, j->ret->old_sha256, j->plan.installed->version);
-	if (r >= 0 && is_version(j))
-		r = made ? k3sup__kept_note(j->op, j->node, front, "made", made, j->ret->sha256, j->payload->build.version) : -ENOMEM;
+	if (r >= 0 && version && j->stage.fd >= 0)
+		r = k3sup__kept_note(j->op, j->node, front, "made", version, j->ret->sha256, payload->build.version);
 	return r;
 }
 

@@ -167,13 +167,17 @@ int k3sup__turn_verified(k3sup_op *op)
 
 /* ---- the end ---- */
 
-/* A rotation that could not be proven, or that was cut halfway, stays open. One that touched nothing leaves nothing to prove. */
+/*
+ * A rotation that could not be proven, that was cut halfway, or that waits for somebody else to start k3s, stays open. One that touched nothing leaves nothing to prove; nor does one
+ * that has nothing to replace, also where it had to start the k3s that a run under another key had stopped.
+ */
 static bool is_over(const struct k3sup__upgrade *s)
 {
 	const struct k3sup__stopping *stopping = &s->stopping;
-	const bool open = stopping->rotation.resumed || stopping->rotation.retired || stopping->stopped;
+	const bool waits = stopping->left && s->status >= 0;
+	const bool open = stopping->rotation.resumed || stopping->rotation.retired || stopping->stopped || waits;
 
-	return stopping->verified || !open;
+	return stopping->verified || !open || !stopping->rotation.id[0];
 }
 
 int k3sup__turn_report(k3sup_op *op, struct k3sup__upgrade *s)

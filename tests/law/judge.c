@@ -44,6 +44,14 @@ static bool has(const struct history *h, enum what what)
 	return false;
 }
 
+/* It ends with a proof that leaves no entry open. A rotation proves nothing of an upgrade that was cut, or refused halfway. */
+static bool closes(const struct history *h)
+{
+	const struct event *last = &h->events[h->count - 1];
+
+	return is_proof(last) && (last->what != ROTATE || !(has(h, UPGRADE) || has(h, ROLLBACK)));
+}
+
 /*
  * Whoever undoes a run that was cut when it had recorded what it keeps, and before it replaced that, stays where he is. The backup of the run before it may be gone then, as its name
  * was to be the new one's. Images that it has put where there were none stay, as no file is removed that did not replace another one; and those that somebody has staged apart from
@@ -56,12 +64,20 @@ static bool is_undone(const struct outcome *a, const struct outcome *b, const st
 	return node_hash_of_undone(a->tree.text, images) == node_hash_of_undone(b->tree.text, images);
 }
 
+/* And nothing else is pending: a rotation is proven by one. */
+static bool settles(const struct history *h)
+{
+	bool rotation = false;
+
+	for (unsigned i = 0; i < h->count; i++)
+		rotation |= rotates(&h->events[i]);
+	return closes(h) && (!rotation || rotates(&h->events[h->count - 1]));
+}
+
 /* How much was left to do is up to the cuts; whether it could be done is not. Only a proof ends what was begun. */
 static bool equal(const struct outcome *a, const struct outcome *b, const struct history *h, bool undone)
 {
-	const struct event *last = &h->events[h->count - 1];
-
-	if (a->build != b->build || (is_proof(last) && a->status >= 0 && strcmp(a->state, b->state) != 0))
+	if (a->build != b->build || (settles(h) && a->status >= 0 && strcmp(a->state, b->state) != 0))
 		return false;
 	if (a->status != b->status && (a->status < 0 || b->status < 0))
 		return false;
@@ -131,12 +147,6 @@ static bool is_reached(const struct history *h, const struct outcome *real, cons
 		(!v->strict && (has(h, ROLLBACK) || has(h, SWAP_BACK)) && is_reached_by(h, real, v, UNDONE_BEHIND));
 }
 
-/* A rotation proves nothing of an upgrade that was cut. */
-static bool closes(const struct event *last, bool strict)
-{
-	return is_proof(last) && (last->what != ROTATE || strict);
-}
-
 struct verdict judge(const struct history *h)
 {
 	struct outcome real = play(h, NULL, NULL);
@@ -149,7 +159,7 @@ struct verdict judge(const struct history *h)
 		v.complaint = strdup(real.complaint);
 	if (!v.complaint && real.status >= 0)
 		v.complaint = node_litter(real.tree.text);
-	if (!v.complaint && real.status >= 0 && real.open_entry && real.build != 0 && closes(&h->events[h->count - 1], v.strict))
+	if (!v.complaint && real.status >= 0 && real.open_entry && real.build != 0 && closes(h))
 		v.complaint = strdup("its entry in the journal is open");
 	if (!v.complaint && real.status >= 0)
 		v.complaint = play_again(&h->events[h->count - 1], &real);

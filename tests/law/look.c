@@ -164,6 +164,7 @@ char *node_litter(const char *text)
 static bool is_up_to_the_undone(const char *line, size_t len, bool images)
 {
 	return memmem(line, len, "/k3s.k3sup-backup ", 18) || memmem(line, len, "/k3s-v", 6) ||
+		k3sup__startswith(line, STATE_DIR "/floor ") || /* is written last, and not by who goes back */
 		(!images && memmem(line, len, "/agent/images/", 14));
 }
 
@@ -181,6 +182,14 @@ uint64_t node_hash_of_undone(const char *text, bool images)
 	return hash;
 }
 
+/* Images have a place of their own among k3s's data. */
+static bool is_in(const char *line, const char *place)
+{
+	const bool images = k3sup__startswith(line, DATA_DIR "/agent/.k3sup");
+
+	return k3sup__startswith(line, place) && (!images || !k3sup__streq(place, DATA_DIR));
+}
+
 void node_forget_litter(struct tree_text *tree, const char *const *places)
 {
 	for (char *line = tree->text; *line;) {
@@ -188,7 +197,7 @@ void node_forget_litter(struct tree_text *tree, const char *const *places)
 		bool forget = is_litter(line, len) || memmem(line, len, "/.k3sup-images 4", 16);
 
 		for (size_t i = 0; places[i]; i++)
-			forget = forget && !k3sup__startswith(line, places[i]);
+			forget = forget && !is_in(line, places[i]);
 		if (forget)
 			memmove(line, line + len, strlen(line + len) + 1);
 		else

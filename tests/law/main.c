@@ -36,6 +36,7 @@ static void set_up(enum mutant mutant)
 	machine->boottime_ms = 1000000;
 	machine->armed = NEVER;
 	node_prepare();
+	decoded_prepare();
 }
 
 static void tear_down(void)

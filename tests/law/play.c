@@ -187,6 +187,7 @@ static bool run_in_a_process(const struct event *e, bool last)
 	pid_t pid;
 	int how;
 
+	decode_wanted();
 	(void)fflush(stdout);
 	pid = fork();
 	if (pid == 0)

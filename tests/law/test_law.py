@@ -9,7 +9,8 @@ import tempfile
 
 import pytest
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
 PROGRAM = os.path.join(os.path.abspath(os.environ.get("K3SUP_BUILD_DIR") or os.path.join(TOP, "build", "dev")), "tests", "law")
 FULL = bool(os.environ.get("K3SUP_TEST_FULL"))
 HISTORIES = 100000 if FULL else 150
@@ -77,6 +78,12 @@ def test_a_real_ext4_comes_to_the_same_trees(short):
     assert disk.returncode == 0 and memory.returncode == 0, disk.stdout[-2000:] + memory.stdout[-2000:]
     assert len(memory.stdout.splitlines()) == ON_DISK
     assert disk.stdout == memory.stdout
+
+
+@pytest.mark.parametrize("name", sorted(os.listdir(os.path.join(HERE, "found"))))
+def test_what_was_found_once_does_not_come_back(name):
+    done = run(PROGRAM, "replay", os.path.join(HERE, "found", name))
+    assert done.returncode == 0 and "the law holds" in done.stdout
 
 
 def test_a_script_is_played_as_it_was_printed(tmp_path):
