@@ -9,9 +9,9 @@ import time
 
 FULL = bool(os.environ.get("K3SUP_TEST_FULL"))
 PARTS = 4 if FULL else 1  # side by side: most of the time somebody waits for a guard
-# What is cut. "both": an upgrade with a rotation, in one window.
-ROTATE = ("rotate", "both")
-WHATS = [(what, part) for what in ("rotate", "upgrade", "both", "rollback") for part in range(PARTS)]
+# What is cut. "agent": a rotation of one; "both": an upgrade with a rotation, in one window.
+ROTATE = ("rotate", "agent", "both")
+WHATS = [(what, part) for what in ("rotate", "agent", "upgrade", "both", "rollback") for part in range(PARTS)]
 LOOKING = ("newfstatat", "fstat", "openat", "close", "fcntl", "read", "pread64", "readlinkat", "readlink", "getdents64", "fstatfs", "statx", "lseek", "mmap", "munmap", "brk", "mprotect",
            "clock_gettime", "access", "faccessat", "faccessat2", "getpid", "geteuid", "getsockopt", "rt_sigprocmask", "getrandom", "pidfd_open", "socket", "epoll_ctl", "ioctl")
 
@@ -51,13 +51,14 @@ class Cuts:
 
     def __init__(self, machine, what, payloads):
         self.machine, self.what, self.payloads, self.turns = machine, what, payloads, itertools.count()
+        self.name = "k3s-agent" if what == "agent" else "k3s"
 
     def begin(self):
         """The words for one more run that has something to do."""
         i = next(self.turns)
         if self.what == "rollback":
             assert self.plain("upgrade=," + self.payloads[1])["ok"]
-        return {"rotate": "rotate=%d" % i, "rollback": "rollback", "upgrade": "upgrade=," + self.payloads[(i + 1) % 2], "both": "upgrade=%d,%s" % (i, self.payloads[(i + 1) % 2])}[self.what]
+        return {"rotate": "rotate=%d" % i, "agent": "rotate=%d" % i, "rollback": "rollback", "upgrade": "upgrade=," + self.payloads[(i + 1) % 2], "both": "upgrade=%d,%s" % (i, self.payloads[(i + 1) % 2])}[self.what]
 
     def cut(self, name, n):
         why, words = "%s, cut at %s %d (seed %d)" % (self.what, name, n, self.seed), self.begin()
@@ -77,13 +78,13 @@ class Cuts:
     def everywhere(self, part):
         """From the first thing on that is for good: some points, or all that others can see and some of the looks between; this part of them."""
         self.seed = int(os.environ.get("K3SUP_TEST_SEED") or time.time())
-        for _ in range(1 if self.what == "rotate" else 2): # both builds are unpacked then, and one is kept
+        for _ in range(1 if self.what in ("rotate", "agent") else 2): # both builds are unpacked then, and one is kept
             assert self.plain(self.begin())["ok"]
         words = self.begin()
         doing, looking = cuts_in(self.traced(["strace", "-q", "-o", self.TRACE], words), "fsync(")
         assert doing and self.plain(words)["changed"] is False, "the run to look at was no whole one"
         chosen = random.Random(self.seed)
-        points = doing[part::PARTS] + chosen.sample(looking, 10) if FULL else chosen.sample(doing, 2 if self.what == "rotate" else 1)
+        points = doing[part::PARTS] + chosen.sample(looking, 10) if FULL else chosen.sample(doing, 1)
         for name, n in points:
             strike(name, n, self.cut)
         print("%s: %d cuts, each struck, none bad (of %d that others can see), part %d of %d, seed %d" % (self.what, len(points), len(doing), part + 1, PARTS, self.seed))

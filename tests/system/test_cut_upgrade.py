@@ -11,12 +11,13 @@ import pytest
 from cuts import FULL, WHATS, Cuts
 from machine import COMMANDS, PROGRAMS, UNIT, children, told
 from sandbox import until
-from test_rotate import certs, guard, running_k3s
+from test_rotate import certs
 from test_service import by_hand
 
 STEPS = ("identify", "stage", "verify", "unpack", "swap", "restart", "prove")
 LATE = STEPS[4:]
 GUARD_DELAY = 2
+AGENT = "agent --server https://127.0.0.1:1 --token x"
 
 
 def kill_all(pid):
@@ -48,6 +49,11 @@ def assert_runs_again(machine, why):
     until(lambda: len(machine.running()) == 1, 60, "one k3s after " + why)
 
 
+def install(machine, binary, command="server", **more):
+    """So many restarts in so few seconds are a crash loop to systemd, which would give up."""
+    machine.install(binary, unit=(UNIT % command).replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"), shims=0, ready_after_ms=10, term_delay_ms=10, **more)
+
+
 class Under(Cuts):
     """Of systemd: its unit ends with all that it has begun."""
     TRACE = "/var/cut.trace"
@@ -65,8 +71,8 @@ class Under(Cuts):
         return json.loads(p.communicate(timeout=120)[0])
 
     def settled(self, why):
-        until(lambda: guard(self.machine) == "inactive", 60, "the guard's time to be over: " + why, every=0.05)
-        until(lambda: self.machine.running() and self.machine.show("k3s", "ActiveState")["ActiveState"] == "active", 60, "k3s to run: " + why, every=0.05)
+        until(lambda: self.machine.show("k3sup-guard-%s.timer" % self.name, "ActiveState")["ActiveState"] == "inactive", 60, "the guard's time to be over: " + why, every=0.05)
+        until(lambda: self.machine.running() and self.machine.show(self.name, "ActiveState")["ActiveState"] == "active", 60, "k3s to run: " + why, every=0.05)
         assert len(self.machine.running()) == 1, why
 
     def check(self):
@@ -79,8 +85,11 @@ def test_killed_anywhere(machine, old, new, strace, what, part):
 
     With K3SUP_TEST_FULL at every system call that others can see, and at some of the thousands of looks between.
     """
-    running_k3s(machine, old, unit=(UNIT % "server").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"), shims=0, ready_after_ms=10, term_delay_ms=10)
-    Under(machine, what, [machine.payload(old, "/opt/payload/old"), machine.payload(new, "/opt/payload/new")]).everywhere(part)
+    cuts = Under(machine, what, [machine.payload(old, "/opt/payload/old"), machine.payload(new, "/opt/payload/new")])
+    install(machine, old, AGENT if what == "agent" else "server", name=cuts.name)
+    machine.start(cuts.name)
+    machine.wait_active(cuts.name)
+    cuts.everywhere(part)
 
 
 @pytest.mark.parametrize("how", ["service", "commands"])
@@ -93,8 +102,7 @@ def test_killed_at_each_step(machine, old, new, how):
     chosen = random.Random(seed)
     args = ["--restart", how, "--allow-downgrade"]
     if how == "service":
-        # So many restarts in so few seconds are a crash loop to systemd, which would give up.
-        machine.install(old, unit=(UNIT % "server").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"), shims=0, ready_after_ms=10, term_delay_ms=10)
+        install(machine, old)
         machine.start()
         machine.wait_active()
     else:

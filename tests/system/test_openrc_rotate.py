@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotation under OpenRC's real rc-service and supervise-daemon: server and agent, from the host and from a container; k3s runs again whatever kills us."""
 import json
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from node import Answer
 from sandbox import PROGRAMS, until
 
 FAST = {"port": 0, "rsa": 0, "shims": 0, "ready_after_ms": 10, "term_delay_ms": 10}
+AGENT = "agent --server https://127.0.0.1:1 --token x"
 
 
 def certs(machine, command, *args, view="host"):
@@ -21,17 +23,19 @@ def rotate(machine, *args, **more):
     return certs(machine, "rotate", "--probe", "none", "--stable", "0.3", "--timeout", "60", *args, **more)
 
 
-def tree(machine):
-    return leaf_tree(machine.sb.path)
+def tree(machine, data=DATA):
+    return leaf_tree(machine.sb.path, data)
 
 
-def started(machine, old, role="server", name="k3s", last="/server/cred/admin.kubeconfig"):
+def started(machine, old, command="server", data=DATA):
     """It runs, and has made its certificates."""
-    machine.install(old, command=role, name=name, **FAST)
-    process = machine.start(name)
-    until(lambda: machine.sb.exists(DATA + last) and machine.sb.exists(DATA + "/agent/k3scontroller.kubeconfig"), 10, "its certificates")
-    if role == "server":
-        until(lambda: machine.sb.exists(DATA + "/" + LISTENER), 10, "its listener's certificate")
+    agent = command.startswith("agent")
+    machine.install(old, command=command, name="k3s-agent" if agent else "k3s", **FAST)
+    process = machine.start("k3s-agent" if agent else "k3s")
+    until(lambda: machine.sb.exists(data + ("/agent/client-kubelet.crt" if agent else "/server/cred/admin.kubeconfig")) and
+          machine.sb.exists(data + "/agent/k3scontroller.kubeconfig"), 10, "its certificates")
+    if not agent:
+        until(lambda: machine.sb.exists(data + "/" + LISTENER), 10, "its listener's certificate")
     return process
 
 
@@ -84,7 +88,7 @@ def test_with_an_upgrade(boot, old, new):
 def test_agent(boot, old):
     """An agent: all eight of its files are new; that its server has issued them is said."""
     machine = boot()
-    before = started(machine, old, role="agent --server https://127.0.0.1:1 --token x", name="k3s-agent", last="/agent/client-kubelet.crt")
+    before = started(machine, old, AGENT)
     was = tree(machine)
 
     answer = rotate(machine, "--rotate-key", "k")
@@ -120,6 +124,57 @@ def test_refused_while_it_runs(boot, old):
     assert tree(machine) == was and machine.running()[0]["pid"] == before["pid"] and machine.guards() == []
 
 
+def test_decoy(boot, old):
+    """E01: another tree lies in the default data-dir: the running k3s's own is rotated, the decoy is not touched."""
+    machine, data = boot(), "/srv/k3s-data"
+    started(machine, old, "server --data-dir " + data, data)
+    shutil.copytree(machine.sb.path(data + "/server/tls"), machine.sb.path(DATA + "/server/tls"))
+    was, decoy = tree(machine, data), tree(machine)
+    assert leafs(decoy)
+
+    answer = rotate(machine, "--rotate-key", "k")
+
+    assert answer.exit == 0 and answer["data_dir"]["path"] == data, answer
+    assert_renewed(was, tree(machine, data))
+    assert tree(machine) == decoy
+
+
+def starts(machine):
+    path = DATA + "/standin-starts"
+    return int(machine.sb.read(path) or 0) if machine.sb.exists(path) else 0
+
+
+def test_start_fails_once(boot, old):
+    """The first start after the stop dies; supervise-daemon starts it again: 0."""
+    machine = boot()
+    started(machine, old)
+    was, before = tree(machine), starts(machine)
+    machine.node.behave(**dict(FAST, flap=before + 1))
+
+    answer = rotate(machine, "--rotate-key", "k", "--stable", "1")
+
+    assert answer.exit == 0 and starts(machine) == before + 2, answer
+    assert_renewed(was, tree(machine))
+
+
+def test_restore(boot, old):
+    """What was retired can be had back: k3sup-certs restore, while k3s is stopped; the old leafs are live again, and the key's goal does not hold any more."""
+    machine = boot()
+    started(machine, old)
+    was = tree(machine)
+    answer = rotate(machine, "--rotate-key", "k")
+    assert answer.exit == 0, answer
+    machine.rc("k3s", "stop")
+
+    restored = certs(machine, "restore", answer["kept"])
+
+    assert restored.exit == 0 and restored["changed"], restored
+    machine.start()
+    now = tree(machine)
+    assert all(now[p] == was[p] for p in leafs(was) if not p.startswith("agent/") and p != LISTENER)
+    assert rotate(machine, "--rotate-key", "k")["changed"] is True
+
+
 class Under(Cuts):
     """Of OpenRC: our control group ends as a whole."""
     TRACE = "/mnt/out/cut.trace"
@@ -152,5 +207,5 @@ def test_killed_anywhere(boot, old, new, strace, what, part):
     With K3SUP_TEST_FULL at every system call that others can see, and at some of the thousands of looks between.
     """
     machine = boot()
-    started(machine, old)
+    started(machine, old, *[AGENT] * (what == "agent"))
     Under(machine, what, [machine.node.payload(old, "/opt/payload/old"), machine.node.payload(new, "/opt/payload/new")]).everywhere(part)
