@@ -237,6 +237,23 @@ static void versions_that_were_made_here_go_when_they_are_too_many(void **state)
 	k3sup_op_unref(go_back(s, NULL, 0));
 }
 
+static void a_version_that_was_there_stays_when_it_was_installed_meanwhile(void **state)
+{
+	struct scratch *s = *state;
+
+	put_versions(s);
+	k3sup_op_unref(swap_to(s, NULL, 1));
+	put_wrapper(s, PAYLOAD, 1);
+	k3sup_op_unref(swap_to(s, NULL, 1));
+	assert_string_equal(link_of(s, INSTALLED), "k3s-" V1);
+	put_wrapper(s, PAYLOAD, 2);
+	k3sup_op_unref(swap_to(s, NULL, 1));
+	fake_install(s->path, PAYLOAD, "embed/" HASH1 ".tar.zst v1.30.6+k3s1 ", NULL);
+	k3sup_op_unref(swap_to(s, NULL, 1));
+	assert_string_equal(link_of(s, INSTALLED), "k3s-v1.30.6+k3s1");
+	assert_true(stat_below(s, FILE1).st_ino && stat_below(s, FILE2).st_ino);
+}
+
 /* What was kept is gone then, and what was made here is what is left; but one goes there once. */
 static void a_version_that_was_overwritten_in_its_place(void **state)
 {
@@ -331,6 +348,7 @@ int main(void)
 		scratch_test(a_service_may_start_the_file_itself),
 		scratch_test(a_foreign_file_of_that_name_is_kept),
 		scratch_test(versions_that_were_made_here_go_when_they_are_too_many),
+		scratch_test(a_version_that_was_there_stays_when_it_was_installed_meanwhile),
 		scratch_test(a_version_that_was_overwritten_in_its_place),
 		scratch_test(without_a_record_the_caller_has_to_choose),
 		scratch_test(a_stop_leaves_no_trace),
