@@ -46,8 +46,9 @@ K3SUP_BEGIN_DECLS
  * lock -> look -> [guard -> stop -> retire -> start -> proof] -> verify. Everything is decided before k3s is stopped: authorities that could issue nothing (K3SUP_E_AUTHORITY), a clock
  * that shows a time before they were made or before this library was built (K3SUP_E_CLOCK), a stop that cannot be had or would not hold (K3SUP_E_NO_SERVICE: k3s could only be
  * signalled, and would be there again at once), a guard that cannot be armed (K3SUP_E_GUARD). The retiring is that of k3sup_certs_retire(), with its backup. While k3s is
- * stopped a start guard waits (see k3sup_service()); its time begins anew before each step, and a step that finds k3s started by somebody else is not done. Whatever
- * fails after the stop, k3s is started again; started says whether that was seen to succeed. The log function must not block meanwhile.
+ * stopped a start guard waits (see k3sup_service()); its time begins anew before each step, and wherever half of it is over before a file that is taken away, so that no slow disk lets
+ * k3s be started while they vanish. Where it was started nevertheless, by whomever, nothing more is done (K3SUP_E_GUARD), and one more run goes on. Whatever fails after the stop,
+ * k3s is started again; started says whether that was seen to succeed. The log function must not block meanwhile.
  *
  * k3s runs again when it has stayed for stable_ms and is ready (as in k3sup_wait_running()). Then all that was retired has to be there again and new, each pair whole and matching, of the
  * authority in use, with no wider modes than k3s writes, within two minutes (K3SUP_E_NOT_ROTATED: k3s runs, and its certificates are not proven; the rotation stays pending).
