@@ -2,6 +2,7 @@
 #include "cli-certs.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +12,23 @@ struct row {
 	int64_t residual;
 	char usages[64]; /* separated by commas */
 };
+
+/* Names come from certificates and paths from directories: nothing that a terminal would obey (C0, DEL, and C1 as UTF-8). */
+static char *plain(char *text)
+{
+	for (unsigned char *c = (unsigned char *)text; *c; c++)
+		if (*c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
+			*c = '?';
+	return text;
+}
+
+static void put_plain(const char *text)
+{
+	char *copy = strdup(text);
+
+	fputs(copy ? plain(copy) : "?", stdout);
+	free(copy);
+}
 
 static bool is_leaf_file(const char *kind)
 {
@@ -122,6 +140,8 @@ static void cells_of(const struct row *row, char cells[COLUMNS][128])
 	expires(strcmp(row->status, "NOT YET VALID") == 0 ? row->not_before : row->not_after, cells[3], sizeof(cells[3]));
 	humanise(row->residual, cells[4], sizeof(cells[4]));
 	snprintf(cells[5], sizeof(cells[5]), "%s", row->status);
+	for (int i = 0; i < COLUMNS; i++)
+		plain(cells[i]);
 }
 
 static void print_cells(char cells[COLUMNS][128], const int *widths)
@@ -137,16 +157,22 @@ static void print_problems(k3sup_doc *doc)
 		char path[40];
 
 		snprintf(path, sizeof(path), "/problems/%lld", (long long)i);
-		if (k3sup_doc_get(doc, path, &problem) == 0)
-			printf("%-5s  %-13s  %s: %s\n", cli_text(problem, "/remedy", ""), cli_text(problem, "/problem", ""),
-				cli_text(problem, "/path", ""), cli_text(problem, "/text", ""));
+		if (k3sup_doc_get(doc, path, &problem) == 0) {
+			printf("%-5s  %-13s  ", cli_text(problem, "/remedy", ""), cli_text(problem, "/problem", ""));
+			put_plain(cli_text(problem, "/path", ""));
+			fputs(": ", stdout);
+			put_plain(cli_text(problem, "/text", ""));
+			putchar('\n');
+		}
 		k3sup_doc_unref(problem);
 	}
 	for (int64_t i = 0; i < k3sup_doc_len(doc, "/unknown"); i++) {
 		char path[40];
 
 		snprintf(path, sizeof(path), "/unknown/%lld", (long long)i);
-		printf("%-5s  %-13s  %s\n", "note", "unknown file", cli_text(doc, path, ""));
+		printf("%-5s  %-13s  ", "note", "unknown file");
+		put_plain(cli_text(doc, path, ""));
+		putchar('\n');
 	}
 }
 
@@ -210,7 +236,9 @@ void print_text(k3sup_doc *doc)
 	struct row row = {0};
 
 	for (int64_t i = 0; next_row(doc, &i, false, &row);) {
-		printf("%s: certificate %s (%s) ", row.file, row.cn, row.usages);
+		printf("%s: certificate ", row.file);
+		put_plain(row.cn);
+		printf(" (%s) ", row.usages);
 		if (strcmp(row.status, "OK") == 0)
 			printf("is ok, expires at %s\n", row.not_after);
 		else if (strcmp(row.status, "WARNING") == 0)
@@ -265,12 +293,14 @@ void print_json(k3sup_doc *doc)
 	puts(any ? "]}" : "{\"Certificates\":null}");
 }
 
-/* As Go prints a duration: 8759h30m0s */
+/* As Go prints a duration: 8759h30m0s, and the longest that it has. */
 static void print_duration(int64_t seconds)
 {
 	int64_t left = seconds < 0 ? -seconds : seconds;
 
-	if (left >= 3600)
+	if (left > INT64_MAX / 1000000000)
+		printf("%s", seconds < 0 ? "-2562047h47m16.854775808s" : "2562047h47m16.854775807s");
+	else if (left >= 3600)
 		printf("%s%lldh%lldm%llds", seconds < 0 ? "-" : "", (long long)(left / 3600), (long long)(left / 60 % 60), (long long)(left % 60));
 	else if (left >= 60)
 		printf("%s%lldm%llds", seconds < 0 ? "-" : "", (long long)(left / 60), (long long)(left % 60));

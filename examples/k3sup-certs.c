@@ -144,7 +144,7 @@ static void find_server_dir(k3sup_node *node, char *path, size_t size)
 	if (r < 0)
 		exit(op ? cli_finish(&cli, cli_exit_of(r, k3sup_op_result(op)), op)
 			: cli_fail(&cli, cli_exit_of(r, NULL), r, "%s", k3sup_strerror(r)));
-	n = snprintf(path, size, "%s%s/server", cli.node.root ? cli.node.root : "", cli_text(k3sup_op_result(op), "/data_dir/path", ""));
+	n = snprintf(path, size, "%s%s/server", cli.node.root ? cli.node.root : "", cli_text(k3sup_op_result(op), "/data_dir/real", ""));
 	k3sup_op_unref(op);
 	if (n < 0 || (size_t)n >= size)
 		exit(cli_fail(&cli, CLI_USAGE, -ENAMETOOLONG, "the data-dir's path is too long"));

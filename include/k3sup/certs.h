@@ -56,7 +56,7 @@ K3SUP_BEGIN_DECLS
 /**
  * k3sup_certs_check() - what is there, and is it well?
  * @opts: NULL for the defaults.
- * @ret_op: result: role, data_dir {path, source}, reference_time, warn_days,
+ * @ret_op: result: role, data_dir {path, source, real (without links)}, reference_time, warn_days,
  *     certificates[] {path, position, kind, service, cn, subject, issuer_cn, issuer, organisations, sans, usages, serial, ski, aki, not_before, not_after, residual_seconds, status,
  *     sha256}: every certificate of every file, leaf first. Paths are below the data-dir unless they begin with a slash. kind is "leaf", "ca", "listener" (dynamic-cert.json), "loopback"
  *     (the API server's for itself) or "kubeconfig". status is k3s's own: "OK", "WARNING", "EXPIRED", "NOT YET VALID", by k3s's one window for all of them.

@@ -13,6 +13,23 @@ static bool lists(const k3sup__json *list, const char *text)
 	return false;
 }
 
+/* k3s compares the whole set: system:masters would make the scheduler's an administrator's. */
+static void look_at_organisations(struct k3sup__audit *audit, const struct k3sup__pair *pair, const char *path, const k3sup__json *has)
+{
+	const char *other = NULL;
+
+	for (size_t i = 0; pair->cn != NULL && other == NULL && i < k3sup__json_len(has); i++) {
+		const char *one = k3sup__json_as_str(k3sup__json_element(has, i));
+
+		if (pair->organisation == NULL || !k3sup__streq(one, pair->organisation))
+			other = one;
+	}
+	if (pair->organisation != NULL && !lists(has, pair->organisation))
+		k3sup__audit_problem(audit, K3SUP__START, path, "name", "its organisation is not '%s'", pair->organisation);
+	else if (other != NULL)
+		k3sup__audit_problem(audit, K3SUP__START, path, "name", "k3s does not give it the organisation '%.64s'", other);
+}
+
 static void look_at_names(struct k3sup__audit *audit, const struct k3sup__pair *pair, const char *path, const struct k3sup__cert *leaf)
 {
 	/* An agent's certificates are asked for anew at each start. */
@@ -27,8 +44,7 @@ static void look_at_names(struct k3sup__audit *audit, const struct k3sup__pair *
 	if (!fits)
 		k3sup__audit_problem(audit, K3SUP__START, path, "name", "its common name is '%.64s', not '%s%s'", cn, pair->cn,
 			pair->flags & K3SUP__PAIR_NODE_NAME ? "<node>" : "");
-	if (pair->organisation != NULL && !lists(k3sup__json_member(leaf->facts, "organisations"), pair->organisation))
-		k3sup__audit_problem(audit, K3SUP__START, path, "name", "its organisation is not '%s'", pair->organisation);
+	look_at_organisations(audit, pair, path, k3sup__json_member(leaf->facts, "organisations"));
 	for (const char *const *san = pair->sans; san != NULL && *san != NULL; san++)
 		if (!lists(k3sup__json_member(leaf->facts, "sans"), *san))
 			k3sup__audit_problem(audit, K3SUP__START, path, "san", "it is not valid for %s", *san);

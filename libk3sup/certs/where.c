@@ -187,6 +187,15 @@ static int tell_role(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *
 	return server == 0 && role == K3SUP__ROLE_UNKNOWN ? refuse_if_a_servers(op, node, where) : 0;
 }
 
+static int find_real(k3sup_node *node, const char *data_dir, char **ret)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	int r = k3sup__root_find(NULL, &node->root, data_dir, 0, &place);
+
+	*ret = r < 0 ? NULL : strdup(place.path);
+	return r < 0 ? r : *ret == NULL ? -ENOMEM : 0;
+}
+
 int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret)
 {
 	enum k3sup__role role = K3SUP__ROLE_UNKNOWN;
@@ -196,6 +205,8 @@ int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_
 	r = find_data_dir(op, node, ret, &role);
 	if (r >= 0)
 		r = tell_role(op, node, ret, role);
+	if (r >= 0)
+		r = find_real(node, ret->data_dir, &ret->real);
 	if (r < 0)
 		k3sup__certs_where_clear(ret);
 	return r;
@@ -204,6 +215,7 @@ int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_
 void k3sup__certs_where_clear(struct k3sup__certs_where *where)
 {
 	free(where->data_dir);
+	free(where->real);
 	k3sup__json_unref(where->sources);
 	k3sup_process_unref(where->process);
 	k3sup_process_unref(where->worker);
@@ -217,5 +229,6 @@ void k3sup__certs_where_report(k3sup_op *op, const struct k3sup__certs_where *wh
 	k3sup__json_set_str(facts, "role", where->server ? "server" : "agent");
 	k3sup__json_set_str(data_dir, "path", where->data_dir);
 	k3sup__json_set_str(data_dir, "source", where->source);
+	k3sup__json_set_str(data_dir, "real", where->real);
 	k3sup__json_set(facts, "data_dir", data_dir);
 }

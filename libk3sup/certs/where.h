@@ -9,6 +9,7 @@
 
 struct k3sup__certs_where {
 	char *data_dir; /* inside the root */
+	char *real;     /* the same without links, for who follows it by himself: one inside the root leads elsewhere outside of it */
 	const char *source;
 	k3sup__json *sources;            /* all that say something, as in k3sup__data_dir */
 	bool server;                     /* by what is in there, and what runs; else an agent */

@@ -248,6 +248,13 @@ cat new.crt cross.crt >client-ca.crt; cp new.key client-ca.key
     assert refused.exit == 9 and refused["takes"] is False and problems(refused) == ["tls/client-ca.crt chain act"], refused
     live = node.finish(node.begin("k3sup-certs", "ca-check", "--json", DATA + "/server"))
     assert (live.exit, live.error) == (3, "K3SUP_E_DATA_DIR") and "live" in live.message, live
+    # The data-dir is a link, absolute as the node sees it, and the node is seen from elsewhere: it is still found.
+    node.sb.makedirs("/mnt/seen/var/lib/rancher")
+    os.symlink("/pool", node.sb.path("/mnt/seen/var/lib/rancher/k3s"))
+    node.sb.makedirs("/mnt/seen/pool")
+    assert node.sb.run(["cp", "-a", node.at(DATA) + "/server", "/mnt/seen/pool/"]).status == 0
+    linked = node.finish(node.begin("k3sup-certs", "ca-check", "--json", "--root", "/mnt/seen", "/mnt/new"))
+    assert linked.exit == 9 and problems(linked) == ["tls/client-ca.crt chain act"], linked
     assert node.sb.snapshot([DATA + "/server/tls"]) == before
 
 

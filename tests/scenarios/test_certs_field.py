@@ -234,3 +234,16 @@ def test_unknown_files_and_copies_of_keys(make, standin):
     assert sorted(check(node)["unknown"]) == ["server/tls/" + n for n in ("client-admin.key.bak", "etcd/old.crt~", "mine.pem")]
     retire(node)
     assert sorted(check(node)["unknown"]) == ["server/tls/" + n for n in ("client-admin.key.bak", "etcd/old.crt~", "mine.pem")]
+
+
+def test_names_that_a_terminal_would_obey(make, standin, tmp_path):
+    """A certificate's name has escape sequences in it, and it ends in the year 9999: forms for people have neither; those for programs quote it; durations end where Go's do."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    issue(node, tmp_path, "client-scheduler", "/CN=a\x1b[31mred", "20250101000000Z", "99991231235959Z")
+    for form in ("table", "text"):
+        out = printed(node, "check", "--output", form).out
+        assert "a?[31mred" in out and "\x1b" not in out, out
+    listed = [c for c in json.loads(printed(node, "check", "--output", "json").out)["Certificates"] if c["Subject"] == "a\x1b[31mred"]
+    assert [(c["ExpiryTime"], c["ResidualTime"]) for c in listed] == [("9999-12-31T23:59:59Z", 2 ** 63 - 1)], listed
+    assert "\n  residualtime: 2562047h47m16.854775807s\n" in printed(node, "check", "--output", "yaml").out
+    assert problems(check(node)) == ["server/tls/client-scheduler.crt name start"]

@@ -81,6 +81,16 @@ static void a_damaged_key_without_its_certificate_is_worse(void **state)
 	assert_problems(t, "server/tls/client-admin.key empty act, server/tls/client-admin.crt missing act");
 }
 
+static void nobody_becomes_an_administrator(void **state)
+{
+	struct tree *t = *state;
+	struct k3sup__pair master = *pair_of("server/tls/client-scheduler");
+
+	master.organisation = "system:masters";
+	put_leaf(t, &master, NOW - 10, NOW + DAYS(364), NULL, NULL);
+	assert_problems(t, "server/tls/client-scheduler.crt name start");
+}
+
 static void an_absent_pair_is_none_of_our_business(void **state)
 {
 	struct tree *t = *state;
@@ -195,6 +205,7 @@ int main(void)
 		tree_test(a_fresh_server_is_well),
 		tree_test(statuses_change_at_the_second),
 		tree_test(empty_and_damaged_files_need_a_person),
+		tree_test(nobody_becomes_an_administrator),
 		tree_test(half_a_pair_is_made_whole_by_a_start),
 		tree_test(a_damaged_key_without_its_certificate_is_worse),
 		tree_test(an_absent_pair_is_none_of_our_business),
