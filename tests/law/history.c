@@ -10,7 +10,7 @@
 
 const char *const mutant_names[MUTANTS] = {"none", "no-directory-sync", "no-file-sync", "rename-by-unlink", "no-sweep", "entry-not-closed",
 	"lock-not-taken", "restart-forgotten", "in-place", "certificate-first", "key-back-first", "no-backup-of-leafs", "entry-not-opened",
-	"backup-gone-early", "no-key"};
+	"backup-gone-early", "no-key", "stop-not-noted", "guard-not-armed", "failure-forgotten", "left-dying"};
 static const char *const words[WHATS] = {"upgrade", "swap", "rollback", "swap-back", "stage", "unstage", "retire", "restore", "rotate",
 	"mark", "replace", "stop", "start", "reboot", "flip-current", "drop-backup", "wait"};
 
@@ -206,8 +206,30 @@ static void draw_stubborn_rotation(struct history *h)
 		like.cut = i < cuts ? draw_cut(ROTATE) : 0;
 		like.half = i < cuts && one_in(4);
 		h->events[h->count++] = like;
-		if (i < cuts)
+		if (i < cuts && !one_in(3)) /* else at once, before the guard has started k3s */
 			pause_between(h);
+	}
+}
+
+/* A build that ends soon after each start is wanted until it is refused; or another one, in the end. */
+static void draw_dying(struct history *h)
+{
+	const unsigned cuts = 1 + draw(4);
+
+	h->setup.dies = 2;
+	h->setup.pause = 0;
+	for (unsigned i = 0; i <= cuts; i++) {
+		struct event *e = add(h, UPGRADE);
+
+		e->build = 2;
+		e->images = h->events[0].images;
+		e->restart = h->setup.managed ? K3SUP_RESTART_AUTO : K3SUP_RESTART_SIGNAL;
+		e->cut = i < cuts ? 1 + draw(110) : 0;
+		e->half = i < cuts && one_in(4);
+		if (i == cuts && one_in(4))
+			e->build = 3;
+		if (i < cuts && one_in(2))
+			add(h, one_in(3) ? REBOOT : WAIT)->power = false;
 	}
 }
 
@@ -246,12 +268,15 @@ struct history history_draw(uint64_t seed)
 	for (int i = 0; i < 8; i++)
 		(void)draw(2);
 	kind = draw(12);
-	h.setup = (struct setup){.versions = one_in(4), .managed = !one_in(3), .certs = kind == 0, .images = !one_in(4), .attributes = one_in(2)};
+	h.setup = (struct setup){
+		.versions = one_in(4), .managed = !one_in(3), .certs = kind == 0 && seed % 8 != 2, .images = !one_in(4), .attributes = one_in(2)};
 	h.setup.pause = one_in(2) ? 0 : draw(8000);
 	if (seed % 8 == 4) {
 		h.setup.certs = h.setup.rotates = h.setup.managed = true;
 		(one_in(2) ? draw_mixed_rotation : draw_stubborn_rotation)(&h);
-	} else if (kind == 0)
+	} else if (seed % 8 == 2)
+		draw_dying(&h);
+	else if (kind == 0)
 		draw_certs(&h);
 	else if (kind <= 5)
 		draw_stubborn(&h);
@@ -271,8 +296,8 @@ void history_print(const struct history *h)
 {
 	const struct setup *s = &h->setup;
 
-	printf("node versions=%d managed=%d certs=%d rotates=%d images=%d attributes=%d pause=%u\n", s->versions, s->managed, s->certs,
-		s->rotates, s->images, s->attributes, s->pause);
+	printf("node versions=%d managed=%d certs=%d rotates=%d images=%d attributes=%d pause=%u dies=%u\n", s->versions, s->managed,
+		s->certs, s->rotates, s->images, s->attributes, s->pause, s->dies);
 	for (unsigned i = 0; i < h->count; i++) {
 		const struct event *e = &h->events[i];
 
@@ -325,7 +350,8 @@ bool history_read(const char *text, struct history *ret)
 				.rotates = number_of(line, "rotates"),
 				.images = number_of(line, "images"),
 				.attributes = number_of(line, "attributes"),
-				.pause = number_of(line, "pause")};
+				.pause = number_of(line, "pause"),
+				.dies = number_of(line, "dies")};
 		} else if (ret->count == MOST_EVENTS || !read_event(line, &ret->events[ret->count])) {
 			return false;
 		} else {

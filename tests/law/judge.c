@@ -74,12 +74,18 @@ static bool settles(const struct history *h)
 	return closes(h) && (!rotation || rotates(&h->events[h->count - 1]));
 }
 
+/* Whether this run found that out, or one before it. */
+static bool has_failed(int status)
+{
+	return status == K3SUP_E_ROLLED_BACK || status == K3SUP_E_FAILED_BEFORE;
+}
+
 /* How much was left to do is up to the cuts; whether it could be done is not. Only a proof ends what was begun. */
 static bool equal(const struct outcome *a, const struct outcome *b, const struct history *h, bool undone)
 {
 	if (a->build != b->build || (settles(h) && a->status >= 0 && strcmp(a->state, b->state) != 0))
 		return false;
-	if (a->status != b->status && (a->status < 0 || b->status < 0))
+	if (a->status != b->status && (a->status < 0 || b->status < 0) && !(has_failed(a->status) && has_failed(b->status)))
 		return false;
 	return a->tree.hash == b->tree.hash || (undone && is_undone(a, b, h));
 }
@@ -143,7 +149,7 @@ static bool is_reached_by(const struct history *h, const struct outcome *real, c
 
 static bool is_reached(const struct history *h, const struct outcome *real, const struct verdict *v)
 {
-	return is_reached_by(h, real, v, SYNCED) ||
+	return is_reached_by(h, real, v, h->setup.rotates && has(h, STOP) ? PROMISED : SYNCED) ||
 		(!v->strict && (has(h, ROLLBACK) || has(h, SWAP_BACK)) && is_reached_by(h, real, v, UNDONE_BEHIND));
 }
 
@@ -161,7 +167,9 @@ struct verdict judge(const struct history *h)
 		v.complaint = node_litter(real.tree.text);
 	if (!v.complaint && real.status >= 0 && real.open_entry && real.build != 0 && closes(h))
 		v.complaint = strdup("its entry in the journal is open");
-	if (!v.complaint && real.status >= 0)
+	if (!v.complaint && has_failed(real.status) && real.open_entry)
+		v.complaint = strdup("its entry in the journal is open, though it was rolled back");
+	if (!v.complaint && (real.status >= 0 || has_failed(real.status)))
 		v.complaint = play_again(&h->events[h->count - 1], &real);
 	if (!v.complaint && real.struck && !is_reached(h, &real, &v))
 		v.complaint = strdup(v.strict ? "it is not what it is without cuts" : "no history without cuts comes to this");

@@ -2,6 +2,9 @@
 /*
  * The two-run law. A node of real files, a scripted machine (clock, processes, service manager), and the library between them, whose calls the linker leads here (--wrap):
  * they are counted, and a run is cut at one of them. Whatever was cut, one uninterrupted run has to come to what the same history comes to without cuts.
+ *
+ * Unpacking ahead is left out: it executes the payload in a chroot, and what is to be proven of it is what that program writes and what is believed of it. tests/scenarios/test_unpack.py,
+ * tests/crash and tests/powercut do that with one that runs.
  */
 #ifndef K3SUP_TESTS_LAW_LAW_H
 #define K3SUP_TESTS_LAW_LAW_H
@@ -23,7 +26,7 @@
 #define IMAGES 2
 #define KEYS 2
 #define MOST_EVENTS 16
-#define MOST_LIVES 128
+#define MOST_LIVES 512
 #define MOST_STEPS 4096 /* of what was written and may be lost */
 #define EXIT_CUT 77     /* how a run ends that was cut */
 #define NEVER INT64_MAX
@@ -44,6 +47,10 @@ enum mutant {
 	ENTRY_NOT_OPENED,
 	BACKUP_GONE_EARLY,
 	NO_KEY,
+	STOP_NOT_NOTED,
+	GUARD_NOT_ARMED,
+	FAILURE_FORGOTTEN,
+	LEFT_DYING,
 	MUTANTS
 };
 extern const char *const mutant_names[MUTANTS];
@@ -93,6 +100,7 @@ struct setup {
 	bool images;     /* there are images already */
 	bool attributes; /* the k3s file has an owner, mode and attributes of its own */
 	unsigned pause;  /* ms until a supervisor starts k3s again */
+	unsigned dies;   /* a k3s of this build ends some seconds after each start; 0: of none */
 };
 
 struct history {
@@ -145,10 +153,10 @@ struct machine {
 	unsigned boot, next_pid;
 	struct life lives[MOST_LIVES];
 	unsigned lives_count;
-	int running; /* of lives, -1: none */
-	int64_t start_at, guard_at;
-	bool stopped;           /* by the operator */
-	unsigned starts, leafs; /* leafs: so often some were made anew */
+	int running;                        /* of lives, -1: none */
+	int64_t start_at, guard_at, end_at; /* end_at: of the k3s that runs */
+	bool stopped;                       /* by the operator */
+	unsigned starts, leafs;             /* leafs: so often some were made anew */
 
 	enum mutant mutant;
 	bool counting; /* a run of the library is on */
@@ -263,16 +271,17 @@ struct outcome {
 	unsigned struck;          /* a bit for each event that was cut */
 	unsigned marked;          /* a bit for each key of which it was said */
 	unsigned begun[KEYS + 1]; /* 1 + how often leafs had been made anew when a rotation under this key was begun first */
+	bool refused;             /* the build that dies has failed */
 	bool restored;            /* old certificates were put back on purpose */
 	unsigned publications[MOST_EVENTS];
 };
 
-enum variant { FULL, DROPPED, PREFIX, SYNCED, UNDONE, UNDONE_BEHIND };
+enum variant { FULL, DROPPED, PREFIX, SYNCED, PROMISED, UNDONE, UNDONE_BEHIND };
 
 /*
  * Plays it as it is (variants NULL), or with the runs that were cut run through (FULL), left out (DROPPED), or cut behind what they had published (PREFIX;
- * SYNCED: and a power cut takes nothing of it back). UNDONE: left out, and who goes
- * back then stays where he is, and proves what is there if he is to; UNDONE_BEHIND: the same behind the cut, as images are none of k3sup_swap_rollback()'s business.
+ * SYNCED: and a power cut takes nothing of it back; PROMISED: behind one more, as it had said that it stops k3s, and whether it did nobody can know when an operator has stopped it, too).
+ * UNDONE: left out, and who goes back then stays where he is, and proves what is there if he is to; UNDONE_BEHIND: the same behind the cut, as images are none of k3sup_swap_rollback()'s business.
  */
 struct outcome play(const struct history *h, const struct outcome *real, const enum variant *variants);
 /* The last run once more: nothing is left to do. A complaint, owned, or NULL. */

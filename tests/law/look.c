@@ -54,7 +54,7 @@ static uint64_t content_of(const char *path, const char *inside)
 	struct file f;
 	uint64_t hash;
 
-	if (k3sup__endswith(inside, "/manifest.json"))
+	if (k3sup__endswith(inside, "/manifest.json") || strcmp(inside, STATE_DIR "/failed") == 0) /* when, and how often */
 		return 0;
 	if (machine->setup.certs && below && is_leaf(below))
 		return 1;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #define SECONDS 1800000000 /* when it begins */
 #define FIRST_PID 1000
 #define OVERSLEPT 1900 /* ms */
+#define SHORT_LIFE 3000
 
 struct machine *machine;
 
@@ -34,7 +36,7 @@ void machine_new(const struct setup *setup)
 	machine->next_pid = FIRST_PID;
 	machine->lives_count = machine->starts = machine->leafs = 0;
 	machine->running = -1;
-	machine->start_at = machine->guard_at = NEVER;
+	machine->start_at = machine->guard_at = machine->end_at = NEVER;
 	machine->stopped = machine->counting = machine->logging = false;
 	machine_start();
 }
@@ -62,6 +64,7 @@ static void begin_life(void)
 	machine->running = (int)machine->lives_count++;
 	machine->stopped = false;
 	machine->starts++;
+	machine->end_at = build == machine->setup.dies ? machine->boottime_ms + SHORT_LIFE : NEVER;
 	machine->counting = machine->logging = false; /* what others do is neither cut nor lost */
 	node_start_k3s(build);
 	machine->counting = counting;
@@ -70,6 +73,10 @@ static void begin_life(void)
 
 void machine_tick(void)
 {
+	if (machine->running >= 0 && machine->end_at <= machine->boottime_ms) {
+		machine_end();
+		machine->start_at = machine->boottime_ms + machine->setup.pause;
+	}
 	if (machine->guard_at <= machine->boottime_ms) {
 		machine->guard_at = NEVER;
 		if (machine->running < 0)
@@ -220,11 +227,15 @@ k3sup_process *__wrap_k3sup_process_unref(k3sup_process *process)
 	return NULL;
 }
 
-/* Ends are at once here, so that nobody waits for one. */
+/* Nobody is woken by an end: who waits for one looks again, too. */
 int __wrap_k3sup_process_pidfd(k3sup_process *process)
 {
-	(void)process;
-	return timer;
+	static int fds[2] = {-1, -1};
+	int *fd = &fds[life_of(process)->ended];
+
+	if (*fd < 0)
+		*fd = eventfd(life_of(process)->ended, EFD_CLOEXEC);
+	return *fd;
 }
 
 pid_t __wrap_k3sup__process_pid(const k3sup_process *process)
@@ -378,14 +389,15 @@ static int arm(k3sup_op *op, const struct k3sup__service *service, int64_t delay
 	(void)op;
 	(void)service;
 	(void)point();
-	machine->guard_at = machine->boottime_ms + delay_ms;
+	if (machine->mutant != GUARD_NOT_ARMED)
+		machine->guard_at = machine->boottime_ms + delay_ms;
 	(void)point();
 	return 0;
 }
 
 static int rearm(k3sup_op *op, const struct k3sup__service *service, int64_t delay_ms)
 {
-	if (machine->guard_at == NEVER)
+	if (machine->guard_at == NEVER && machine->mutant != GUARD_NOT_ARMED)
 		return k3sup__fail(op, K3SUP_E_GUARD, "the guard does not wait any more");
 	return arm(op, service, delay_ms);
 }

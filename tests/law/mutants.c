@@ -122,6 +122,34 @@ int __wrap_k3sup__live_keep(struct k3sup__live *live, int backups, char **ret_na
 	return 0;
 }
 
+struct k3sup__owed __real_k3sup__entry_owed(k3sup_node *node, const k3sup__json *records);
+struct k3sup__owed __wrap_k3sup__entry_owed(k3sup_node *node, const k3sup__json *records);
+
+struct k3sup__owed __wrap_k3sup__entry_owed(k3sup_node *node, const k3sup__json *records)
+{
+	static const struct k3sup__owed nothing = {.verb = K3SUP__VERB_UPGRADE};
+
+	return machine->mutant == STOP_NOT_NOTED ? nothing : __real_k3sup__entry_owed(node, records);
+}
+
+int __real_k3sup__failed_note(k3sup_op *op, k3sup_node *node, const struct k3sup__build *build, const char *sha256, int reason, const char *text);
+int __wrap_k3sup__failed_note(k3sup_op *op, k3sup_node *node, const struct k3sup__build *build, const char *sha256, int reason, const char *text);
+
+int __wrap_k3sup__failed_note(k3sup_op *op, k3sup_node *node, const struct k3sup__build *build, const char *sha256, int reason, const char *text)
+{
+	return machine->mutant == FAILURE_FORGOTTEN ? 0 : __real_k3sup__failed_note(op, node, build, sha256, reason, text);
+}
+
+int __real_k3sup__rollback_judge(k3sup_op *op);
+int __wrap_k3sup__rollback_judge(k3sup_op *op);
+
+int __wrap_k3sup__rollback_judge(k3sup_op *op)
+{
+	int r = __real_k3sup__rollback_judge(op);
+
+	return machine->mutant == LEFT_DYING ? 0 : r;
+}
+
 /* Each run that was not cut retires again. */
 int __wrap_k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation)
 {

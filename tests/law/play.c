@@ -29,7 +29,7 @@ static int begin_upgrade(k3sup_node *node, const struct event *e, const char *co
 		.struct_size = sizeof(opts),
 		.flags = K3SUP_UPGRADE_NO_UNPACK_AHEAD | (e->what == ROLLBACK ? K3SUP_UPGRADE_ROLLBACK : K3SUP_UPGRADE_ALLOW_DOWNGRADE) |
 			(rotates(e) ? K3SUP_UPGRADE_ROTATE_CERTS : 0),
-		.stable_ms = -1,
+		.stable_ms = machine->setup.dies ? 10000 : -1,
 		.payload = payload,
 		.restart = e->restart,
 		.probe = K3SUP_PROBE_NONE,
@@ -329,12 +329,38 @@ static void check_that_it_is_told(struct outcome *o, const struct event *e, unsi
 		complain(o, at, strdup("nobody is told that it was cut"));
 }
 
+static unsigned dying_starts(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < machine->lives_count; i++)
+		n += machine->lives[i].build == machine->setup.dies;
+	return n;
+}
+
+/*
+ * A build that dies was wanted, by a run that was not cut: the one before it is there again, and it is not tried once more if it had failed. starts: so often it had been started;
+ * there: it was installed, or ran, already.
+ */
+static void check_the_way_back(struct outcome *o, unsigned at, unsigned starts, bool there)
+{
+	const unsigned installed = node_installed();
+
+	if (machine->status != K3SUP_E_ROLLED_BACK && machine->status != K3SUP_E_FAILED_BEFORE)
+		complain(o, at, k3sup__fmt("a build that dies was left there (%d)", machine->status));
+	else if (machine_build() != installed || installed == machine->setup.dies)
+		complain(o, at, strdup("the build before was not put back"));
+	else if (o->refused && !there && dying_starts() != starts)
+		complain(o, at, strdup("a build that had failed was tried again"));
+	o->refused = true;
+}
+
 static void play_run(const struct history *h, unsigned i, struct outcome *o, unsigned stop_after, unsigned cut)
 {
 	const struct event *e = &h->events[i];
 	struct tree_text before = {0}, after;
 	const bool backup = has_another_build();
-	const unsigned installed = node_installed();
+	const unsigned installed = node_installed(), running = machine_build(), starts = dying_starts();
 
 	machine->cut = cut;
 	machine->half = e->half;
@@ -355,6 +381,8 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 		o->marked |= 1u << e->build;
 	} else if (rotates(e) && machine->status >= 0 && machine_build() != 0 && !o->restored) {
 		complain(o, i, leafs_not_new(o->begun[e->key] - 1));
+	} else if (machine->setup.dies && e->what == UPGRADE && e->build == machine->setup.dies) {
+		check_the_way_back(o, i, starts, running == e->build || installed == e->build);
 	}
 	o->publications[i] = machine->publications;
 	if (backup && !has_backup())
@@ -423,13 +451,13 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 		}
 		installed = node_installed();
 		leafs = machine->leafs;
-		machine->durable = variant == SYNCED;
+		machine->durable = variant == SYNCED || variant == PROMISED;
 		if (!is_run(e->what))
 			others_do(e);
 		else if (undone && (e->what == ROLLBACK || e->what == SWAP_BACK))
 			stay(h, i, &o);
 		else if (variant != DROPPED && variant != UNDONE)
-			play_run(h, i, &o, variant == PREFIX || variant == SYNCED ? real->publications[i] : UINT32_MAX,
+			play_run(h, i, &o, variant >= PREFIX && variant <= PROMISED ? real->publications[i] + (variant == PROMISED) : UINT32_MAX,
 				!real || variant == UNDONE_BEHIND ? e->cut : 0);
 		if (node_installed() != installed) /* now there is something else to go back to */
 			undone = false;
@@ -457,6 +485,7 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 
 char *play_again(const struct event *last, const struct outcome *real)
 {
+	const bool refused = real->status < 0;
 	struct tree_text after;
 	char *complaint = NULL;
 
@@ -464,7 +493,9 @@ char *play_again(const struct event *last, const struct outcome *real)
 	machine->stop_after = UINT32_MAX;
 	(void)run_in_a_process(last, true);
 	after = node_look();
-	if (machine->status != 0)
+	if (refused && machine->status != K3SUP_E_FAILED_BEFORE)
+		complaint = strdup("a build that had failed is not refused");
+	else if (!refused && machine->status != 0)
 		complaint = k3sup__fmt("a second run ends with %s",
 			machine->status > 0 ? "something that was left to do" : k3sup_error_name(machine->status));
 	else if (after.touch != real->tree.touch)
