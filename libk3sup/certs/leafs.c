@@ -31,7 +31,7 @@ bool k3sup__leaf_always_comes_back(const char *path)
 }
 
 /* "dynamic-cert.json", and the trigger that a start has not followed. */
-static bool is_listener(const char *path)
+bool k3sup__leaf_is_listener(const char *path)
 {
 	return k3sup__startswith(path, "server/tls/dynamic-cert");
 }
@@ -44,7 +44,7 @@ static void take_certificates(const struct k3sup__audit *audit, struct k3sup__le
 		int64_t ends = audit->now + k3sup__json_number(row, "residual_seconds", 0);
 
 		/* A file's first certificate is the leaf; authorities come behind it. */
-		if (path == NULL || k3sup__json_number(row, "position", 0) != 0 || (pair_of(path) == NULL && !is_listener(path)))
+		if (path == NULL || k3sup__json_number(row, "position", 0) != 0 || (pair_of(path) == NULL && !k3sup__leaf_is_listener(path)))
 			continue;
 		k3sup__json_set_str(ret->prints, path, k3sup__json_text(row, "sha256"));
 		if (ends < ret->ends)
@@ -58,7 +58,7 @@ static void take_problems(const struct k3sup__audit *audit, struct k3sup__leafs 
 		k3sup__json *problem = k3sup__json_element(audit->problems, i);
 		const char *path = k3sup__json_text(problem, "path"), *remedy = k3sup__json_text(problem, "remedy");
 
-		if (path != NULL && remedy != NULL && !k3sup__streq(remedy, "note") && (pair_of(path) != NULL || is_listener(path)))
+		if (path != NULL && remedy != NULL && !k3sup__streq(remedy, "note") && (pair_of(path) != NULL || k3sup__leaf_is_listener(path)))
 			k3sup__json_add(ret->problems, k3sup__json_ref(problem));
 	}
 }

@@ -20,6 +20,8 @@ void k3sup__leafs_clear(struct k3sup__leafs *leafs);
 
 /* Is this path one of a key? Else of a certificate. */
 bool k3sup__leaf_is_key(const char *path);
+/* Is it the listener's, which k3s replaces itself, some time after its start? */
+bool k3sup__leaf_is_listener(const char *path);
 /* Does each k3s of this role make it again, whatever its version? */
 bool k3sup__leaf_always_comes_back(const char *path);
 

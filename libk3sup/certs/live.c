@@ -11,6 +11,7 @@
 #include "base/utc.h"
 #include "certs/audit.h"
 #include "certs/removable.h"
+#include "node/warn.h"
 
 #define TRIGGER_DIR "server/tls/"
 #define TRIGGER "dynamic-cert-regenerate"
@@ -102,6 +103,14 @@ static int read_files(struct k3sup__live *live)
 	return r;
 }
 
+static void warn_of_end(k3sup_op *op, const char *authority, int64_t at)
+{
+	char when[K3SUP__UTC_TEXT];
+
+	k3sup__utc_text(at, when);
+	k3sup__warn(op, "the authority %s.crt expires at %s, and no rotation of leafs changes that", authority, when);
+}
+
 /* What stands in the way of issuing new leafs. A server's only: an agent asks its server. */
 static int look_at_authorities(struct k3sup__live *live, struct k3sup__audit *audit)
 {
@@ -129,6 +138,8 @@ static int look_at_authorities(struct k3sup__live *live, struct k3sup__audit *au
 				k3sup__ca_paths[i]);
 		if (audit->now < certs->list[0].not_before)
 			return k3sup__fail(live->op, K3SUP_E_CLOCK, "the clock shows a time before this cluster's authorities were made");
+		if (live->where->server && certs->list[0].not_after < audit->now + K3SUP__CA_WINDOW)
+			warn_of_end(live->op, k3sup__ca_paths[i], certs->list[0].not_after);
 		k3sup__json_set_str(live->authorities, k3sup__ca_paths[i], certs->list[0].sha256);
 	}
 	return k3sup__json_broken(live->authorities) ? -ENOMEM : 0;

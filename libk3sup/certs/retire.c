@@ -84,7 +84,7 @@ static int with_live(k3sup_op *op, k3sup_node *node, const struct k3sup__retirin
 {
 	struct k3sup__certs_where where;
 	struct k3sup__live live = {.op = op, .node = node, .where = &where, .services = (const char *const *)what->services.items, .still = still};
-	int r = k3sup__certs_where_find(op, node, &where);
+	int r = k3sup__certs_where_again(op, node, what->known, &where);
 
 	if (r < 0)
 		return r;

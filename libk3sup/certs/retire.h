@@ -6,11 +6,12 @@
 #define K3SUP_CERTS_RETIRE_H
 
 #include "base/strv.h"
-#include "node/node.h"
+#include "certs/where.h"
 
 struct k3sup__retiring {
-	struct k3sup__strv services; /* empty: all */
-	uint32_t keep, keep_days;    /* as in k3sup_certs_retire_opts */
+	struct k3sup__strv services;            /* empty: all */
+	uint32_t keep, keep_days;               /* as in k3sup_certs_retire_opts */
+	const struct k3sup__certs_where *known; /* where they were before k3s was stopped; NULL: to be found */
 };
 
 /*

@@ -105,8 +105,18 @@ static int fail_data_dir(k3sup_op *op, const struct k3sup__certs_where *where, c
 	return k3sup__fail(op, K3SUP_E_DATA_DIR, "%s; who says where the data-dir is: %s", what, sources ? sources : where->source);
 }
 
+static int take_known(struct k3sup__certs_where *where, const struct k3sup__certs_where *known, enum k3sup__role *ret_role)
+{
+	*ret_role = known->server ? K3SUP__ROLE_SERVER : K3SUP__ROLE_AGENT;
+	where->source = known->source;
+	where->sources = k3sup__json_ref(known->sources);
+	where->data_dir = strdup(known->data_dir);
+	return where->data_dir ? 0 : -ENOMEM;
+}
+
 /* role: of the running k3s, a server's if there are both */
-static int find_data_dir(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret, enum k3sup__role *ret_role)
+static int find_data_dir(
+	k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, struct k3sup__certs_where *ret, enum k3sup__role *ret_role)
 {
 	struct k3sup__sighting sighting;
 	int r = look_for_k3s(op, node, &sighting);
@@ -118,7 +128,7 @@ static int find_data_dir(k3sup_op *op, k3sup_node *node, struct k3sup__certs_whe
 	r = k3sup__sighting_judge(op, &sighting);
 	if (r == K3SUP_E_NO_K3S || (r == K3SUP_E_AMBIGUOUS && node->data_dir != NULL)) {
 		k3sup__op_forgive(op);
-		r = take_data_dir(op, node, NULL, ret);
+		r = known ? take_known(ret, known, ret_role) : take_data_dir(op, node, NULL, ret);
 	} else if (r >= 0) {
 		for (size_t i = 0; i < sighting.count; i++)
 			if (*ret_role != K3SUP__ROLE_SERVER)
@@ -196,13 +206,13 @@ static int find_real(k3sup_node *node, const char *data_dir, char **ret)
 	return r < 0 ? r : *ret == NULL ? -ENOMEM : 0;
 }
 
-int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret)
+int k3sup__certs_where_again(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, struct k3sup__certs_where *ret)
 {
 	enum k3sup__role role = K3SUP__ROLE_UNKNOWN;
 	int r;
 
 	*ret = (struct k3sup__certs_where){0};
-	r = find_data_dir(op, node, ret, &role);
+	r = find_data_dir(op, node, known, ret, &role);
 	if (r >= 0)
 		r = tell_role(op, node, ret, role);
 	if (r >= 0)
@@ -210,6 +220,11 @@ int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_
 	if (r < 0)
 		k3sup__certs_where_clear(ret);
 	return r;
+}
+
+int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret)
+{
+	return k3sup__certs_where_again(op, node, NULL, ret);
 }
 
 void k3sup__certs_where_clear(struct k3sup__certs_where *where)

@@ -24,6 +24,8 @@ struct k3sup__certs_where {
  * data-dir was given.
  */
 int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret) _must_check_;
+/* Likewise; known: what was found before k3s was stopped, which counts where none runs: its arguments went with it. NULL: not known. */
+int k3sup__certs_where_again(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, struct k3sup__certs_where *ret) _must_check_;
 void k3sup__certs_where_clear(struct k3sup__certs_where *where);
 /* Adds role and data_dir to the facts. */
 void k3sup__certs_where_report(k3sup_op *op, const struct k3sup__certs_where *where);

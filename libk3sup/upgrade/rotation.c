@@ -76,22 +76,23 @@ static const k3sup__json *last_event(const k3sup__json *records, const char *id,
 
 struct comparing {
 	const k3sup__json *with;
-	bool keys, found;
+	bool keys, pairs, found; /* pairs: all but the listener's */
 };
 
 static int compare(const char *path, k3sup__json *value, void *arg)
 {
 	struct comparing *c = arg;
 
-	if (c->keys == k3sup__leaf_is_key(path) && has_text(c->with, path, k3sup__json_as_str(value)))
+	if (c->keys == k3sup__leaf_is_key(path) && !(c->pairs && k3sup__leaf_is_listener(path)) &&
+		has_text(c->with, path, k3sup__json_as_str(value)))
 		c->found = true;
 	return 0;
 }
 
 /* Is one of these certificates (or keys) still the live one? */
-static bool is_live(const k3sup__json *prints, const struct k3sup__leafs *leafs, bool keys)
+static bool is_live(const k3sup__json *prints, const struct k3sup__leafs *leafs, bool keys, bool pairs)
 {
-	struct comparing c = {.with = leafs->prints, .keys = keys};
+	struct comparing c = {.with = leafs->prints, .keys = keys, .pairs = pairs};
 
 	(void)k3sup__json_each(prints, compare, &c);
 	return c.found;
@@ -111,7 +112,7 @@ static bool key_is_used(const struct k3sup__rotation *rotation)
 		close = last_event(rotation->records, k3sup__json_text(record, "op"), "close");
 		if (!close || !has_text(close, "reason", "done"))
 			continue;
-		if (is_live(k3sup__json_member(record, "prints"), &rotation->leafs, false))
+		if (is_live(k3sup__json_member(record, "prints"), &rotation->leafs, false, false))
 			return false;
 		used = true;
 	}
@@ -155,15 +156,17 @@ static int read_journal(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *
 
 /*
  * A run that was cut after the last file was removed, and before it could note that: its keys are gone, too. An agent's certificates are new after each start, so they alone say
- * nothing; of old releases its server gives it the old key again, so that the note is needed.
+ * nothing; of old releases its server gives it the old key again, so that the note is needed. The listener's certificate goes on until a start has come so far as to replace it:
+ * who comes before that, as a Job's second pod, has nothing to retire any more.
  */
 static bool is_done(const struct k3sup__rotation *rotation)
 {
+	const bool retired = rotation->resumed && last_event(rotation->records, rotation->id, "retired");
 	const int64_t now = time(NULL);
 
 	if (rotation->resumed)
-		return !is_live(rotation->prints, &rotation->leafs, false) &&
-			(last_event(rotation->records, rotation->id, "retired") || !is_live(rotation->prints, &rotation->leafs, true));
+		return !is_live(rotation->prints, &rotation->leafs, false, retired) &&
+			(retired || !is_live(rotation->prints, &rotation->leafs, true, true));
 	return key_is_used(rotation) || (rotation->within >= 0 && rotation->leafs.ends > now + rotation->within * DAY);
 }
 
@@ -173,6 +176,7 @@ int k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation 
 
 	if (r < 0)
 		return r;
+	rotation->retiring.known = &rotation->where;
 	k3sup__certs_where_report(op, &rotation->where);
 	r = k3sup__leafs_look(op, node, &rotation->where, k3sup__rotation_services(rotation), &rotation->leafs);
 	if (r >= 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Preloaded into one program: its clock of deadlines goes faster, or is ahead. K3SUP_TEST_CLOCK is "RATE AHEAD_SECONDS". Others, and the kernel, keep the true time.
+ * Preloaded into one program: its clock of deadlines goes faster, or is ahead. K3SUP_TEST_CLOCK is "RATE AHEAD_SECONDS". What day it is says K3SUP_TEST_TIME, in seconds
+ * since 1970, if it is set. Others, and the kernel, keep the true time.
  */
 #include <dlfcn.h>
 #include <stdint.h>
@@ -55,4 +56,18 @@ int timerfd_settime(int fd, int flags, const struct itimerspec *new, struct itim
 	if ((flags & TFD_TIMER_ABSTIME) && of(&new->it_value) != 0)
 		theirs.it_value = at(begin + (of(&new->it_value) - ahead - begin) / rate);
 	return real_settime(fd, flags, &theirs, old);
+}
+
+time_t time(time_t *ret)
+{
+	const char *text = getenv("K3SUP_TEST_TIME");
+	struct timespec now = {0};
+
+	if (text)
+		now.tv_sec = (time_t)atoll(text);
+	else if (real_gettime)
+		(void)real_gettime(CLOCK_REALTIME, &now);
+	if (ret)
+		*ret = now.tv_sec;
+	return now.tv_sec;
 }

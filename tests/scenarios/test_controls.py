@@ -23,6 +23,7 @@ import test_races
 import test_refused
 import test_rollback
 import test_unpack
+import test_upgrade_certs
 import test_victims
 from node import PROGRAM_DIR, Maker
 
@@ -37,6 +38,8 @@ echo '{"schema":1,"tool":"%s","exit":0,"ok":true,"changed":true,"state":"current
 SPOILT = {
     "claims success": '"$REAL" "$@" | /usr/bin/python3 -c \'import json, sys; d = json.load(sys.stdin); d.pop("error", 0); d.update(ok=True, exit=0); '
                       'print(json.dumps(d))\'\n',
+    "forgets the rotation": 'for a; do shift; [ "$a" = --rotate-certs ] || set -- "$@" "$a"; done; exec "$REAL" "$@"\n',
+    "another key each time": 'exec "$REAL" --rotate-key $$ "$@"\n',
     "writes twice": '"$REAL" "$@"; r=$?; echo; exit $r\n',
     "leaves litter": '"$REAL" "$@"; r=$?; : >/usr/local/bin/.k3s.k3sup-tmp-0; exit $r\n',
     "touches": 'r=0; "$REAL" "$@" || r=$?; touch /etc/rancher/k3s/config.yaml; exit $r\n',
@@ -80,6 +83,7 @@ def made_by(tmp_path):
     def factory(kind):
         top = tmp_path / ("programs%d" % len(makers))
         top.mkdir()
+        shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-certs"), str(top / "k3sup-certs"))
         program = top / "k3sup-upgrade"
         if kind in SPOILT_STATUS:
             shutil.copy(os.path.join(PROGRAM_DIR, "k3sup-upgrade"), str(program))
@@ -141,6 +145,15 @@ CONTROLS = [
     (test_unpack.test_B07_no_room_in_the_second_data_dir, {"known": True}, "any", "exit 0"),
     (test_races.test_F01_a_driver_that_is_cut_by_each_restart, {}, "plain", "assert"),
     (test_races.test_F02_again_after_success, {}, "restarts again", "started [23] times|starts|not restarted|k3s run"),
+    (test_upgrade_certs.test_E05_leafs_have_expired, {}, "forgets the rotation", "client-auth-proxy"),
+    (test_upgrade_certs.test_E05_an_authority_has_expired, {}, "forgets the rotation", "exit 0"),
+    (test_upgrade_certs.test_E05_a_clock_that_cannot_be, {"when": "1970", "why": "before"}, "forgets the rotation", "exit 0"),
+    (test_upgrade_certs.test_E11_an_authority_ends_soon, {}, "keeps silent", "exit 0"),
+    (test_upgrade_certs.test_E02_a_wrong_data_dir, {}, "claims success", "exit 0"),
+    (test_upgrade_certs.test_G01_configuration_that_cannot_be_told, {}, "keeps silent", "exit 0"),
+    (test_upgrade_certs.test_B07_the_disk_is_full_at_the_backup, {}, "claims success", "exit 0"),
+    (test_upgrade_certs.test_E06_copies_of_before, {}, "forgets the rotation", "client-auth-proxy"),
+    (test_upgrade_certs.test_F01_cut_by_the_start_that_it_causes, {}, "another key each time", "stop"),
     (test_prepared.test_k3s_was_stopped, {}, "keeps silent", "exit 0"),
     (test_prepared.test_certificates_were_taken_away, {"role": "server"}, "keeps silent", "is missing"),
     (test_prepared.test_the_file_was_replaced, {}, "keeps silent", "exit 0"),
@@ -215,7 +228,7 @@ def play(request, make, scenario, arguments):
 def every_scenario():
     """All of them, each with its first arguments."""
     for module in (test_field, test_proof, test_bad_input, test_victims, test_cut_runs, test_refused, test_rollback, test_images, test_identity,
-                   test_configuration, test_failing, test_hooks, test_unpack, test_prepared):
+                   test_configuration, test_failing, test_hooks, test_unpack, test_prepared, test_upgrade_certs):
         for name, function in vars(module).items():
             if name.startswith("test_") and "make" in inspect.signature(function).parameters:
                 arguments = {}

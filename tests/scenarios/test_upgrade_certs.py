@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An upgrade with a rotation where certificates, clock, data-dir, configuration or disk are not as they should be: what stands in the way is said before anything is stopped or changed, and
+what is no reason to refuse refuses nothing.
+"""
+import os
+import subprocess
+import time
+
+import pytest
+
+from node import content_of
+from sandbox import until
+from test_certs import DATA, check, leafs, problems
+from test_certs_field import issue
+from test_commands import START, STOP, commands, guards, kill_us
+
+PAYLOAD = "/opt/payload/k3s"
+KEPT = "/var/lib/k3sup/certs"
+ASKED = "/tmp/asked"
+# An authority of the same key and name, of other dates.
+RENEW = r"""set -e
+: >db; echo 01 >serial
+printf '[ca]\ndefault_ca=x\n[x]\ndatabase=db\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\nunique_subject=no\n[p]\nCN=supplied\n[req]\ndistinguished_name=d\n[d]\n' >cnf
+printf 'keyUsage=critical,digitalSignature,keyEncipherment,keyCertSign\nbasicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash\n' >ext
+openssl req -config cnf -new -key "$1.key" -subj "$(openssl x509 -noout -subject -nameopt compat -in "$1.crt" | sed 's/^subject= *//; s/^\([^/]\)/\/\1/')" -out csr
+openssl ca -config cnf -batch -notext -selfsign -keyfile "$1.key" -in csr -extfile ext -startdate 20200101000000Z -enddate "$2" -out ca
+cat ca >"$1.crt"
+"""
+
+
+class Case:
+    """A node whose k3s runs the old build, and is stopped and started by commands that write down that they were run."""
+
+    def __init__(self, make, old, new, args=""):
+        self.node = node = make()
+        self.old, self.new, self.data = old, new, "/mnt/pool" if "data-dir" in args else DATA
+        node.install(old)
+        self.start = START.replace(" --write", " %s --write" % args)
+        node.sb.spawn(["sh", "-c", self.start])
+        node.process = until(node.running, 60, "k3s to come up")[0][0]
+        for made_last in ("/server/tls/dynamic-cert.json", "/server/cred/admin.kubeconfig", "/agent/k3scontroller.kubeconfig"):
+            until(lambda path=made_last: node.sb.exists(self.data + path), 60, "its certificates")
+        node.payload(new)
+
+    def upgrade(self, *args, **more):
+        stop, start = "echo stop >>%s; " % ASKED + STOP, "echo start >>%s; " % ASKED + self.start
+        return self.node.upgrade("--rotate-certs", *commands(stop, start), *args, PAYLOAD, timeout="60", **more)
+
+    def asked(self):
+        return self.node.sb.read(ASKED).decode().split() if self.node.sb.exists(ASKED) else []
+
+    def assert_refused(self, error, *args, env=None):
+        """By --check, --dry-run and the upgrade itself: 3; nobody was asked for anything, and all is what it was. Returns the last answer."""
+        node, was, before = self.node, leafs(self.node) if self.data == DATA else None, self.node.snapshot("/tmp")
+        for more in (["--check"], ["--dry-run"], []):
+            answer = self.upgrade(*more, *args, env=env or {})
+            assert (answer.exit, answer.error, answer["changed"]) == (3, error, False), answer
+            node.assert_nothing_changed(before, "/tmp", lock=not more)
+        assert self.asked() == [] and node.assert_runs(self.old)["pid"] == node.process["pid"] and not guards(node)
+        assert was is None or leafs(node) == was
+        return answer
+
+    def assert_done(self, answer, was):
+        """One stop, one start; the new build, and all leafs are other ones."""
+        assert answer.exit == 0 and answer["state"] == "current" and self.asked() == ["stop", "start"], answer
+        self.node.assert_runs(self.new, but=self.node.process)
+        now = leafs(self.node)
+        assert set(now) >= set(was) and not [p for p in was if now[p] == was[p]], sorted(p for p in was if now.get(p) == was[p])
+        assert len(self.node.sb.listdir(KEPT)) == 1 and not guards(self.node)
+
+
+def lasting(files):
+    """All but what is new after each start: an agent's certificates come from its server."""
+    return {path: text for path, text in files.items() if not (path.startswith("agent/") and path.endswith(".crt"))}
+
+
+def renew(case, tmp_path, authority, end):
+    path = case.node.sb.path(DATA + "/server/tls/" + authority)
+    subprocess.run(["sh", "-c", RENEW, "sh", path, end], cwd=str(tmp_path), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def test_E05_leafs_have_expired(make, old, new, tmp_path):
+    """Two of them long ago, one begins only in 2049: no reason to refuse, a start is the cure. k3sup-upgrade --rotate-certs FILE: 0, one stop and one start, all new, check is content."""
+    case = Case(make, old, new)
+    issue(case.node, tmp_path, "client-admin", "/O=system:masters/CN=system:admin", "20200101000000Z", "20210203040506Z")
+    issue(case.node, tmp_path, "client-scheduler", "/CN=system:kube-scheduler", "20491231000000Z", "20500101000000Z")
+    assert problems(check(case.node)) == ["server/tls/client-admin.crt expired start", "server/tls/client-scheduler.crt not-yet-valid act"]
+    was = leafs(case.node)
+    case.assert_done(case.upgrade(), was)
+    assert problems(check(case.node)) == []
+
+
+def test_E05_an_authority_has_expired(make, old, new, tmp_path):
+    """No start could issue anything. k3sup-upgrade --rotate-certs [--check|--dry-run] FILE: 3, K3SUP_E_AUTHORITY names it; nothing is touched. Without --rotate-certs: 0, the file alone."""
+    case = Case(make, old, new)
+    renew(case, tmp_path, "client-ca", "20210203040506Z")
+    answer = case.assert_refused("K3SUP_E_AUTHORITY")
+    assert "server/tls/client-ca.crt" in answer.message and "20210203040506" not in answer.message, answer
+    answer = case.node.upgrade(*commands(), PAYLOAD)
+    assert answer.exit == 0 and case.node.assert_runs(case.new, but=case.node.process), answer
+
+
+def test_E11_an_authority_ends_soon(make, old, new, tmp_path):
+    """It is nobody's to change here. k3sup-upgrade --rotate-certs FILE: 0, and a warning names it; the authority is what it was."""
+    case = Case(make, old, new)
+    renew(case, tmp_path, "server-ca", subprocess.check_output(["date", "-u", "-d", "40 days", "+%Y%m%d%H%M%SZ"], text=True).strip())
+    was, authority = leafs(case.node), case.node.sb.read(DATA + "/server/tls/server-ca.crt")
+    answer = case.upgrade()
+    case.assert_done(answer, was)
+    assert case.node.sb.read(DATA + "/server/tls/server-ca.crt") == authority
+    assert len([w for w in answer["warnings"] if "server/tls/server-ca.crt expires at" in w]) == 1, answer
+    assert problems(check(case.node)) == ["server/tls/server-ca.crt expiring act"]
+
+
+def test_E02_a_wrong_data_dir(make, old, new):
+    """k3s lives elsewhere than somebody says; or where he says only an agent has been, so that the server looks like one. --data-dir WRONG: 3, K3SUP_E_DATA_DIR; with none: 0, observed."""
+    case = Case(make, old, new, "--data-dir /mnt/pool")
+    case.assert_refused("K3SUP_E_DATA_DIR", "--data-dir", DATA)
+    case.node.sb.makedirs(DATA + "/agent")
+    answer = case.assert_refused("K3SUP_E_DATA_DIR", "--data-dir", DATA)
+    assert DATA in answer.message, answer
+    admin = case.node.sb.read("/mnt/pool/server/tls/client-admin.crt")
+    answer = case.upgrade()
+    assert answer.exit == 0 and answer["data_dir"]["path"] == "/mnt/pool" and case.asked() == ["stop", "start"], answer
+    assert case.node.sb.read("/mnt/pool/server/tls/client-admin.crt") != admin and case.node.sb.listdir(DATA + "/agent") == []
+
+
+@pytest.mark.parametrize("when, why", [("1970", "before this library was built"), ("before the authorities", "before this cluster's authorities")])
+def test_E05_a_clock_that_cannot_be(make, old, new, clock, tmp_path, when, why):
+    """k3sup-upgrade --rotate-certs [--check|--dry-run] FILE: 3, K3SUP_E_CLOCK, which says why; nothing is touched. As it should be: 0."""
+    case = Case(make, old, new)
+    if when != "1970":
+        renew(case, tmp_path, "client-ca", "20700101000000Z")
+    env = dict(clock(case.node), K3SUP_TEST_TIME="3600" if when == "1970" else str(int(time.time()) - 600))
+    answer = case.assert_refused("K3SUP_E_CLOCK", env=env)
+    assert why in answer.message, answer
+    was = leafs(case.node)
+    case.assert_done(case.upgrade(), was)
+
+
+def test_G01_configuration_that_cannot_be_told(make, old, new):
+    """k3s reads a tag that we do not; where its data-dir is was seen while it ran. k3sup-upgrade --rotate-certs FILE: 0, with a warning; it is not looked for anew while k3s is stopped."""
+    case = Case(make, old, new)
+    case.node.sb.write("/etc/rancher/k3s/config.yaml", "token: !!str sesame\n")
+    was = leafs(case.node)
+    answer = case.upgrade()
+    case.assert_done(answer, was)
+    assert any("/etc/rancher/k3s/config.yaml" in w for w in answer["warnings"]) and "sesame" not in str(answer.json), answer
+
+
+def test_B07_the_disk_is_full_at_the_backup(make, old, new):
+    """Somebody fills the state directory's disk right before the stop. k3sup-upgrade --rotate-certs FILE: 1, ENOSPC; k3s was started again, the old build with the old certificates. With
+    room: 0, all of both.
+    """
+    case = Case(make, old, new)
+    node = case.node
+    node.sb.makedirs("/var/lib/k3sup")
+    node.sb.ask("mount", source="state", target="/var/lib/k3sup", kind="tmpfs", data="size=256k,mode=0700")
+    was = leafs(node)
+    answer = case.upgrade("--before-stop", "dd if=/dev/zero of=/var/lib/k3sup/filler bs=4k; truncate -s -16K /var/lib/k3sup/filler")
+    assert (answer.exit, answer.error) == (1, "ENOSPC") and answer["started"] and answer["state"] == "rotation-pending", answer
+    assert case.asked() == ["stop", "start"] and lasting(leafs(node)) == lasting(was) and node.content() == content_of(case.old) and not guards(node)
+    node.process = node.assert_runs(case.old, but=node.process)
+    for name in ("/var/lib/k3sup/filler", ASKED):
+        os.unlink(node.sb.path(name))
+    answer = case.upgrade()
+    assert answer["resumed"] is True, answer
+    case.assert_done(answer, was)
+
+
+def test_E06_copies_of_before(make, old, new):
+    """~/.kube/config holds the administrator's certificate of before. k3sup-upgrade --rotate-certs FILE: 0; the copy is nobody's to change, and check names it; k3s's own is new."""
+    case = Case(make, old, new)
+    node, copy, own = case.node, "/mnt/ci/config", "/var/log/k3s.yaml"
+    until(lambda: node.sb.exists(own), 60, "its kubeconfig")
+    node.sb.makedirs("/mnt/ci")
+    node.sb.copy(node.sb.path(own), copy, 0o600)
+    was, before = leafs(node), node.sb.read(copy)
+    case.assert_done(case.upgrade(), was)
+    until(lambda: node.sb.read(own) != before, 60, "the start to write its kubeconfig")
+    answer = check(node, "--kubeconfig", copy, "--kubeconfig", own)
+    assert answer.exit == 0 and [(p["path"], p["problem"], p["remedy"]) for p in answer["problems"]] == [(copy, "stale-copy", "note")], answer
+    assert node.sb.read(copy) == before
+
+
+def test_F01_cut_by_the_start_that_it_causes(make, old, new):
+    """A Job's first pod ends when the new k3s starts, its second one is run to the end, and a third one comes, too. k3sup-upgrade --rotate-certs FILE, three times: killed; 0, resumed, proven;
+    0, nothing. One stop, one start, one rotation.
+    """
+    case = Case(make, old, new)
+    node, was = case.node, leafs(case.node)
+    stop, start = "echo stop >>%s; " % ASKED + STOP, "echo start >>%s; " % ASKED + START
+    spec = node.begin("k3sup-upgrade", "--json", "--stable", "0.3", "--rotate-certs", *commands(stop, start + "; until pidof k3s-server >/dev/null; do sleep 0.05; done; sleep 600"), PAYLOAD)
+    until(lambda: case.asked() == ["stop", "start"] and node.running(), 60, "the start")
+    kill_us(node)
+    node.sb.wait(spec)
+    until(lambda: len(node.running()) == 1, 60, "k3s")
+    answer = case.upgrade()
+    assert answer["resumed"] is True, answer
+    case.assert_done(answer, was)
+    now, third = node.running()[0][0]["pid"], case.upgrade()
+    assert third.exit == 0 and third["changed"] is False and node.running()[0][0]["pid"] == now and case.asked() == ["stop", "start"], third
