@@ -313,13 +313,22 @@ static bool is_old(const char *name, int64_t since)
 	return parse_name(name, &seconds, &more) && seconds < since;
 }
 
-int k3sup__tls_backups_prune(k3sup_op *op, int dirfd, size_t keep, int64_t since, const struct k3sup__strv *spare)
+int k3sup__tls_backups_sweep(k3sup_op *op, int dirfd)
 {
-	struct k3sup__strv complete = {0}, rest = {0};
-	int removed = 0, r = list_names(op, dirfd, false, &rest);
+	struct k3sup__strv rest = {0};
+	int r = list_names(op, dirfd, false, &rest);
 
 	for (size_t i = 0; r >= 0 && i < rest.count; i++)
 		r = k3sup__tree_remove(op, dirfd, rest.items[i]);
+	k3sup__strv_clear(&rest);
+	return r;
+}
+
+int k3sup__tls_backups_prune(k3sup_op *op, int dirfd, size_t keep, int64_t since, const struct k3sup__strv *spare)
+{
+	struct k3sup__strv complete = {0};
+	int removed = 0, r = k3sup__tls_backups_sweep(op, dirfd);
+
 	if (r >= 0)
 		r = k3sup__tls_backups_list(op, dirfd, &complete);
 	for (size_t i = 0; r >= 0 && i < complete.count; i++) {
@@ -329,6 +338,5 @@ int k3sup__tls_backups_prune(k3sup_op *op, int dirfd, size_t keep, int64_t since
 		removed++;
 	}
 	k3sup__strv_clear(&complete);
-	k3sup__strv_clear(&rest);
 	return r < 0 ? r : removed;
 }

@@ -55,7 +55,9 @@ int k3sup__tls_backup_read(k3sup_op *op, int dirfd, const char *name, struct k3s
 /* The manifest alone; K3SUP_E_BACKUP. */
 int k3sup__tls_backup_manifest(k3sup_op *op, int dirfd, const char *name, k3sup__json **ret) _must_check_;
 
-/* Removes what cut runs left, and complete ones but the newest `keep`, or that were made before `since`; never those in spare. The number of removed backups. */
+/* Removes what cut runs left. */
+int k3sup__tls_backups_sweep(k3sup_op *op, int dirfd) _must_check_;
+/* Likewise, and complete ones but the newest `keep`, or that were made before `since`; never those in spare. The number of removed backups. */
 int k3sup__tls_backups_prune(k3sup_op *op, int dirfd, size_t keep, int64_t since, const struct k3sup__strv *spare) _must_check_;
 
 #endif

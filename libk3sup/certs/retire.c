@@ -107,6 +107,18 @@ int k3sup__retire_keep(k3sup_op *op, k3sup_node *node, const struct k3sup__retir
 	return with_live(op, node, what, NULL, keep_alone);
 }
 
+int k3sup__retire_sweep(k3sup_op *op, k3sup_node *node)
+{
+	_close_ int backups = -1;
+	int r = k3sup__tls_backups_open(op, &node->root, node->state_dir, false, node->trust_flags, &backups);
+
+	if (r == -ENOENT) {
+		k3sup__op_forgive(op);
+		return 0;
+	}
+	return r < 0 ? r : k3sup__tls_backups_sweep(op, backups);
+}
+
 static int work(k3sup_op *op)
 {
 	struct retire_state *s = k3sup__op_state(op);

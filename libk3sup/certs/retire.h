@@ -26,4 +26,7 @@ int k3sup__retire(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *
  */
 int k3sup__retire_keep(k3sup_op *op, k3sup_node *node, const struct k3sup__retiring *what) _must_check_;
 
+/* What is left to do of it where nothing is to be retired: a backup that a cut run did not come to the end of is removed. */
+int k3sup__retire_sweep(k3sup_op *op, k3sup_node *node) _must_check_;
+
 #endif

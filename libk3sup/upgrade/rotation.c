@@ -292,6 +292,9 @@ int k3sup__rotation_close(k3sup_op *op, k3sup_node *node, struct k3sup__rotation
 
 	if (rotation->id[0])
 		r = k3sup__entry_close_one(op, node, rotation->id, K3SUP__VERB_ROTATE, status < 0 ? k3sup_error_name(status) : "done");
+	/* Who retires sweeps; who finds that done already would leave it to the next one. */
+	if (r >= 0 && status >= 0 && rotation->done && !rotation->retired)
+		r = k3sup__retire_sweep(op, node);
 	if (r < 0)
 		return r;
 	rotation->id[0] = '\0';

@@ -11,7 +11,7 @@ import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from certs_cut import leaf_set, leafs, whole_node  # noqa: E402
+from certs_cut import KEPT, everything, leaf_set, leafs, whole_node  # noqa: E402
 from every_syscall import ERRNOS  # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -124,3 +124,17 @@ def test_a_disk_slower_than_the_guard(scripted):
     assert len(seen) > 1, "nothing was ever taken away: %s" % seen
     status, said = slow(top, 0)
     assert status == 10 and leafs(root, pairs) == sets[1], said
+
+
+def test_who_has_nothing_to_retire_sweeps(place):
+    """What a run has left that was cut while it made its backup is gone after one that finds its goal reached, and nothing else has changed."""
+    top, program = os.path.join(place, "top"), os.path.join(BUILD, "tests", "driver-rotate")
+    assert subprocess.run([program, "make", top]).returncode == 10
+    assert subprocess.run([program, "rotate", top]).returncode == 10
+    before = everything(top)
+    left = os.path.join(top, "root", KEPT, ".tls-1", "server")
+    os.makedirs(left, mode=0o700)
+
+    assert everything(top) != before
+    assert subprocess.run([program, "rotate", top]).returncode == 0
+    assert everything(top) == before and not os.path.exists(left)

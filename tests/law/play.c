@@ -411,17 +411,18 @@ static void stay(const struct history *h, unsigned i, struct outcome *o)
 static const char *const *tidied(const struct event *last, int status, bool retired)
 {
 	static const char *const nowhere[] = {NULL}, *const files[] = {BIN_DIR, NULL}, *const images[] = {DATA_DIR "/agent/.k3sup", NULL},
-				 *const both[] = {BIN_DIR, DATA_DIR "/agent/.k3sup", NULL},
-				 *const certs[] = {DATA_DIR, STATE_DIR "/certs", NULL}, *const everything[] = {"", NULL};
+				 *const both[] = {BIN_DIR, DATA_DIR "/agent/.k3sup", NULL}, *const certs[] = {DATA_DIR, STATE_DIR "/certs", NULL},
+				 *const backups[] = {STATE_DIR "/certs", NULL}, *const everything[] = {"", NULL};
 
 	if (status < 0)
 		return nowhere;
 	if (last->what == RETIRE || last->what == RESTORE)
 		return certs;
-	if (retired)
+	/* A start also makes what an earlier run has taken away. */
+	if (retired && rotates(last))
 		return is_proof(last) && last->what != ROTATE ? everything : certs;
 	if (last->what == ROTATE)
-		return nowhere;
+		return machine->running < 0 ? nowhere : backups;
 	if (last->what == STAGE || last->what == UNSTAGE)
 		return images;
 	return is_proof(last) || (last->what == UPGRADE && last->images) ? both : files;
