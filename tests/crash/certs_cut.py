@@ -15,7 +15,7 @@ A rotation, besides: two minutes after a kill, without a second run, k3s runs, a
 
 Each STEP-th point is struck, on a fresh node; of several workers each strikes at some of them. What it looks like and what comes afterwards depends on what lies there alone: where a
 fault leaves what an earlier one has left, neither is judged again. strace strikes, or, of a rotation and where it can (amd64), the driver itself, which is started once for all points;
-K3SUP_CUT_BY=strace: strace always. The fault "memory" is no system call's: each allocation of a rotation fails, "memory+": all after it, too, so that only
+K3SUP_CUT_BY=strace: strace always. The driver also says at which calls a kill leaves what it has left at the one before; there it does not strike again. The fault "memory" is no system call's: each allocation of a rotation fails, "memory+": all after it, too, so that only
 the guard can start k3s again.
 Prints what is wrong, then "POINTS STRUCK BAD".
 """
@@ -236,14 +236,18 @@ class Campaign:
                 begun = begun and not args.startswith('-1, "others"')
                 if ours in (None, pid) and (begun or self.from_the_beginning):
                     counts[name] = counts.get(name, 0) + 1
+                self.numbers[name] = number
                 if begun and ours == pid and name not in NEVER:
                     found.append((name, counts[name]))
-                    self.numbers[name] = number
                 if begun and ours == pid and " = -1 " not in line:
                     calls.append((name, args))
                 begun = begun or args.startswith('-1, "ours"')
         wrong = self.at_the_goal() if end.returncode == 10 else ["it fails: " + end.stdout.decode(errors="replace").strip()]
         return found, wrong + unsynced(calls, self.root) + unordered(calls, self.root) + readable(calls, self.root)
+
+    def worth_it(self, found, wrong):
+        """Of these points those that have to be struck."""
+        return found, wrong
 
     def after_the_fault(self):
         wrong = [] if cas(self.root, self.authorities) == self.cas else ["an authority is not what it was"]
@@ -379,7 +383,10 @@ class Rotation(Campaign):
     def run(self, *strace, args=None):
         if strace or not self.server:
             return super().run(*strace, args=args)
-        return self.server.ask("run", "-1", "0", "0", *(args or self.args))[0]
+        return self.run_with("-1", args)
+
+    def run_with(self, call, args=None):
+        return self.server.ask("run", call, "0", "0", *(args or self.args))[0]
 
     def end(self):
         if self.server:
@@ -389,8 +396,9 @@ class Rotation(Campaign):
         if not self.server:
             return super().traced()
         self.fresh()
+        # -D: strace is no ancestor, as it is none where the driver strikes; an upgrade looks at all of them.
         lines = ["learn " + self.top, "copy %s %s" % (self.template, self.top), " ".join(["run -1 0 0"] + self.args), ""]
-        done = subprocess.run(["strace", "-f", "-n", "-y", "-o", self.trace, self.driver, "serve"], input="\n".join(lines).encode(), stdout=subprocess.PIPE)
+        done = subprocess.run(["strace", "-D", "-f", "-n", "-y", "-o", self.trace, self.driver, "serve"], input="\n".join(lines).encode(), stdout=subprocess.PIPE)
         return subprocess.CompletedProcess(lines, int(done.stdout.split()[-2]), done.stdout)
 
     def leafs_at_the_goal(self):
@@ -417,6 +425,19 @@ class Rotation(Campaign):
         shutil.rmtree(self.top)
         os.rename(aside, self.top)
         return wrong
+
+    def worth_it(self, found, wrong):
+        """Of all points those before which something has changed since the one before: at the others a kill leaves the same."""
+        if self.fault != "KILL" or not self.server:
+            return found, wrong
+        self.fresh()
+        listed = re.findall(rb"^(\d+) (\d+)$", self.run_with("-2").stdout, flags=re.M)
+        names, places = {number: name for name, number in self.numbers.items()}, {point: i for i, point in enumerate(found)}
+        differ = [(names[number.decode()], int(when)) for number, when in listed]
+        differ = [places.get(point, -1) for point in differ if point[0] not in NEVER]
+        if differ != sorted(set(differ)) or differ[0] != 0:
+            wrong.append("the driver makes other calls than strace has seen")
+        return [found[i] for i in differ], wrong
 
     def points(self):
         if not self.fault.startswith("memory"):
@@ -487,7 +508,7 @@ def main():
     subprocess.check_call(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", PLACE])  # goes with the namespace
     kind = Both if verb in ("upgrade", "twice", "no-key") else Rotation if "driver-rotate" in driver else Campaign
     campaign = kind(driver, verb, fault)
-    points, wrong = campaign.points()
+    points, wrong = campaign.worth_it(*campaign.points())
     struck, bad = 0, len(wrong)
     for one in wrong:
         print("without a fault: " + one)

@@ -13,7 +13,8 @@
  *   driver-rotate serve               does what the lines of stdin say, and answers each with what was said and a line "= STATUS STRUCK":
  *       copy FROM TO                  TO is as FROM from now on
  *       learn TOP                     one rotation; what certificates it has seen is remembered, which makes all that come faster
- *       run CALL WHEN ERRNO VERB TOP ...    one run as above, whose WHENth call of that number (CALL -1: none) fails, or ends it by a kill (ERRNO 0)
+ *       run CALL WHEN ERRNO VERB TOP ...    one run as above, whose WHENth call of that number (CALL -1: none) fails, or ends it by a kill (ERRNO 0);
+ *                                           CALL -2: none, and the calls are listed at which a kill leaves what no other one has left
  *
  * for powercut/certs_power.py, on a machine whose power is cut:
  *
@@ -325,8 +326,11 @@ static int one(const char *verb, char **argv)
 	/* Fails, and marks in the trace where the loader's calls end and ours begin. */
 	if (write(-1, "begin", 5) >= 0)
 		return -1;
-	if (strike && strike->call >= 0)
+	if (strike && strike->call != STRIKE_NONE) {
+		strike->state = machine;
+		strike->state_len = offsetof(struct machine, steps);
 		strike_arm(strike);
+	}
 	return strstr(verb, "memory") ? with_little_memory(argv) : rotate(argv);
 }
 
@@ -344,7 +348,11 @@ static int run_apart(char **words)
 	pid_t pid;
 	int status = 0;
 
-	*strike = (struct strike){.call = atoi(words[1]), .when = (unsigned)atoi(words[2]), .error = atoi(words[3])};
+	strike->call = atoi(words[1]);
+	strike->when = (unsigned)atoi(words[2]);
+	strike->error = atoi(words[3]);
+	strike->paused = strike->struck = false;
+	strike->listed = 0;
 	parsed_remembered = strstr(words[4], "memory") == NULL;
 	(void)fflush(stdout);
 	pid = fork();
@@ -355,6 +363,8 @@ static int run_apart(char **words)
 		_exit(status);
 	}
 	need(pid > 0 && waitpid(pid, &status, 0) == pid, "fork");
+	for (unsigned i = 0; i < strike->listed; i++)
+		printf("%d %u\n", strike->list[i].call, strike->list[i].when);
 	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
@@ -370,7 +380,7 @@ static int serve_one(char **words, int n)
 	}
 	if (n == 2 && strcmp(words[0], "learn") == 0) {
 		parsed_learns = parsed_remembered = true;
-		strike->call = -1;
+		strike->call = STRIKE_NONE;
 		r = exit_status(one("rotate", rotation));
 		parsed_learns = false;
 		return r;

@@ -6,12 +6,14 @@
 
 #ifdef __x86_64__
 
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -39,12 +41,53 @@ __asm__(".text\n"
 static struct strike *now;
 static unsigned count;
 
+/* What changes no file, whatever becomes of it. Locks and memory go with the process. */
+static bool only_reads(long call, long flags)
+{
+	static const int calls[] = {SYS_newfstatat, SYS_statx, SYS_fstatfs, SYS_readlinkat, SYS_faccessat2, SYS_getdents64, SYS_read,
+		SYS_pread64, SYS_fgetxattr, SYS_close, SYS_fcntl, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait, SYS_eventfd2, SYS_pipe2,
+		SYS_futex, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_getpid, SYS_getrandom, SYS_uname, SYS_getcwd};
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
+		if (calls[i] == call)
+			return true;
+	return call == SYS_openat && !(flags & (O_CREAT | O_TRUNC | O_TMPFILE) & ~O_DIRECTORY);
+}
+
+#define CALLS 512
+#define MOST_STATE 65536
+
+static void list(long call, long flags)
+{
+	static unsigned counts[CALLS];
+	static unsigned char before[MOST_STATE];
+	static bool changed = true;
+
+	if (call == SYS_brk) /* is never struck */
+		return;
+	if (now->paused) {
+		changed = true;
+		return;
+	}
+	if (call >= CALLS || now->state_len > MOST_STATE || now->listed == STRIKE_MOST)
+		_exit(4);
+	counts[call]++;
+	if (changed || memcmp(before, now->state, now->state_len) != 0) {
+		now->list[now->listed].call = (int)call;
+		now->list[now->listed++].when = counts[call];
+		memcpy(before, now->state, now->state_len);
+	}
+	changed = !only_reads(call, flags);
+}
+
 static void on_call(int signo, siginfo_t *info, void *context)
 {
 	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
 
 	(void)signo;
-	if (!now->paused && ++count == now->when) {
+	if (now->call == STRIKE_LISTS)
+		list(info->si_syscall, regs[REG_RDX]);
+	else if (!now->paused && ++count == now->when) {
 		now->struck = true;
 		if (now->error == 0)
 			(void)strike_call(SYS_kill, strike_call(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
@@ -55,21 +98,22 @@ static void on_call(int signo, siginfo_t *info, void *context)
 }
 
 #define LOAD(what) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(what))
-#define UNLESS(value, skipped) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), 0, skipped)
+#define IF(value, then, otherwise) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), then, otherwise)
 #define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, what)
 
 void strike_arm(struct strike *strike)
 {
 	const uint64_t behind = (uint64_t)(uintptr_t)strike_behind;
+	const struct sock_filter one = IF(strike->call, 0, 4), all = IF(SYS_rt_sigreturn, 4, 0);
 	struct sock_filter filter[] = {
 		LOAD(offsetof(struct seccomp_data, arch)),
-		UNLESS(AUDIT_ARCH_X86_64, 6),
+		IF(AUDIT_ARCH_X86_64, 0, 6),
 		LOAD(offsetof(struct seccomp_data, nr)),
-		UNLESS(strike->call, 4),
+		strike->call == STRIKE_LISTS ? all : one,
 		LOAD(offsetof(struct seccomp_data, instruction_pointer)),
-		UNLESS(behind, 3),
+		IF(behind, 0, 3),
 		LOAD(offsetof(struct seccomp_data, instruction_pointer) + 4),
-		UNLESS(behind >> 32, 1),
+		IF(behind >> 32, 0, 1),
 		ANSWER(SECCOMP_RET_ALLOW),
 		ANSWER(SECCOMP_RET_TRAP),
 	};
