@@ -179,10 +179,18 @@ start_node() {
 	# The sandbox has a network of its own, in which even loopback has to be switched on (SIOCSIFFLAGS, IFF_UP).
 	python3 -I -c 'import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14s", b"lo", 1, b""))'
 	for lib in "${daemon%/sbin/*}"/lib/*-linux-gnu*; do
-		LD_LIBRARY_PATH=$lib RC_SVCNAME=k3s "$daemon" k3s --start --pidfile /run/k3s.pid --stdout /var/log/k3s.log --stderr /var/log/k3s.log \
-			--respawn-delay 1 --respawn-max 0 /usr/local/bin/k3s -- server --write-kubeconfig /run/k3s.yaml
+		printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" RC_SVCNAME=k3s exec "%s" k3s "$@"\n' "$lib" "$daemon" >/run/demo/supervise
 		break
 	done
+	cat >/run/demo/start-k3s <<'END'
+#!/bin/sh
+exec /run/demo/supervise --start --pidfile /run/k3s.pid --stdout /var/log/k3s.log --stderr /var/log/k3s.log \
+	--respawn-delay 1 --respawn-max 0 /usr/local/bin/k3s -- server --write-kubeconfig /run/k3s.yaml
+END
+	printf '#!/bin/sh\nexec /run/demo/supervise --stop --pidfile /run/k3s.pid\n' >/run/demo/stop-k3s
+	printf '#!/bin/sh\n[ -e /run/k3s.pid ] || exit 3\n' >/run/demo/k3s-runs
+	chmod +x /run/demo/supervise /run/demo/start-k3s /run/demo/stop-k3s /run/demo/k3s-runs
+	/run/demo/start-k3s
 	tries=0
 	until k3sup-status --expect current >/run/demo/out 2>&1; do
 		tries=$((tries + 1))
@@ -254,6 +262,19 @@ accident() {
 k3s.k3sup-backup" ] || wrong "something was left in /usr/local/bin: $(ls -A /usr/local/bin)"
 }
 
+rotation() {
+	title "6. New certificates" \
+		"They may only be touched while k3s is stopped, so here its supervisor is told to stop and to" \
+		"start it. If the program were killed in between, a guard would start k3s."
+	old=$(pid_of_k3s)
+	shown k3sup-certs rotate --rotate-key demo --restart commands --stop-command /run/demo/stop-k3s \
+		--start-command /run/demo/start-k3s --status-command /run/demo/k3s-runs --stable 3
+	ended 0
+	[ "$(pid_of_k3s)" != "$old" ] || wrong "k3s was not restarted"
+	k3sup-certs check --wire --json >/run/demo/json || wrong "k3sup-certs ended with $?"
+	expect needs_action=false
+}
+
 inside() {
 	build=$1 daemon=$2
 	export PATH="$build:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -263,10 +284,12 @@ inside() {
 	start_node
 	first_upgrade
 	accident
+	rotation
 	title "All as it should be" \
 		"$first -> $second   upgraded, one restart" \
 		"$second -> $second   nothing to do, k3s was left alone" \
 		"$second -> $third   killed half-way: k3s ran on, one more run finished it" \
+		"certificates               all renewed, with one stop and one start" \
 		"" \
 		"The sandbox is gone now. The programs are in $build."
 }

@@ -39,6 +39,7 @@ SPOILT = {
     "claims success": '"$REAL" "$@" | /usr/bin/python3 -c \'import json, sys; d = json.load(sys.stdin); d.pop("error", 0); d.update(ok=True, exit=0); '
                       'print(json.dumps(d))\'\n',
     "forgets the rotation": 'for a; do shift; [ "$a" = --rotate-certs ] || set -- "$@" "$a"; done; exec "$REAL" "$@"\n',
+    "forgets what was begun": 'rm -f /var/lib/k3sup/journal\nexec "$REAL" "$@"\n',
     "another key each time": 'exec "$REAL" --rotate-key $$ "$@"\n',
     "writes twice": '"$REAL" "$@"; r=$?; echo; exit $r\n',
     "leaves litter": '"$REAL" "$@"; r=$?; : >/usr/local/bin/.k3s.k3sup-tmp-0; exit $r\n',
@@ -172,6 +173,8 @@ CONTROLS = [
     (test_bad_input.test_target, {"what": "directory anybody may write"}, "touches", "something on disk changed"),
     (test_bad_input.test_usage, {"what": "unknown option"}, "plain", "exit 1"),
     (test_cut_runs.test_F06_five_at_once, {}, "plain", "exit 0"),
+    (test_cut_runs.test_B20_killed_between_swap_and_signal, {}, "forgets what was begun", "False is True"),
+    (test_cut_runs.test_B20_killed_after_the_signal, {}, "forgets what was begun", "exit 0"),
     (test_refused.test_B09_another_architecture, {}, "plain", "exit 0"),
     (test_refused.test_B10_an_older_patch, {}, "plain", "exit 0"),
     (test_refused.test_B12_a_skipped_minor, {}, "plain", "exit 0"),
