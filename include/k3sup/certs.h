@@ -68,8 +68,8 @@ K3SUP_BEGIN_DECLS
  *     should come from, matches whether it does. Where it shows nothing: text, why. Problems "served-differs", "served-expired" and "not-served" go with it.
  *
  * The files of all eras are known; which of them are there is up to the version, so that an absent pair is no problem. Half a pair is one. Authorities are looked at as bundles.
- * A data-dir in which no k3s has ever started, or one in which the running server has no server directory, is an error, never an empty answer (k3s-io/k3s#6204, #7309):
- * K3SUP_E_DATA_DIR with what was looked at.
+ * A data-dir in which no k3s has ever started, one in which the running server has no server directory, and, where nothing runs, one that looks like an agent's although what starts
+ * k3s starts a server or a server's is named or lies in the default place, is an error, never an empty answer (k3s-io/k3s#6204, #7309): K3SUP_E_DATA_DIR with what was looked at.
  * With K3SUP_CERTS_CHECK_WIRE it connects to sockets that this k3s itself listens on, in its network namespace, and shows no certificate of its own; each gets 5 s. Without a running
  * k3s that is a warning.
  * Nothing is fetched, no trust store and no configuration of OpenSSL has a say. Private keys are decoded to compare them with their certificates and are wiped.

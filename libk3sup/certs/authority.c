@@ -83,6 +83,8 @@ static int look_at_copy(struct k3sup__audit *audit, enum k3sup__ca ca, const cha
 	struct k3sup__certs *certs = &audit->agent_cas[ca];
 	int r = k3sup__audit_certs(audit, path, K3SUP__START, certs);
 
+	if (r == 0 && !audit->server) /* a server need not be an agent, too */
+		k3sup__audit_problem(audit, K3SUP__START, path, "missing", "an agent fetches it from its server when it is started");
 	if (r == 1) {
 		k3sup__audit_rows(audit, "ca", NULL, path, certs);
 		if (!audit->server)

@@ -420,6 +420,9 @@ def test_E04_an_agent_that_was_a_server(make, standin):
     node.sb.makedirs(node.at(DATA + "/server/tls"))
     answer = check(node)
     assert answer.exit == 0 and answer["role"] == "agent" and answer["problems"] == [], answer
+    os.unlink(node.sb.path(node.at(DATA + "/agent/client-ca.crt")))
+    answer = check(node)
+    assert answer.exit == 9 and problems(answer) == ["agent/client-ca.crt missing start"], answer
 
 
 def test_F02_a_moved_data_dir(make, standin):
