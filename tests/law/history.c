@@ -10,7 +10,7 @@
 
 const char *const mutant_names[MUTANTS] = {"none", "no-directory-sync", "no-file-sync", "rename-by-unlink", "no-sweep", "entry-not-closed",
 	"lock-not-taken", "restart-forgotten", "in-place", "certificate-first", "key-back-first", "no-backup-of-leafs", "entry-not-opened",
-	"backup-gone-early", "no-key", "stop-not-noted", "guard-not-armed", "failure-forgotten", "left-dying"};
+	"backup-gone-early", "no-key", "stop-not-noted", "guard-not-armed", "failure-forgotten", "left-dying", "asked-once"};
 static const char *const words[WHATS] = {"upgrade", "swap", "rollback", "swap-back", "stage", "unstage", "retire", "restore", "rotate",
 	"mark", "replace", "stop", "start", "reboot", "flip-current", "drop-backup", "wait"};
 
@@ -61,6 +61,7 @@ static struct event *add(struct history *h, enum what what)
 {
 	struct event *e = &h->events[h->count++];
 
+	need(h->count <= MOST_EVENTS, "events of one history");
 	*e = (struct event){.what = what, .build = 1 + draw(BUILDS)};
 	if (what == UPGRADE || what == ROLLBACK)
 		e->restart = draw(2)                    ? K3SUP_RESTART_AUTO
@@ -271,6 +272,7 @@ struct history history_draw(uint64_t seed)
 	h.setup = (struct setup){
 		.versions = one_in(4), .managed = !one_in(3), .certs = kind == 0 && seed % 8 != 2, .images = !one_in(4), .attributes = one_in(2)};
 	h.setup.pause = one_in(2) ? 0 : draw(8000);
+	h.setup.hooks = seed / 8 % 2 == 1 && seed % 8 != 2; /* a build that dies ends by itself */
 	if (seed % 8 == 4) {
 		h.setup.certs = h.setup.rotates = h.setup.managed = true;
 		(one_in(2) ? draw_mixed_rotation : draw_stubborn_rotation)(&h);
@@ -296,8 +298,8 @@ void history_print(const struct history *h)
 {
 	const struct setup *s = &h->setup;
 
-	printf("node versions=%d managed=%d certs=%d rotates=%d images=%d attributes=%d pause=%u dies=%u\n", s->versions, s->managed,
-		s->certs, s->rotates, s->images, s->attributes, s->pause, s->dies);
+	printf("node versions=%d managed=%d certs=%d rotates=%d images=%d attributes=%d pause=%u dies=%u hooks=%d\n", s->versions,
+		s->managed, s->certs, s->rotates, s->images, s->attributes, s->pause, s->dies, s->hooks);
 	for (unsigned i = 0; i < h->count; i++) {
 		const struct event *e = &h->events[i];
 
@@ -351,7 +353,8 @@ bool history_read(const char *text, struct history *ret)
 				.images = number_of(line, "images"),
 				.attributes = number_of(line, "attributes"),
 				.pause = number_of(line, "pause"),
-				.dies = number_of(line, "dies")};
+				.dies = number_of(line, "dies"),
+				.hooks = number_of(line, "hooks")};
 		} else if (ret->count == MOST_EVENTS || !read_event(line, &ret->events[ret->count])) {
 			return false;
 		} else {

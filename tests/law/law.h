@@ -25,11 +25,13 @@
 #define BUILDS 3
 #define IMAGES 2
 #define KEYS 2
-#define MOST_EVENTS 16
+#define MOST_EVENTS 20
 #define MOST_LIVES 512
 #define MOST_STEPS 4096 /* of what was written and may be lost */
 #define EXIT_CUT 77     /* how a run ends that was cut */
 #define NEVER INT64_MAX
+#define BEFORE_WRITE "before-write" /* the commands; they are run by hooks.c */
+#define BEFORE_STOP "before-stop"
 
 enum mutant {
 	HONEST,
@@ -51,6 +53,7 @@ enum mutant {
 	GUARD_NOT_ARMED,
 	FAILURE_FORGOTTEN,
 	LEFT_DYING,
+	ASKED_ONCE,
 	MUTANTS
 };
 extern const char *const mutant_names[MUTANTS];
@@ -100,6 +103,7 @@ struct setup {
 	bool images;     /* there are images already */
 	bool attributes; /* the k3s file has an owner, mode and attributes of its own */
 	unsigned pause;  /* ms until a supervisor starts k3s again */
+	bool hooks;      /* upgrades have commands to ask */
 	unsigned dies;   /* a k3s of this build ends some seconds after each start; 0: of none */
 };
 
@@ -167,6 +171,11 @@ struct machine {
 	bool durable;          /* and they are on disk then */
 	struct step steps[MOST_STEPS];
 	unsigned steps_count, shadows;
+
+	unsigned asked, ever_asked; /* HOOK_*, in this run, and in any */
+	unsigned installed;         /* before it, likewise below */
+	int ran;
+	bool asked_late;
 
 	int status; /* of the last run */
 	bool open_entry;
@@ -258,6 +267,14 @@ bool history_read(const char *text, struct history *ret);
 bool is_run(enum what what);
 bool is_proof(const struct event *e); /* it ends with a proof of what runs */
 bool rotates(const struct event *e);  /* it wants new certificates */
+
+/* ---- runs ---- */
+
+k3sup_node *open_node(k3sup_ctx **ctx);
+void look_at_state(k3sup_node *node);                    /* what the next operator would be told */
+bool run_in_a_process(const struct event *e, bool last); /* true if it was cut */
+void hooks_begin(void);                                  /* before a run */
+char *hooks_complaint(void);                             /* after it; owned, or NULL */
 
 /* ---- judging ---- */
 

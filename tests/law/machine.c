@@ -34,6 +34,7 @@ void machine_new(const struct setup *setup)
 	machine->armed = NEVER;
 	machine->boot = 1;
 	machine->next_pid = FIRST_PID;
+	machine->ever_asked = 0;
 	machine->lives_count = machine->starts = machine->leafs = 0;
 	machine->running = -1;
 	machine->start_at = machine->guard_at = machine->end_at = NEVER;
