@@ -318,6 +318,9 @@ def test_check_says_every_decision(make, old, new):
     assert not node.sb.exists(BACKUP) and not node.sb.exists(STATE_DIR)
 
 
+POLICIES = {"k3s", "arch", "downgrade", "pre-release", "packaging", "skip-minor", "agent-before-server", "floor", "build-date"}
+
+
 def test_a_dry_run_says_each_step(make, old, new):
     """k3sup-upgrade --dry-run --before-stop CMD FILE: 9, every decision and each step in its order, nothing touched or run. Where the goal holds: 0 and no step.
 
@@ -332,6 +335,8 @@ def test_a_dry_run_says_each_step(make, old, new):
     assert [p["step"] for p in answer["plan"]] == ["images", "stage", "verify", "before-stop", "unpack", "swap", "restart", "prove"], answer["plan"]
     assert str(node.main_process()["pid"]) in answer["plan"][6]["text"] and "touch /tmp/ran" in answer["plan"][3]["text"]
     assert decisions(answer)["failed-before"] == "pass" and decisions(answer)["restart"] == "pass"
+    checked = node.upgrade("--check", "--images", "/opt/payload/some.tar", payload)
+    assert POLICIES <= set(decisions(answer)) and decisions(checked).items() <= decisions(answer).items() and POLICIES <= set(decisions(checked)), (answer, checked)
     node.assert_nothing_changed(before)
     text = node.sb.run(["/mnt/programs/k3sup-upgrade", "--dry-run", payload], env={"LD_LIBRARY_PATH": "/mnt/library"})
     assert text.status == 9 and "would    swap" in text.out and "pass     downgrade" in text.out, text.out
