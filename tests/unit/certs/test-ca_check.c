@@ -105,6 +105,29 @@ static void the_same_root_is_taken(void **state)
 	assert_check(p, "", true);
 }
 
+/* A server verifies what is on the way to its root, and that now: not how long it lasts, nor what else is in the bundle. Both are said. */
+static void one_that_ends_soon_is_taken_until_then(void **state)
+{
+	struct prepared *p = *state;
+	struct template t = {.cn = "new", .ca = true, .from = p->now - DAYS(10), .until = p->now + DAYS(100)};
+	EVP_PKEY *key = new_key();
+	X509 *cert = new_cert(&t, key, &p->root);
+
+	put_authority(p, "server", "old", &p->root, p->root.cert);
+	put_certs(p->t, "new/tls/client-ca.crt", cert, p->root.cert);
+	put_key(p->t, "new/tls/client-ca.key", key);
+	assert_check(p, "tls/client-ca.crt expiring", true);
+	X509_free(cert);
+	t.until = p->now - 10;
+	cert = new_cert(&t, key, &p->root);
+	put_certs(p->t, "new/tls/client-ca.crt", cert, p->root.cert);
+	assert_check(p, "tls/client-ca.crt expired", false);
+	put_authority(p, "new", "new", &p->root, cert);
+	assert_check(p, "tls/client-ca.crt expired", true);
+	X509_free(cert);
+	EVP_PKEY_free(key);
+}
+
 static void another_root_is_not(void **state)
 {
 	struct prepared *p = *state;
@@ -220,6 +243,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		prepared_test(the_same_root_is_taken),
+		prepared_test(one_that_ends_soon_is_taken_until_then),
 		prepared_test(another_root_is_not),
 		prepared_test(a_default_authority_is_followed_by_cross_signing),
 		prepared_test(one_certificate_is_too_few),
