@@ -42,6 +42,7 @@ CALL = re.compile(r"^(?:(\d+) +)?(?:\[ *(\d+)\] )?([a-z_0-9]+)\((.*)")
 TRIES = 10  # how often memory is asked for depends on where it lies
 PLACE = "/mnt"  # of the namespace's own; paths are short there
 SECRETS = (rb'"op":"[0-9a-f]*"', rb"^[0-9a-f]{8} ", rb'"(?:at|made)":[^,}]*', rb"tls-\d+(?:-\d+)?", rb"k3sup-tmp-[0-9a-f]+")  # names and times that are new in each run
+SECRET, NEW_NAME = re.compile(b"|".join(SECRETS), flags=re.M), re.compile(SECRETS[-2] + b"|" + SECRETS[-1])
 NEVER = {"exit_group", "exit", "execve", "rt_sigreturn", "restart_syscall", "brk"}
 
 
@@ -167,9 +168,8 @@ def everything(top):
             path = os.path.join(where, name)
             text = b"" if name in dirs or name == "lock" else read_file(path)
             if KEPT in path or "/var/lib/k3sup" in path:
-                for one in SECRETS:
-                    text = re.sub(one, b"", text, flags=re.M)
-            shown = re.sub(SECRETS[-2] + b"|" + SECRETS[-1], b"", path.encode())
+                text = SECRET.sub(b"", text)
+            shown = NEW_NAME.sub(b"", path.encode())
             digest.update(b"%s %o %d\n" % (shown, os.lstat(path).st_mode, len(text)) + text)
     return digest.digest()
 

@@ -116,13 +116,6 @@ int __wrap_fsync(int fd)
 #define IN_TURN 3
 static unsigned set = 1; /* which a start takes where there are none */
 
-static void put_all_leafs(struct tree *t)
-{
-	for (size_t i = 0; i < k3sup__n_pairs; i++)
-		put_leaf(t, &k3sup__pairs[i], NOW - DAYS(1), NOW + DAYS(364), NULL, NULL);
-	put_listener(t, &t->cas[K3SUP__CA_SERVER], NOW + DAYS(364), NULL);
-}
-
 void leafs_prepare(void)
 {
 	_free_ char *pool = k3sup__fmt("%s/pool", machine->top);
@@ -134,7 +127,8 @@ void leafs_prepare(void)
 	for (unsigned i = 0; i < SETS; i++) {
 		_free_ char *one = k3sup__fmt("%s/%c", machine->top, "abcd"[i]);
 
-		put_all_leafs(t);
+		put_leafs(t);
+		put_listener(t, &t->cas[K3SUP__CA_SERVER], NOW + DAYS(364), NULL);
 		copy_tree(t->s->path, one);
 		if (i == 0)
 			copy_tree(t->s->path, pool);

@@ -26,14 +26,13 @@ static void make_generation(struct tree *t, unsigned generation)
 {
 	_free_ char *listener = k3sup__fmt("%s/" LISTENER, t->s->path);
 
-	for (size_t i = 0; i < k3sup__n_pairs; i++) {
-		put_leaf(t, &k3sup__pairs[i], NOW - DAYS(1), NOW + DAYS(364), NULL, NULL);
+	put_leafs(t);
+	for (size_t i = 0; i < k3sup__n_pairs; i++)
 		for (unsigned kind = 0; kind < 2; kind++) {
 			_free_ char *path = k3sup__fmt("%s/%s%s", t->s->path, k3sup__pairs[i].path, kinds[kind]);
 
 			leafs[i][generation][kind] = read_whole(path);
 		}
-	}
 	put_listener(t, &t->cas[K3SUP__CA_SERVER], NOW + DAYS(364), NULL);
 	listeners[generation] = read_whole(listener);
 }

@@ -191,6 +191,12 @@ static inline void put_leaf(struct tree *t, const struct k3sup__pair *pair, int6
 	EVP_PKEY_free(key);
 }
 
+static inline void put_leafs(struct tree *t)
+{
+	for (size_t i = 0; i < k3sup__n_pairs; i++)
+		put_leaf(t, &k3sup__pairs[i], NOW - DAYS(1), NOW + DAYS(364), NULL, NULL);
+}
+
 static inline void put_ca(struct tree *t, enum k3sup__ca ca, int64_t until)
 {
 	_free_ char *crt = k3sup__fmt("%s.crt", k3sup__ca_paths[ca]), *key = k3sup__fmt("%s.key", k3sup__ca_paths[ca]);
@@ -269,8 +275,7 @@ static inline int tree_setup(void **state)
 	for (enum k3sup__ca ca = 0; ca < K3SUP__N_CAS; ca++)
 		put_ca(t, ca, NOW + DAYS(3650));
 	put_copies(t);
-	for (size_t i = 0; i < k3sup__n_pairs; i++)
-		put_leaf(t, &k3sup__pairs[i], NOW - DAYS(1), NOW + DAYS(364), NULL, NULL);
+	put_leafs(t);
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		put_text(t, own[i], 0600, "users: []\n");
 	*state = t;
