@@ -169,13 +169,14 @@ struct machine {
 	unsigned publications; /* renames to names that stay */
 	unsigned stop_after;   /* cut behind so many of them; UINT32_MAX: not */
 	bool durable;          /* and they are on disk then */
-	struct step steps[MOST_STEPS];
-	unsigned steps_count, shadows;
-
 	unsigned asked, ever_asked; /* HOOK_*, in this run, and in any */
 	unsigned installed;         /* before it, likewise below */
 	int ran;
 	bool asked_late;
+
+	/* crash/driver-rotate.c keeps what is above in a file */
+	struct step steps[MOST_STEPS];
+	unsigned steps_count, shadows;
 
 	int status; /* of the last run */
 	bool open_entry;
