@@ -166,9 +166,9 @@ struct machine {
 	bool counting; /* a run of the library is on */
 	unsigned calls, cut;
 	bool half, logging;
-	unsigned publications; /* renames to names that stay */
-	unsigned stop_after;   /* cut behind so many of them; UINT32_MAX: not */
-	bool durable;          /* and they are on disk then */
+	unsigned publications;      /* renames to names that stay */
+	unsigned stop_after;        /* cut behind so many of them; UINT32_MAX: not */
+	bool durable;               /* and they are on disk then */
 	unsigned asked, ever_asked; /* HOOK_*, in this run, and in any */
 	unsigned installed;         /* before it, likewise below */
 	int ran;
