@@ -47,7 +47,7 @@ def test_stop_and_start(boot, old, view, kind):
     assert told["ok"] and told["changed"], told
     now = machine.running()[0]
     assert now["pid"] != before["pid"] and told["service"]["main_pid"] == now["pid"] and machine.state() == "started"
-    assert machine.guards() == [] and machine.sb.listdir("/run/k3sup") == []
+    assert machine.unguarded() and machine.sb.listdir("/run/k3sup") == []
     for pid in (now["pid"], now["ppid"]):
         assert_of_the_host(machine, pid)
     environ = machine.sb.read("/proc/%d/environ" % now["pid"]).split(b"\0")
@@ -56,7 +56,7 @@ def test_stop_and_start(boot, old, view, kind):
     told = machine.service("start", view=view)
     assert told["ok"] and not told["changed"] and machine.running()[0]["pid"] == now["pid"], told
     told = machine.service("restart", view=view)
-    assert told["ok"] and told["changed"] and machine.running()[0]["pid"] != now["pid"] and machine.guards() == [], told
+    assert told["ok"] and told["changed"] and machine.running()[0]["pid"] != now["pid"] and machine.unguarded(), told
     assert_of_the_host(machine, machine.daemons()[0]["pid"])
 
 
@@ -71,7 +71,7 @@ def test_status(boot, old):
     assert told["service"]["state"] == "running" and told["service"]["main_pid"] == process["pid"] and told["changed"] is False, told
     machine.sb.kill(process["pid"], 9)
     until(lambda: machine.service("status")["service"]["state"] == "running" and machine.running(), 10, "the respawn")
-    assert machine.guards() == []
+    assert machine.unguarded()
 
 
 def test_the_guardian_has_nothing_of_ours(boot, old):
@@ -88,7 +88,7 @@ def test_the_guardian_has_nothing_of_ours(boot, old):
     stat = machine.sb.read("/proc/%d/stat" % pid).decode().rsplit(")", 1)[1].split()
     assert stat[1] == "1" and int(stat[3]) not in (0, 1), stat
     # So another run has the lock at once, and the guardian obeys it.
-    assert machine.service("start")["ok"] and machine.guards() == []
+    assert machine.service("start")["ok"] and machine.unguarded()
 
 
 def test_the_guard_starts_it(boot, old):
@@ -110,10 +110,10 @@ def test_control_without_a_guard_it_stays_down(boot, old):
     machine.install(old)
     machine.start()
     told = machine.service("stop", guard=-1)
-    assert told["ok"] and "guard" not in told["service"] and machine.guards() == [], told
+    assert told["ok"] and "guard" not in told["service"] and machine.unguarded(), told
     time.sleep(2)
     assert not machine.running()
-    assert machine.service("start")["ok"] and machine.guards() == []
+    assert machine.service("start")["ok"] and machine.unguarded()
 
 
 def test_a_log_pair_is_stopped(boot, old):
@@ -173,7 +173,7 @@ def test_refused(boot, old, how):
     told = machine.service("stop", prefix=prefix, group=group)
 
     assert told["error"]["name"] == {"unsupervised": "K3SUP_E_NOT_SUPERVISED", "cleanup": "K3SUP_E_SERVICE_TAKES_US"}.get(how, "K3SUP_E_CONFINED"), told
-    assert machine.running()[0]["pid"] == before["pid"] and machine.guards() == []
+    assert machine.running()[0]["pid"] == before["pid"] and machine.unguarded()
     if how == "cleanup":
         told = machine.service("stop")
         assert told["ok"] and any("containers" in w for w in told["warnings"]), told
@@ -218,11 +218,11 @@ def test_a_dead_guardians_name(boot, old):
     machine.start()
     assert machine.service("stop")["ok"]
     machine.sb.kill(machine.guards()[0]["pid"], 9)
-    until(lambda: not machine.guards(), 10, "its end")
+    machine.unguarded()
     assert machine.sb.exists("/run/k3sup/guard-k3s")
     assert machine.service("start", "stop")["ok"]
     assert len(machine.guards()) == 1
-    assert machine.service("start")["ok"] and machine.guards() == [] and machine.sb.listdir("/run/k3sup") == []
+    assert machine.service("start")["ok"] and machine.unguarded() and machine.sb.listdir("/run/k3sup") == []
 
 
 def test_a_strangers_directory(boot, old):
@@ -233,7 +233,7 @@ def test_a_strangers_directory(boot, old):
     machine.sb.makedirs("/run/k3sup", 0o777)
     told = machine.service("stop")
     assert told["error"]["name"] in ("K3SUP_E_UNTRUSTED", "K3SUP_E_GUARD"), told
-    assert machine.running()[0]["pid"] == before["pid"] and machine.guards() == []
+    assert machine.running()[0]["pid"] == before["pid"] and machine.unguarded()
 
 
 # ---- the guard by itself ----
@@ -251,7 +251,7 @@ def test_rearm_begins_anew(boot, old):
     machine.install(old)
     told = drive(machine, "arm=2500", "sleep=1500", "rearm=2500", "sleep=1500", "rearm=2500", "disarm")
     assert [r for _, r in told] == ["0"] * 5 + ["1"], told
-    assert not machine.running() and machine.guards() == []
+    assert not machine.running() and machine.unguarded()
 
 
 def test_rearm_without_one(boot, old):
@@ -292,7 +292,7 @@ def test_whoever_armed_it_ends(boot, old, word, soon):
     else:
         time.sleep(1)
         assert len(machine.guards()) == 1 and not machine.running()
-        assert drive(machine, "disarm") == [("disarm", "1")] and machine.guards() == []
+        assert drive(machine, "disarm") == [("disarm", "1")] and machine.unguarded()
 
 
 # ---- upgrades ----
@@ -311,14 +311,14 @@ def test_C01_upgrade(boot, old, new, view):
     answer = machine.upgrade(payload, view=view)
     assert answer.exit == 0 and answer["changed"] is True and answer["service"]["restarted_by"] == "signal", answer
     now = machine.node.assert_runs(new, but=before)
-    assert now["ppid"] == before["ppid"] and machine.guards() == []
+    assert now["ppid"] == before["ppid"] and machine.unguarded()
     again = machine.upgrade(payload, view=view)
     assert again.exit == 0 and again["changed"] is False, again
 
     answer = machine.upgrade("--restart", "service", "--allow-downgrade", machine.node.payload(old), view=view)
     assert answer.exit == 0 and answer["service"]["restarted_by"] == "service", answer
     last = machine.node.assert_runs(old, but=now)
-    assert last["ppid"] != before["ppid"] and machine.guards() == []
+    assert last["ppid"] != before["ppid"] and machine.unguarded()
     assert_of_the_host(machine, last["ppid"])
 
 
@@ -408,7 +408,7 @@ def test_killed_anywhere_between_stop_and_start(boot, old, strace, kind, view):
         machine.kill_group()
         why = "k3s to run after a cut at %s %d (seed %d)" % (name, n, seed)
         # It may be stopping still; and what is started has no name at first.
-        until(lambda: not machine.guards(), 10, "the guardian to go: " + why)
+        machine.unguarded()
         until(lambda: machine.running() and machine.daemons(), 10, why)
         assert len(machine.running()) == 1 and len(machine.daemons()) == 1, why
         assert_of_the_host(machine, machine.daemons()[0]["pid"])
@@ -442,7 +442,7 @@ def test_an_upgrade_killed_at_its_steps(boot, old, new, how):
         time.sleep(delay)
         machine.kill_group()
         struck += machine.sb.wait(run).status != 0
-        until(lambda: not machine.guards(), 10, "the guardian to go: " + why)
+        machine.unguarded()
         until(lambda: len(machine.running()) == 1 and machine.daemons(), 10, why)
         answer = machine.upgrade(*args, payload)
         assert answer.exit == 0 and answer["state"] == "current", "%s: %r" % (why, answer)

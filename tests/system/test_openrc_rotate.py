@@ -45,7 +45,7 @@ def assert_finished(machine, key, why=""):
     assert answer.exit == 0 and answer["state"] == "current", "%s %r" % (why, answer)
     again = rotate(machine, "--rotate-key", key)
     assert again.exit == 0 and again["changed"] is False, "%s %r" % (why, again)
-    assert machine.guards() == [] and machine.state() == "started"
+    assert machine.unguarded() and machine.state() == "started"
     return answer
 
 
@@ -61,7 +61,7 @@ def test_rotate(boot, old, view):
     assert answer.exit == 0 and answer["changed"] is True and answer["state"] == "current" and answer["issued_by"] == "itself", answer
     assert answer["stopped"] and answer["started"] and answer["service"]["manager"] == "openrc" and answer["downtime_ms"] > 0, answer
     now = machine.running()[0]
-    assert now["pid"] != before["pid"] and now["ppid"] != before["ppid"] and "/pod" not in machine.cgroup(now["pid"]) and machine.guards() == []
+    assert now["pid"] != before["pid"] and now["ppid"] != before["ppid"] and "/pod" not in machine.cgroup(now["pid"]) and machine.unguarded()
     assert_renewed(was, tree(machine))
     assert certs(machine, "check").exit == 0
     again = rotate(machine, "--rotate-key", "k1", view=view)
@@ -79,7 +79,7 @@ def test_with_an_upgrade(boot, old, new):
 
     assert answer.exit == 0 and answer["changed"] is True and answer["state"] == "current" and answer["stopped"] and answer["started"], answer
     now = machine.running()[0]
-    assert now["pid"] != before["pid"] and now["ppid"] != before["ppid"] and answer["running"]["version"] == answer["wanted"]["version"] and machine.guards() == []
+    assert now["pid"] != before["pid"] and now["ppid"] != before["ppid"] and answer["running"]["version"] == answer["wanted"]["version"] and machine.unguarded()
     assert_renewed(was, tree(machine))
     again = machine.upgrade(*args)
     assert again.exit == 0 and again["changed"] is False and machine.running()[0]["pid"] == now["pid"], again
@@ -94,7 +94,7 @@ def test_agent(boot, old):
     answer = rotate(machine, "--rotate-key", "k")
 
     assert answer.exit == 0 and answer["issued_by"] == "server" and answer["role"] == "agent" and machine.running()[0]["pid"] != before["pid"], answer
-    assert len(leafs(was)) == 8 and machine.state("k3s-agent") == "started" and machine.guards() == []
+    assert len(leafs(was)) == 8 and machine.state("k3s-agent") == "started" and machine.unguarded()
     assert_renewed(was, tree(machine))
 
 
@@ -106,7 +106,7 @@ def test_stopped_by_the_operator(boot, old):
     machine.rc("k3s", "stop")
 
     answer = rotate(machine, "--rotate-key", "k")
-    assert answer.exit == 9 and answer["left_stopped"] and answer["state"] == "rotation-pending" and not machine.running() and machine.guards() == [], answer
+    assert answer.exit == 9 and answer["left_stopped"] and answer["state"] == "rotation-pending" and not machine.running() and machine.unguarded(), answer
 
     machine.start()
     answer = assert_finished(machine, "k")
@@ -121,7 +121,7 @@ def test_refused_while_it_runs(boot, old):
     was = tree(machine)
     answer = rotate(machine, "--rotate-key", "k", "--restart", "signal")
     assert (answer.exit, answer.error) == (3, "K3SUP_E_NO_SERVICE"), answer
-    assert tree(machine) == was and machine.running()[0]["pid"] == before["pid"] and machine.guards() == []
+    assert tree(machine) == was and machine.running()[0]["pid"] == before["pid"] and machine.unguarded()
 
 
 def test_decoy(boot, old):
