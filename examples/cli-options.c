@@ -4,9 +4,11 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_OPTIONS 48
 
@@ -72,10 +74,15 @@ static int split_to_list(struct cli_list *list, const char *text)
 	return r;
 }
 
+static bool is_list(const struct cli_option *option)
+{
+	return option->kind == CLI_LIST || option->kind == CLI_NAMES;
+}
+
 /* What a value that set_option() does not take is not. */
 static const char *wanted(const struct cli_option *option)
 {
-	return option->kind == CLI_SECONDS ? "number of seconds" : option->kind == CLI_LIST ? "list of that length" : "number";
+	return option->kind == CLI_SECONDS ? "number of seconds" : is_list(option) ? "list, or it is too long" : "number";
 }
 
 static int set_option(const struct cli_option *option, const char *text)
@@ -102,6 +109,8 @@ static int set_option(const struct cli_option *option, const char *text)
 		return end == text || *end || errno || *(int64_t *)option->value < 0 ? -EINVAL : 0;
 	case CLI_LIST:
 		return add_to_list(option->value, text);
+	case CLI_NAMES:
+		return split_to_list(option->value, text);
 	}
 	return -EINVAL;
 }
@@ -115,7 +124,7 @@ static void from_environment(struct cli *cli, const struct cli_option *option)
 	for (int i = 0; i < n; i++)
 		name[i] = name[i] == '-' ? '_' : (char)toupper((unsigned char)name[i]);
 	text = getenv(name);
-	if (text && *text && (option->kind == CLI_LIST ? split_to_list(option->value, text) : set_option(option, text)) < 0)
+	if (text && *text && (is_list(option) ? split_to_list(option->value, text) : set_option(option, text)) < 0)
 		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "%s: '%s' is not a %s", name, text, wanted(option)));
 }
 
@@ -124,7 +133,7 @@ static void forget_environment(const struct cli_option *option)
 {
 	struct cli_list *list = option->value;
 
-	if (option->kind != CLI_LIST || list->given)
+	if (!is_list(option) || list->given)
 		return;
 	*list = (struct cli_list){.given = true};
 }
@@ -140,6 +149,18 @@ static bool wants_json(int argc, char **argv)
 	return twin && *twin && strcmp(twin, "0") != 0;
 }
 
+/* What was closed by who started us would be the next file that is opened, and a message would be written into it. */
+static void open_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
 int cli_parse(struct cli *cli, int argc, char **argv)
 {
 	struct cli_option options[MAX_OPTIONS];
@@ -147,6 +168,7 @@ int cli_parse(struct cli *cli, int argc, char **argv)
 	size_t n = all_options(cli, options);
 	int c, index;
 
+	open_standard();
 	cli->events_fd = -1;
 	cli->json = wants_json(argc, argv);
 	for (size_t i = 0; i < n; i++) {
@@ -159,7 +181,7 @@ int cli_parse(struct cli *cli, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, ":v", longs, &index)) != -1) {
 		if (c == 'h') {
 			help(cli, options, n);
-			exit(fflush(stdout) == 0 ? CLI_OK : CLI_FAILED);
+			exit(cli_flush() ? CLI_OK : CLI_FAILED);
 		} else if (c == 'v') {
 			cli->verbose = true;
 		} else if (c != 0) {

@@ -14,18 +14,41 @@
 
 /* ---- output ---- */
 
+/* How many bytes the character here takes; 0 if it is no UTF-8: too long a form, a surrogate, more than Unicode has. */
+static size_t utf8_bytes(const unsigned char *c)
+{
+	size_t n = c[0] < 0x80 ? 1 : c[0] < 0xc2 ? 0 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : c[0] < 0xf5 ? 4 : 0;
+
+	for (size_t i = 1; i < n; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] >= 0xa0) || (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] >= 0x90))
+		return 0;
+	return n;
+}
+
 void cli_print_quoted(FILE *out, const char *text)
 {
+	size_t n;
+
 	putc('"', out);
-	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+	for (const unsigned char *c = (const unsigned char *)text; *c; c += n ? n : 1) {
+		const bool c1 = c[0] == 0xc2 && c[1] < 0xa0;
+
+		n = utf8_bytes(c);
 		if (*c == '"' || *c == '\\')
-			fprintf(out, "\\%c", *c);
-		else if (*c < 0x20 || *c >= 0x7f)
-			fprintf(out, "\\u%04x", *c); /* bytes as Latin-1: readable and always valid */
+			putc('\\', out);
+		if (n == 0 || *c < 0x20 || *c == 0x7f || c1)
+			fprintf(out, "\\u%04x", n == 2 ? c[1] : *c); /* controls; bytes that are no UTF-8 as Latin-1: always valid */
 		else
-			putc(*c, out);
+			fwrite(c, 1, n, out);
 	}
 	putc('"', out);
+}
+
+bool cli_flush(void)
+{
+	return fflush(stdout) == 0 && !ferror(stdout); /* an earlier piece may not have gone out, and the last one have */
 }
 
 const char *cli_text(k3sup_doc *doc, const char *path, const char *fallback)
@@ -69,7 +92,7 @@ int cli_fail(struct cli *cli, int exit, int code, const char *fmt, ...)
 		cli->tool, exit, code, k3sup_error_name(code));
 	cli_print_quoted(stdout, text);
 	printf(",\"evidence\":{}}}\n");
-	return fflush(stdout) == 0 ? exit : CLI_FAILED;
+	return cli_flush() ? exit : CLI_FAILED;
 }
 
 int cli_finish(struct cli *cli, int exit, k3sup_op *op)
@@ -83,11 +106,11 @@ int cli_finish(struct cli *cli, int exit, k3sup_op *op)
 	if (cli->json) {
 		/* A result is an object: what only the program knows goes in front of its first member. */
 		printf("{\"schema\":1,\"tool\":\"%s\",\"exit\":%d,%s\n", cli->tool, exit, k3sup_doc_json(result) + 1);
-		return fflush(stdout) == 0 ? exit : CLI_FAILED;
+		return cli_flush() ? exit : CLI_FAILED;
 	}
 	if (error)
 		fprintf(stderr, "%s: %s (%s)\n", cli->tool, cli_text(error, "/message", k3sup_strerror(status)), k3sup_error_name(status));
-	return fflush(stdout) == 0 ? exit : CLI_FAILED;
+	return cli_flush() ? exit : CLI_FAILED;
 }
 
 static bool is_refusal(int status)

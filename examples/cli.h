@@ -25,9 +25,9 @@ enum cli_exit {
 	CLI_UNPROVEN = 11,   /* k3s runs but is not proven */
 };
 
-enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_SECONDS, CLI_NUMBER, CLI_LIST };
+enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_SECONDS, CLI_NUMBER, CLI_LIST, CLI_NAMES };
 
-/* What an option that may be given several times collects; its environment twin separates by commas. */
+/* What an option that may be given several times collects; its environment twin separates by commas, CLI_NAMES on the command line, too. */
 struct cli_list {
 	const char *items[65]; /* ended by NULL */
 	size_t count;
@@ -83,7 +83,10 @@ int cli_finish(struct cli *cli, int exit, k3sup_op *op);
 /* The same where there is no operation. */
 int cli_fail(struct cli *cli, int exit, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
-/* A JSON string (which YAML takes, too), in quotes. */
+/* Is all of stdout written? */
+bool cli_flush(void);
+
+/* A JSON string (which YAML takes, too), in quotes: UTF-8 as it is, without what a terminal would obey. */
 void cli_print_quoted(FILE *out, const char *text);
 
 /* Text at a path of a document, or fallback. */

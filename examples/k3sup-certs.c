@@ -13,11 +13,11 @@
 static const char *output, *k3s_version;
 static struct cli_list services, kubeconfigs;
 static int64_t warn_days;
-static int wire;
+static bool wire;
 
 static const struct cli_option check_options[] = {
 	{"output", CLI_TEXT, &output, "FORM", "table, text, json, yaml (as k3s certificate check) or metrics"},
-	{"service", CLI_LIST, &services, "NAME", "only this service's, as k3s calls it; may be given several times"},
+	{"service", CLI_NAMES, &services, "NAME", "only this service's, as k3s calls it; several with commas, or by giving it again"},
 	{"kubeconfig", CLI_LIST, &kubeconfigs, "FILE", "look into this kubeconfig inside the root, too; may be repeated"},
 	{"warn-days", CLI_NUMBER, &warn_days, "DAYS", "warn so early (default: what this k3s takes, 90 or 120)"},
 	{"wire", CLI_FLAG, &wire, NULL, "also ask the running k3s which certificates it serves, and compare them with the files"},
@@ -31,7 +31,7 @@ static bool dry_run;
 static const struct cli_option rotate_options[] = {
 	{"rotate-key", CLI_TEXT, &rotate_key, "KEY", "a name of yours for this rotation: under one key everything is replaced once"},
 	{"if-within", CLI_NUMBER, &if_within, "DAYS", "only if a certificate ends within so many days"},
-	{"service", CLI_LIST, &services, "NAME", "only this service's, as k3s calls it; may be given several times"},
+	{"service", CLI_NAMES, &services, "NAME", "only this service's, as k3s calls it; several with commas, or by giving it again"},
 	{"dry-run", CLI_FLAG, &dry_run, NULL, "say what would be done; exits 9 if that is anything"},
 	{"restart", CLI_TEXT, &restart, "auto|service|commands|none",
 		"by its service manager, by these commands, or not at all: then k3s must not run (default auto)"},
@@ -46,6 +46,11 @@ static const struct cli_option rotate_options[] = {
 	{"health", CLI_TEXT, &health, "CMD", "and a command that must end with 0 (for /bin/sh; asked again each second until it does)"},
 	{"wait-lock", CLI_SECONDS, &wait_lock_ms, "SECONDS", "how long to wait while another run holds the lock (default 0: exit 5)"},
 };
+
+#define SERVICES \
+	"--service is one of admin, api-server, auth-proxy, cloud-controller, controller-manager, etcd, k3s-controller, k3s-server, " \
+	"kube-proxy, " \
+	"kubelet, scheduler and supervisor"
 
 static struct cli cli = {.tool = "k3sup-certs", .timeout_ms = 900000};
 
@@ -80,7 +85,7 @@ static int finish(int r, k3sup_op *op, const char *yes, bool well_if, void (*pri
 	doc = k3sup_op_result(op);
 	if (r >= 0 && !cli.json)
 		print(doc);
-	if (r >= 0 && fflush(stdout) == 0)
+	if (r >= 0 && cli_flush())
 		r = cli_finish(&cli, (cli_number(doc, yes, 0) != 0) == well_if ? CLI_OK : CLI_PENDING, op);
 	else
 		r = cli_finish(&cli, r < 0 ? cli_exit_of(r, doc) : CLI_FAILED, op);
@@ -124,7 +129,7 @@ static int check(int argc, char **argv)
 	node = cli_node(&cli);
 	r = k3sup_certs_check(node, &opts, &op);
 	if (r == -EINVAL)
-		r = cli_fail(&cli, CLI_USAGE, r, "a --service that k3s does not have, or a --kubeconfig that is no absolute path");
+		r = cli_fail(&cli, CLI_USAGE, r, SERVICES ", --kubeconfig an absolute path inside the root");
 	else
 		r = finish(r, op, "/needs_action", false, form->print);
 	k3sup_node_unref(node);
@@ -294,7 +299,7 @@ static int rotate(int argc, char **argv)
 	node = cli_node(&cli);
 	r = k3sup_rotate(node, &opts, &op);
 	if (r == -EINVAL)
-		return cli_fail(&cli, CLI_USAGE, r, "a --service that k3s does not have, more than 36500 days, or a --rotate-key that is too long");
+		return cli_fail(&cli, CLI_USAGE, r, SERVICES ", --if-within at most 36500 days, --rotate-key at most 256 bytes");
 	if (r == 0)
 		r = cli_wait(&cli, op, cli.timeout_ms + 60000); /* it ends by its own deadline, or when k3s was started after it */
 	if (!op)

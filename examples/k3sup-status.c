@@ -166,7 +166,7 @@ static int do_mark(struct cli *cli)
 	}
 	k3sup_node_unref(node);
 	k3sup_ctx_unref(cli->ctx);
-	return fflush(stdout) == 0 ? exit : CLI_FAILED;
+	return cli_flush() ? exit : CLI_FAILED;
 }
 
 static bool is_listed(const char *list, const char *word)

@@ -62,13 +62,13 @@ K3SUP_BEGIN_DECLS
  *     (the API server's for itself) or "kubeconfig". status is k3s's own: "OK", "WARNING", "EXPIRED", "NOT YET VALID", by k3s's one window for all of them.
  *     problems[] {path, problem, remedy, text}: what is wrong or odd, also what `k3s certificate check` does not see. remedy: "start" (the next start of k3s mends it), "act"
  *     (it stays wrong until somebody does something) or "note".
- *     unknown[]: files in k3s's certificate directories that nobody knows; they are never touched.
+ *     unknown[]: what lies in server/tls and is nobody's, and what has a certificate's name in agent; it is never touched.
  *     counts {ok, warning, expired, not_yet_valid}, needs_action (there is a problem other than a note).
  *     served[] {address, service, path, matches, ...}, with K3SUP_CERTS_CHECK_WIRE: what the running k3s shows at its own sockets, as a row of kind "served"; path is the file it
  *     should come from, matches whether it does. Where it shows nothing: text, why. Problems "served-differs", "served-expired" and "not-served" go with it.
  *
  * The files of all eras are known; which of them are there is up to the version, so that an absent pair is no problem. Half a pair is one. Authorities are looked at as bundles.
- * A data-dir in which no k3s has ever started, one in which the running server has no server directory, and, where nothing runs, one that looks like an agent's although what starts
+ * A data-dir in which no k3s has ever started (also one that `k3s certificate rotate` has made agent/tls-<seconds> in by mistake), one in which the running server has no server directory, and, where nothing runs, one that looks like an agent's although what starts
  * k3s starts a server or a server's is named or lies in the default place, is an error, never an empty answer (k3s-io/k3s#6204, #7309): K3SUP_E_DATA_DIR with what was looked at.
  * With K3SUP_CERTS_CHECK_WIRE it connects to sockets that this k3s itself listens on, in its network namespace, and shows no certificate of its own; each gets 5 s. Without a running
  * k3s that is a warning.

@@ -47,7 +47,7 @@ typedef void (*k3sup_log_fn)(int32_t level, const char *component, const char *m
  * @opts: NULL for the defaults.
  * @ret_ctx: the new context, with one reference that is the caller's. Untouched on failure.
  *
- * Opens at most 8 file descriptors, all close-on-exec, however many operations follow. Reads no environment variable and no file; installs no
+ * Opens at most 8 file descriptors, all close-on-exec, however many operations follow, and none of them is 0, 1 or 2 where the host has closed those. Reads no environment variable and no file; installs no
  * signal handler that the host could notice. The worker thread starts with the first operation that needs it, with all signals blocked.
  *
  * Blocking: no. On disk: nothing. Returns 0, or -EINVAL, -E2BIG (options of a newer library), -ENOMEM, -EMFILE, -ENFILE.

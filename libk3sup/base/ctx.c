@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -220,6 +221,42 @@ static int open_loop(uv_loop_t *loop)
 	return uv_loop_init(loop);
 }
 
+/*
+ * A host may have closed its standard descriptors, and libuv calls abort() when it is to close one of theirs (uv__close). So whatever of them is free is taken while the loop opens its
+ * own. An eventfd needs no /dev.
+ */
+static int take_standard(int *held)
+{
+	int n = 0, fd;
+
+	while ((fd = eventfd(0, EFD_CLOEXEC)) >= 0 && fd <= STDERR_FILENO)
+		held[n++] = fd;
+	if (fd < 0) {
+		fd = -errno;
+		while (n > 0)
+			k3sup__close(held[--n]);
+		return fd;
+	}
+	k3sup__close(fd);
+	return n;
+}
+
+static int open_all(k3sup_ctx *ctx)
+{
+	int held[STDERR_FILENO + 1], n = take_standard(held), r = n < 0 ? n : open_loop(&ctx->loop);
+
+	if (r == 0) {
+		r = open_handles(ctx);
+		if (r < 0) {
+			ctx->timerfd = k3sup__close(ctx->timerfd);
+			(void)uv_loop_close(&ctx->loop);
+		}
+	}
+	while (n > 0)
+		k3sup__close(held[--n]);
+	return r;
+}
+
 int k3sup_ctx_new(const struct k3sup_ctx_opts *opts, k3sup_ctx **ret_ctx)
 {
 	struct k3sup_ctx_opts o;
@@ -245,14 +282,7 @@ int k3sup_ctx_new(const struct k3sup_ctx_opts *opts, k3sup_ctx **ret_ctx)
 	pthread_mutex_init(&ctx->mutex, NULL);
 	pthread_cond_init(&ctx->work_there, NULL);
 
-	r = open_loop(&ctx->loop);
-	if (r == 0) {
-		r = open_handles(ctx);
-		if (r < 0) {
-			ctx->timerfd = k3sup__close(ctx->timerfd);
-			(void)uv_loop_close(&ctx->loop);
-		}
-	}
+	r = open_all(ctx);
 	if (r < 0) {
 		pthread_cond_destroy(&ctx->work_there);
 		pthread_mutex_destroy(&ctx->mutex);

@@ -17,6 +17,7 @@
 #define MOST_MANIFEST (1024 * 1024)
 #define UNFINISHED ".tls-"
 #define TRIES 1000
+#define SCHEMA 1 /* of the manifest */
 
 void k3sup__tls_files_clear(struct k3sup__tls_files *kepts)
 {
@@ -136,7 +137,7 @@ static k3sup__json *manifest_of(const struct k3sup__tls_files *kepts, const k3su
 		k3sup__json_set_str(file, "sha256", kept->sha256);
 		k3sup__json_add(files, file);
 	}
-	k3sup__json_set_int(manifest, "schema", 1);
+	k3sup__json_set_int(manifest, "schema", SCHEMA);
 	k3sup__json_set_str(manifest, "made", text);
 	k3sup__json_set(manifest, "authorities", k3sup__json_copy(authorities));
 	k3sup__json_set(manifest, "files", files);
@@ -239,17 +240,34 @@ static bool is_leaf_path(const char *path)
 	return false;
 }
 
+/* As it was written: four octal digits, numbers that an owner can have. Whatever else it says was not written by us, and must not make a key readable. */
+static bool take_owner(const k3sup__json *file, struct k3sup__tls_file *ret)
+{
+	const char *mode = k3sup__json_text(file, "mode");
+	const int64_t uid = k3sup__json_number(file, "uid", -1), gid = k3sup__json_number(file, "gid", -1);
+
+	if (mode == NULL || strlen(mode) != 4 || mode[0] != '0' || strspn(mode, "01234567") != 4)
+		return false;
+	if (uid < 0 || uid >= UINT32_MAX || gid < 0 || gid >= UINT32_MAX)
+		return false;
+	ret->mode = (mode_t)strtoul(mode, NULL, 8);
+	ret->uid = (uid_t)uid;
+	ret->gid = (gid_t)gid;
+	return true;
+}
+
 static int read_kept(k3sup_op *op, int fd, const char *name, const k3sup__json *file, struct k3sup__digest *digest, struct k3sup__tls_files *ret)
 {
-	const char *path = k3sup__json_text(file, "path"), *sha256 = k3sup__json_text(file, "sha256"), *mode = k3sup__json_text(file, "mode");
+	const char *path = k3sup__json_text(file, "path"), *sha256 = k3sup__json_text(file, "sha256");
 	struct k3sup__tls_file *kept = &ret->list[ret->count];
 	int r;
 
-	if (ret->count == K3SUP__CERT_MOST || !is_leaf_path(path) || sha256 == NULL || mode == NULL)
-		return damaged(op, name, "its manifest names what is no leaf");
-	*kept = (struct k3sup__tls_file){.path = strdup(path), .key = k3sup__endswith(path, ".key"), .mode = (mode_t)strtoul(mode, NULL, 8) & 0777};
-	kept->uid = (uid_t)k3sup__json_number(file, "uid", 0);
-	kept->gid = (gid_t)k3sup__json_number(file, "gid", 0);
+	if (ret->count == K3SUP__CERT_MOST || !is_leaf_path(path) || sha256 == NULL || k3sup__tls_files_find(ret, path) != NULL)
+		return damaged(op, name, "its manifest names what is no leaf, or one twice");
+	*kept = (struct k3sup__tls_file){.key = k3sup__endswith(path, ".key")};
+	if (!take_owner(file, kept))
+		return damaged(op, name, "its manifest tells no mode or owner that a file can have");
+	kept->path = strdup(path);
 	if (kept->path == NULL)
 		return -ENOMEM;
 	ret->count++;
@@ -277,6 +295,8 @@ int k3sup__tls_backup_read(k3sup_op *op, int dirfd, const char *name, struct k3s
 		r = k3sup__digest_new(&digest);
 	if (r < 0)
 		return r;
+	if (k3sup__json_number(manifest, "schema", 0) != SCHEMA)
+		return damaged(op, name, "its manifest is of another version of this library");
 	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	files = k3sup__json_member(manifest, "files");
 	if (fd < 0 || k3sup__json_len(files) == 0)

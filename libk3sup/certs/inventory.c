@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "certs/inventory.h"
 
+#include "base/durable.h"
 #include "base/x509.h"
 
 #define T "server/tls/"
@@ -67,6 +68,10 @@ static const char *const others[] = {
 	T "token-ca.key",
 	T "temporary-certs/apiserver-loopback-client__.crt",
 	T "temporary-certs/apiserver-loopback-client__.key",
+	T "etcd",
+	T "temporary-certs",
+	T "kube-controller-manager",
+	T "kube-scheduler",
 	A "client-ca.crt",
 	A "server-ca.crt",
 };
@@ -78,10 +83,21 @@ static bool is_half_of(const char *path, const char *pair)
 	return strncmp(path, pair, len) == 0 && (k3sup__streq(path + len, ".crt") || k3sup__streq(path + len, ".key"));
 }
 
+/* In an agent's directory lies much that is no certificate, of what k3s starts, too. */
+static bool is_a_certificates_name(const char *path)
+{
+	return strstr(path, ".crt") != NULL || strstr(path, ".key") != NULL || strstr(path, ".pem") != NULL; /* or somebody's copy: client-admin.key.bak */
+}
+
 bool k3sup__cert_path_is_known(const char *path)
 {
-	if (strstr(path, ".crt") == NULL && strstr(path, ".key") == NULL && strstr(path, ".pem") == NULL)
-		return true; /* no certificate by its name, nor somebody's copy of one (client-admin.key.bak) */
+	const char *name = strrchr(path, '/') + 1;
+
+	/* Also the listener's trigger, and what its file is before it is renamed. */
+	if (k3sup__streq(name, ".") || k3sup__streq(name, "..") || k3sup__is_temp(name) || k3sup__startswith(path, T "dynamic-cert"))
+		return true;
+	if (k3sup__startswith(path, A) && !is_a_certificates_name(path))
+		return true;
 	for (size_t i = 0; i < k3sup__n_pairs; i++)
 		if (is_half_of(path, k3sup__pairs[i].path))
 			return true;

@@ -294,6 +294,15 @@ static int ask_whether_stopped(const struct k3sup__live *live)
 	return live->still ? live->still(live->op) : 0;
 }
 
+static k3sup__json *describe(const struct k3sup__tls_file *file)
+{
+	k3sup__json *json = k3sup__json_object();
+
+	k3sup__json_set_str(json, "path", file->path);
+	k3sup__json_set_str(json, "sha256", file->sha256);
+	return json;
+}
+
 static int remove_one(struct k3sup__live *live, int dirfd, const struct k3sup__tls_file *kept)
 {
 	const char *name = strrchr(kept->path, '/') + 1;
@@ -306,6 +315,8 @@ static int remove_one(struct k3sup__live *live, int dirfd, const struct k3sup__t
 		return k3sup__fail(live->op, K3SUP_E_TARGET_CHANGED, "somebody has changed %s meanwhile", kept->path);
 	if (unlinkat(dirfd, name, 0) < 0)
 		return k3sup__fail(live->op, -errno, "%s cannot be removed: %s", kept->path, k3sup_strerror(-errno));
+	if (live->removed != NULL)
+		k3sup__json_add(live->removed, describe(kept));
 	return 1;
 }
 

@@ -16,6 +16,7 @@ struct k3sup__live {
 	const char *const *services; /* NULL: all that a node of its role has */
 	struct k3sup__tls_files files;
 	k3sup__json *authorities; /* {path: SHA-256 of the first certificate} of those in use */
+	k3sup__json *removed;     /* each file that is taken away is added to it: {path, sha256}; NULL: nobody asks; not owned */
 	int (*still)(k3sup_op *op); /* asked before the trigger is set and before each file is taken away: is k3s stopped still? NULL: nobody is asked */
 };
 

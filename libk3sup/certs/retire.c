@@ -18,20 +18,6 @@ struct retire_state {
 	struct k3sup__retiring what;
 };
 
-static k3sup__json *paths_of(const struct k3sup__tls_files *files)
-{
-	k3sup__json *list = k3sup__json_array();
-
-	for (size_t i = 0; i < files->count; i++) {
-		k3sup__json *file = k3sup__json_object();
-
-		k3sup__json_set_str(file, "path", files->list[i].path);
-		k3sup__json_set_str(file, "sha256", files->list[i].sha256);
-		k3sup__json_add(list, file);
-	}
-	return list;
-}
-
 /* 1 if it had to be made, or something was left of a cut run. */
 static int keep(struct k3sup__live *live, int *ret_backups, char **ret_name)
 {
@@ -67,6 +53,8 @@ static int keep_and_remove(struct k3sup__live *live, const struct k3sup__retirin
 	int64_t since = what->keep_days > 0 ? (int64_t)time(NULL) - what->keep_days * (int64_t)DAY : 0;
 	int removed = 0, triggered = 0, pruned = 0, kept, r;
 
+	live->removed = k3sup__json_array();
+	k3sup__json_set(facts, "retired", live->removed);
 	r = kept = keep(live, &backups, &name);
 	if (r >= 0 && live->files.count > 0 && k3sup__live_wants(live, "k3s-server"))
 		r = triggered = k3sup__live_set_trigger(live, true);
@@ -74,7 +62,6 @@ static int keep_and_remove(struct k3sup__live *live, const struct k3sup__retirin
 		r = removed = k3sup__live_remove(live, NULL);
 	if (r >= 0)
 		r = pruned = k3sup__live_prune(live, backups, what->keep != 0 ? what->keep : KEEP, since, name);
-	k3sup__json_set(facts, "retired", paths_of(&live->files));
 	k3sup__json_set_int(facts, "pruned", pruned > 0 ? pruned : 0);
 	return r < 0 ? r : kept > 0 || removed > 0 || triggered > 0 || pruned > 0;
 }

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include "certs/inventory.h"
 #include "node/build.h"
 #include "node/datadir.h"
 
@@ -150,6 +151,35 @@ static int has_dir(k3sup_node *node, const char *data_dir, const char *name)
 	return r < 0 ? r : place.fd >= 0 && S_ISDIR(place.st.st_mode);
 }
 
+static int has_file(k3sup_node *node, const char *data_dir, const char *name, const char *suffix)
+{
+	_cleanup_(k3sup__place_clear) struct k3sup__place place = K3SUP__PLACE_NONE;
+	_free_ char *path = k3sup__fmt("%s/%s%s", data_dir, name, suffix);
+	int r = path == NULL ? -ENOMEM : k3sup__root_find(NULL, &node->root, path, K3SUP__NOFOLLOW, &place);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	return r < 0 ? r : place.fd >= 0;
+}
+
+/* Copies of authorities, which stay when the leafs are retired, or a leaf. `k3s certificate rotate` makes agent/tls-<seconds> in any directory. */
+static int has_an_agents(k3sup_node *node, const char *data_dir)
+{
+	static const char *const copies[] = {"agent/client-ca.crt", "agent/server-ca.crt"};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ELEMENTSOF(copies); i++)
+		r = has_file(node, data_dir, copies[i], "");
+	for (size_t i = 0; r == 0 && i < k3sup__n_pairs; i++) {
+		if ((k3sup__pairs[i].flags & K3SUP__PAIR_AGENT) == 0)
+			continue;
+		r = has_file(node, data_dir, k3sup__pairs[i].path, ".crt");
+		if (r == 0)
+			r = has_file(node, data_dir, k3sup__pairs[i].path, ".key");
+	}
+	return r;
+}
+
 /* Where else a server keeps its certificates: a place that something names as the data-dir, or where it is by default. NULL: nowhere; else it is one of ours. */
 static const char *find_a_servers(k3sup_node *node, const struct k3sup__certs_where *where)
 {
@@ -175,6 +205,21 @@ static int refuse_if_a_servers(k3sup_op *op, k3sup_node *node, const struct k3su
 	return what ? fail_data_dir(op, where, what) : -ENOMEM;
 }
 
+/* Nothing runs, and no server is in there. */
+static int look_for_agent(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *where)
+{
+	_free_ char *what = NULL;
+	int r = refuse_if_a_servers(op, node, where);
+
+	if (r == 0)
+		r = has_an_agents(node, where->data_dir);
+	if (r != 0)
+		return r == 1 ? 0 : r;
+	what = k3sup__fmt("no k3s has started in %s (from: %s): its directory agent holds no certificate of an agent's", where->data_dir,
+		where->source);
+	return what ? fail_data_dir(op, where, what) : -ENOMEM;
+}
+
 /* k3s itself takes a data-dir without server/ for an agent's, also where it is the wrong one: then it "rotates" nothing and says that it succeeded. */
 static int tell_role(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *where, enum k3sup__role role)
 {
@@ -194,7 +239,7 @@ static int tell_role(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *
 	}
 	/* An agent that was a server once still has that one's directory. */
 	where->server = server == 1 && role != K3SUP__ROLE_AGENT;
-	return server == 0 && role == K3SUP__ROLE_UNKNOWN ? refuse_if_a_servers(op, node, where) : 0;
+	return server == 0 && role == K3SUP__ROLE_UNKNOWN ? look_for_agent(op, node, where) : 0;
 }
 
 static int find_real(k3sup_node *node, const char *data_dir, char **ret)

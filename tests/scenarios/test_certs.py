@@ -414,6 +414,20 @@ def test_E02_a_decoy_while_k3s_is_stopped(make, standin):
     assert check(node, "--data-dir", DATA).exit == 0
 
 
+def test_E02_a_directory_that_k3s_itself_has_made(make, standin):
+    """k3s certificate rotate was given the wrong data-dir, and made agent/tls-<seconds> there; nothing says where the right one is. 3, never "retired": no certificate is in there."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    stop(node)
+    os.rename(node.sb.path(node.at(DATA)), node.sb.path(node.at("/var/lib/moved")))
+    done = node.sb.run([node.at("/usr/local/bin/k3s"), "certificate", "rotate", "--data-dir", "/srv/wrong"], env={"K3S_STANDIN_CONF": "/etc/rancher/k3s/standin.conf"})
+    if not node.sb.exists("/srv/wrong/agent"):
+        node.sb.makedirs("/srv/wrong/agent/tls-1700000000")
+    assert done.status == 0 or "/srv/wrong" in done.err, done.err
+    for args in (["check"], ["backups"], ["rotate", "--rotate-key", "x", "--restart", "none"]):
+        answer = node.finish(node.begin("k3sup-certs", *(args + ["--json", "--data-dir", "/srv/wrong"])))
+        assert (answer.exit, answer.error) == (3, "K3SUP_E_DATA_DIR") and "/srv/wrong" in answer.message and answer["error"]["evidence"]["sources"], answer
+
+
 def test_E04_an_agent_that_was_a_server(make, standin):
     """An agent runs, and the directory of the server that it was before is still there, with expired things in it. check looks at the agent's: 0."""
     node = started(make, standin, "2024", "v1.30.4+k3s1", "agent", "--token", "x", "--server", "https://127.0.0.1:1")
@@ -441,6 +455,20 @@ def test_F02_a_moved_data_dir(make, standin):
     retire(node, services=["scheduler"])
     node.unit(active=True, due=0.01)
     until(lambda: node.running() and check(node).exit == 0, 30, "it to be made again")
+
+
+def test_services_as_k3s_takes_them(make, standin):
+    """--service: several, or a list with commas, as in k3s's documentation; the environment's list does not count beside it. One that k3s does not have: 2, and which ones it has."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    both = {"server/tls/client-admin.crt", "server/tls/client-scheduler.crt"}
+    for args in (["--service", "admin,scheduler"], ["--service", "admin", "--service", "scheduler"]):
+        rows = check(node, *args)["certificates"]
+        assert {r["path"] for r in rows if r["kind"] == "leaf"} == both, rows
+    answer = node.finish(node.begin("k3sup-certs", "check", "--json", "--service", "admin", env={"K3SUP_SERVICE": "scheduler,etcd"}))
+    assert {r["path"] for r in answer["certificates"] if r["kind"] == "leaf"} == {"server/tls/client-admin.crt"}, answer
+    for bad in ("admin,nope", "certificate-authority", "admin,", ""):
+        assert printed(node, "check", "--service", bad).status == 2, bad
+    assert "kube-proxy" in printed(node, "check", "--service", "nope").err
 
 
 def test_E06_several_clusters_in_one_kubeconfig(make, standin):

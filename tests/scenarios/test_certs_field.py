@@ -17,7 +17,7 @@ ISSUE = r"""set -e
 printf '[ca]\ndefault_ca=x\n[x]\ndatabase=db\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\nunique_subject=no\n[p]\nCN=supplied\nO=optional\n[req]\ndistinguished_name=d\n[d]\n' >cnf
 printf 'keyUsage=critical,digitalSignature,keyEncipherment\nextendedKeyUsage=%s\nauthorityKeyIdentifier=keyid\n' "$6" >ext
 openssl ecparam -name prime256v1 -genkey -noout -out k
-openssl req -config cnf -new -key k -subj "$3" -out csr
+openssl req -utf8 -config cnf -new -key k -subj "$3" -out csr
 openssl ca -config cnf -batch -notext -preserveDN -cert "$1.crt" -keyfile "$1.key" -in csr -extfile ext -startdate "$4" -enddate "$5" -out leaf
 cat leaf "$1.crt" >"$2.crt.new"; cat k >"$2.key"; cat "$2.crt.new" >"$2.crt"; rm "$2.crt.new"
 """
@@ -229,11 +229,38 @@ def test_unknown_files_and_copies_of_keys(make, standin):
     node = started(make, standin, "2024", "v1.30.4+k3s1")
     stop(node)
     assert check(node)["unknown"] == []
-    for name in ("client-admin.key.bak", "mine.pem", "etcd/old.crt~"):
-        node.sb.write(node.at(TLS + name), "x", 0o600)
-    assert sorted(check(node)["unknown"]) == ["server/tls/" + n for n in ("client-admin.key.bak", "etcd/old.crt~", "mine.pem")]
+    left = ("client-admin.key.bak", "etcd/old.crt~", "kept", "mine.pem", "notes.txt")
+    node.sb.makedirs(node.at(TLS + "kept"))
+    for name in left:
+        if name != "kept":
+            node.sb.write(node.at(TLS + name), "x", 0o600)
+    node.sb.write(node.at(DATA + "/agent/notes.txt"), "x") # there lies much that is nobody's certificate
+    assert sorted(check(node)["unknown"]) == ["server/tls/" + n for n in left]
     retire(node)
-    assert sorted(check(node)["unknown"]) == ["server/tls/" + n for n in ("client-admin.key.bak", "etcd/old.crt~", "mine.pem")]
+    assert sorted(check(node)["unknown"]) == ["server/tls/" + n for n in left] and node.sb.read(node.at(TLS + "notes.txt")) == b"x"
+
+
+def test_output_that_cannot_be_written(make, standin):
+    """The disk is full behind stdout, in every form: 1, never 0 with half of it. Nobody has given it any descriptors: as ever."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    for args in (["--json"],) + tuple(["--output", form] for form in ("table", "text", "json", "yaml", "metrics")):
+        done = node.sb.wait(node.begin("k3sup-certs", "check", *args, prefix=["sh", "-c", 'exec "$@" >/dev/full', "sh"]))
+        assert done.status == 1, (args, done.status, done.err)
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        for tool, args in (("k3sup-certs", ["check"]), ("k3sup-status", []), ("k3sup-certs", ["rotate", "--if-within", "0"])):
+            done = node.sb.wait(node.begin(tool, *args, prefix=["sh", "-c", 'exec "$@" ' + closed, "sh"]))
+            assert done.status == 0, (tool, closed, done.status, done.err)
+
+
+def test_names_beyond_ascii(make, standin, tmp_path):
+    """A certificate's name is UTF-8: forms for programs have it as it is, as k3s's, and the envelope says the same."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    name = "Zürich 漢字 \U0001f980"
+    issue(node, tmp_path, "client-scheduler", "/CN=" + name, "20250101000000Z", "99991231235959Z")
+    listed = json.loads(printed(node, "check", "--output", "json", "--service", "scheduler").out)["Certificates"]
+    assert listed[0]["Subject"] == name, listed
+    assert '  subject: "%s"\n' % name in printed(node, "check", "--output", "yaml").out
+    assert name in [c["cn"] for c in check(node)["certificates"]]
 
 
 def test_names_that_a_terminal_would_obey(make, standin, tmp_path):

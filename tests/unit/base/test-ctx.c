@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 
 /* Stands between the library and the kernel. */
 static int fail_timerfd; /* errno */
@@ -103,6 +104,31 @@ static void a_context_that_cannot_be_made_leaves_nothing(void **state)
 	assert_int_equal(count_fds(), before);
 }
 
+/* A daemon's host has closed what it does not use; libuv ends the process where it has to close one of these. */
+static void standard_descriptors_may_be_closed(void **state)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		k3sup_ctx *ctx = NULL;
+
+		for (int fd = 0; fd <= STDERR_FILENO; fd++)
+			(void)close(fd);
+		if (k3sup_ctx_new(NULL, &ctx) < 0 || k3sup_ctx_fd(ctx) <= STDERR_FILENO)
+			_exit(1);
+		for (int fd = 0; fd <= STDERR_FILENO; fd++)
+			if (fcntl(fd, F_GETFD) >= 0)
+				_exit(2); /* they are as they were */
+		k3sup_ctx_unref(ctx);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void options_are_checked(void **state)
 {
 	struct k3sup_ctx_opts opts = {.struct_size = sizeof(opts), .flags = 0x80};
@@ -186,6 +212,7 @@ int main(void)
 		cmocka_unit_test(short_of_descriptors_it_is_refused_and_the_process_lives),
 		cmocka_unit_test(a_context_opens_few_descriptors_and_none_for_children),
 		cmocka_unit_test(a_context_that_cannot_be_made_leaves_nothing),
+		cmocka_unit_test(standard_descriptors_may_be_closed),
 		cmocka_unit_test(options_are_checked),
 		in_both(log_settings_are_checked),
 		in_both(the_descriptor_stays_and_sleeps_until_a_deadline),

@@ -43,13 +43,16 @@ static void strangers_are_reported_and_nothing_else(void **state)
 
 	put_text(t, "server/tls/mine.crt", 0644, "whatever");
 	put_text(t, "agent/old-client-kubelet.key", 0600, "");
-	put_text(t, "server/tls/readme.txt", 0644, "");
+	put_text(t, "agent/readme.txt", 0644, ""); /* an agent's directory is not for certificates alone */
+	put_text(t, "server/tls/etcd/readme.txt", 0644, "");
+	put_text(t, "server/tls/etcd/.leaf.k3sup-tmp-12345678", 0600, ""); /* ours, of a run that was cut */
 	put_text(t, "server/tls/temporary-certs/apiserver-loopback-client__.crt", 0644, "");
 	assert_problems(t, "server/tls/temporary-certs/apiserver-loopback-client__.crt empty note");
 	look(t);
-	assert_int_equal(k3sup__json_len(t->audit.unknown), 2);
+	assert_int_equal(k3sup__json_len(t->audit.unknown), 3);
 	assert_string_equal(k3sup__json_as_str(k3sup__json_element(t->audit.unknown, 0)), "server/tls/mine.crt");
-	assert_string_equal(k3sup__json_as_str(k3sup__json_element(t->audit.unknown, 1)), "agent/old-client-kubelet.key");
+	assert_string_equal(k3sup__json_as_str(k3sup__json_element(t->audit.unknown, 1)), "server/tls/etcd/readme.txt");
+	assert_string_equal(k3sup__json_as_str(k3sup__json_element(t->audit.unknown, 2)), "agent/old-client-kubelet.key");
 	unlook(t);
 }
 

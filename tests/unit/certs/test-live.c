@@ -236,6 +236,69 @@ static void a_backup_that_was_touched_is_not_believed(void **state)
 	assert_int_equal(k3sup__tls_backup_read(f->t->s->op, f->backups, "../../etc", &kept, &manifest), K3SUP_E_BACKUP);
 }
 
+/* Whoever could change a manifest is root, or the disk has. What it then says must not become a file's place, mode or owner. */
+static void a_manifest_that_was_changed_is_not_believed(void **state)
+{
+	static const char *const changes[][2] = {
+		{"\"schema\":1", "\"schema\":2"},
+		{"\"mode\":\"0600\"", "\"mode\":\"0x7f\""},
+		{"\"mode\":\"0600\"", "\"mode\":\"6777\""},
+		{"\"mode\":\"0600\"", "\"mode\":\"\""},
+		{"\"uid\":0", "\"uid\":-1"},
+		{"\"gid\":0", "\"gid\":4294967295"},
+		{"\"uid\":0", "\"uid\":\"0\""},
+		{"server/tls/client-admin.key", "server/tls/client-admin.crt"},
+		{"server/tls/client-admin.key", "server/tls/client-ca.key"},
+		{"server/tls/client-admin.key", "../../../../etc/shadow"},
+	};
+	struct fixture *f = *state;
+	_cleanup_(k3sup__json_unrefp) k3sup__json *manifest = NULL;
+	struct k3sup__tls_files kept = {.count = 0};
+	_free_ char *name = NULL, *file = NULL, *text = NULL;
+	size_t len = 0;
+	bool made;
+
+	name = retire(f, &made);
+	file = k3sup__fmt("%s/manifest.json", name);
+	assert_int_equal(k3sup__read_file(f->backups, file, 1 << 20, &text, &len), 0);
+	for (size_t i = 0; i < ELEMENTSOF(changes); i++) {
+		const char *at = strstr(text, changes[i][0]);
+		_free_ char *changed = k3sup__fmt(
+			"%.*s%s%s", at != NULL ? (int)(at - text) : 0, text, changes[i][1], at != NULL ? at + strlen(changes[i][0]) : "");
+		int fd = openat(f->backups, file, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+		assert_non_null(at);
+		assert_int_equal(k3sup__write_full(fd, changed, strlen(changed)), 0);
+		(void)k3sup__close(fd);
+		assert_int_equal(k3sup__tls_backup_read(f->t->s->op, f->backups, name, &kept, &manifest), K3SUP_E_BACKUP);
+		assert_int_equal(kept.count, 0);
+		k3sup__op_forgive(f->t->s->op);
+	}
+}
+
+static int asked;
+
+static int still_for_a_while(k3sup_op *op)
+{
+	return ++asked > 3 ? k3sup__fail(op, K3SUP_E_RUNNING, "somebody has started it") : 0;
+}
+
+/* What is told as retired is gone, and nothing else is told. */
+static void what_was_taken_away_is_told(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(k3sup__json_unrefp) k3sup__json *removed = k3sup__json_array();
+
+	asked = 0;
+	assert_int_equal(read_again(f), 0);
+	f->live.removed = removed;
+	f->live.still = still_for_a_while;
+	assert_int_equal(k3sup__live_remove(&f->live, NULL), K3SUP_E_RUNNING);
+	assert_int_equal(k3sup__json_len(removed), 3);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(faccessat(f->t->s->fd, k3sup__json_text(k3sup__json_element(removed, i), "path"), F_OK, 0), -1);
+}
+
 static void what_must_not_be_retired(void **state)
 {
 	struct fixture *f = *state;
@@ -309,6 +372,8 @@ int main(void)
 		live_test(old_ones_go_but_never_the_spared),
 		live_test(the_last_copy_of_a_key_stays_until_a_start),
 		live_test(a_backup_that_was_touched_is_not_believed),
+		live_test(a_manifest_that_was_changed_is_not_believed),
+		live_test(what_was_taken_away_is_told),
 		live_test(what_must_not_be_retired),
 		live_test(what_others_have_written_stays),
 		live_test(what_a_cut_run_has_left_is_removed),
