@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -52,7 +53,9 @@ static void help(struct cli *cli, const struct cli_option *options, size_t n)
 	       "unexpected failure,\n"
 	       "2 usage, 3 refused before anything was touched, 4 no single k3s of this node can be named, 5 another run holds the lock, 6 "
 	       "the new k3s does\n"
-	       "not run, 8 cancelled or out of time (run it again), 9 not as expected, 11 k3s runs but is not proven.\n\nExamples:\n%s",
+	       "not run, 7 it failed and the build before was put back, 8 cancelled or out of time (run it again), 9 not as expected, 11 "
+	       "k3s\n"
+	       "runs but is not proven.\n\nExamples:\n%s",
 		cli->examples);
 }
 
@@ -161,6 +164,15 @@ static void open_standard(void)
 		close(fd);
 }
 
+/* Nor the one that events are written to. */
+static void check_events(struct cli *cli)
+{
+	int flags = cli->events_fd >= 0 && cli->events_fd <= INT_MAX ? fcntl((int)cli->events_fd, F_GETFL) : -1;
+
+	if (cli->events_fd != -1 && (flags < 0 || (flags & O_ACCMODE) == O_RDONLY))
+		exit(cli_fail(cli, CLI_USAGE, -EINVAL, "--events: %lld is no descriptor that can be written to", (long long)cli->events_fd));
+}
+
 int cli_parse(struct cli *cli, int argc, char **argv)
 {
 	struct cli_option options[MAX_OPTIONS];
@@ -194,6 +206,7 @@ int cli_parse(struct cli *cli, int argc, char **argv)
 					wanted(&options[index])));
 		}
 	}
+	check_events(cli);
 	return optind;
 }
 

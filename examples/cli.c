@@ -67,11 +67,28 @@ int64_t cli_number(k3sup_doc *doc, const char *path, int64_t fallback)
 	return value;
 }
 
+/* Only if somebody reads: while k3s is stopped nothing may wait for a full pipe, whose reader may be a container. */
+static void write_line(int fd, const char *line, size_t len)
+{
+	if (poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, 0) > 0)
+		if (write(fd, line, len) < 0)
+			return; /* the reader went away: what is said here is a courtesy */
+}
+
 static void clear_bar(struct cli *cli)
 {
+	static const char clear[] = "\r\033[K";
+
 	if (cli->bar)
-		fputs("\r\033[K", stderr);
+		write_line(STDERR_FILENO, clear, strlen(clear));
 	cli->bar = false;
+}
+
+/* What others have chosen (an argument, a name) must not move a terminal's cursor. */
+static void print_plain(FILE *out, const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+		fprintf(out, *c < 0x20 || *c == 0x7f ? "\\x%02x" : "%c", *c);
 }
 
 int cli_fail(struct cli *cli, int exit, int code, const char *fmt, ...)
@@ -84,7 +101,9 @@ int cli_fail(struct cli *cli, int exit, int code, const char *fmt, ...)
 	va_end(ap);
 	clear_bar(cli);
 	if (!cli->json) {
-		fprintf(stderr, "%s: %s\n", cli->tool, text);
+		fprintf(stderr, "%s: ", cli->tool);
+		print_plain(stderr, text);
+		fputc('\n', stderr);
 		return exit;
 	}
 	printf("{\"schema\":1,\"tool\":\"%s\",\"exit\":%d,\"ok\":false,\"changed\":false,\"error\":{\"code\":%d,\"name\":\"%s\","
@@ -165,14 +184,6 @@ int cli_exit_of(int status, k3sup_doc *result)
 
 /* ---- running ---- */
 
-/* Only if somebody reads: while k3s is stopped nothing may wait for a full pipe, whose reader may be a container. */
-static void write_line(int fd, const char *line, size_t len)
-{
-	if (poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, 0) > 0)
-		if (write(fd, line, len) < 0)
-			return; /* the reader went away: what is said here is a courtesy */
-}
-
 static void on_log(int32_t level, const char *component, const char *message, void *userdata)
 {
 	struct cli *cli = userdata;
@@ -248,9 +259,11 @@ static int32_t on_progress(const struct k3sup_progress *progress, void *userdata
 	if (cli->events_fd >= 0)
 		write_event((int)cli->events_fd, progress);
 	if (!cli->json && isatty(STDERR_FILENO)) {
-		clear_bar(cli);
-		fprintf(stderr, "[%.*s%*s] %3u%% %.*s", filled, bar, (int)sizeof(bar) - 1 - filled, "", progress->percent,
-			text_room((int)sizeof(bar) + (int)strlen("[] 100%")), progress->text);
+		char line[512];
+		int len = snprintf(line, sizeof(line), "\r\033[K[%.*s%*s] %3u%% %.*s", filled, bar, (int)sizeof(bar) - 1 - filled, "",
+			progress->percent, text_room((int)sizeof(bar) + (int)strlen("[] 100%")), progress->text);
+
+		write_line(STDERR_FILENO, line, len < (int)sizeof(line) ? (size_t)len : sizeof(line) - 1);
 		cli->bar = true;
 	}
 	return 0;
@@ -266,13 +279,19 @@ static void on_signal(int signo)
 
 int cli_wait(struct cli *cli, k3sup_op *op, int64_t timeout_ms)
 {
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 	struct sigaction action = {.sa_handler = on_signal};
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
 	running = op;
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		struct sigaction old;
+
+		/* What the caller has ignored (nohup) stays so. */
+		if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
+	}
 	(void)k3sup_op_set_progress(op, on_progress, cli);
 	r = k3sup_op_wait(op, timeout_ms);
 	if (r == -EINPROGRESS) {

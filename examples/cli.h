@@ -64,7 +64,7 @@ struct cli {
 int cli_parse(struct cli *cli, int argc, char **argv);
 /* Makes context and node; the program ends here if that fails. */
 k3sup_node *cli_node(struct cli *cli);
-/* Waits for an operation, with progress, events, SIGTERM and SIGINT. Returns its status, K3SUP_E_TIMEOUT if it had to be left behind. */
+/* Waits for an operation, with progress, events, SIGTERM, SIGINT and SIGHUP (unless ignored). Returns its status, K3SUP_E_TIMEOUT if it had to be left behind. */
 int cli_wait(struct cli *cli, k3sup_op *op, int64_t timeout_ms);
 /* What a payload has to be: what the library would refuse with -EINVAL; the program ends here then. */
 void cli_check_terms(struct cli *cli, const char *sha256, const char *sums, const char *signature, const char *key, const char *expect_version);

@@ -90,6 +90,9 @@ K3SUP_BEGIN_DECLS
  * build), "degraded" (k3s runs, and its file is gone), "outdated" (the installed file is not the payload), "rolled-back" (a new build failed, and this one was
  * put back), "current". Independent facts are in flags.
  *
+ * "starting" is a k3s that still unpacks itself, and one that an upgrade has left with K3SUP_E_NOT_READY (only then it is asked, as with K3SUP_PROBE_AUTO, for 2 s at most).
+ * "journal-damaged": some of what earlier runs wrote down cannot be read, or none of it; then warnings say why, and no upgrade begins.
+ *
  * Where no k3s runs and a service of systemd would start one, systemd is asked through the node's own systemctl, by a child (see below): the flag "service-failed", and next,
  * say that it has given up (its start limit, say) and what to do then. Where it cannot be asked, that is left out.
  *
@@ -113,8 +116,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * an open entry in the journal (the state's flag "open-operation"), until a run proves.
  *
  * Where the file is to be replaced, the policies and the preflight of k3sup_swap() decide first. With K3SUP_UPGRADE_CHECK that is all: nothing is changed, no lock is taken,
- * and no privileges are needed for what anybody may read (what only root may read is a decision "warn"). The result has checks, each with name, decision and text; status: 0 if
- * the upgrade would be admitted, else the error of the first refusal.
+ * and no privileges are needed for what anybody may read (what only root may read is a decision "warn"). The result has checks, each with name, decision and text; that
+ * another run holds the lock is a "warn". Status: 0 if the upgrade would be admitted, else the error of the first refusal.
  *
  * K3SUP_UPGRADE_DRY_RUN also refuses what only shows in what runs (K3SUP_E_NO_K3S, K3SUP_E_AMBIGUOUS), so it needs to see that; plan in the result is a list of {step, text}, empty if the
  * goal holds. Status 1: something would be changed; 0: nothing; changed is false in either case. Commands are named and not run.

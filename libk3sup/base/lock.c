@@ -81,6 +81,8 @@ int k3sup__state_file_open(k3sup_op *op, int dirfd, const char *name, int flags)
 		return -ENOENT;
 	if (fd < 0 && errno == ELOOP)
 		return k3sup__fail(op, K3SUP_E_STATE_DIR, "%s in the state directory is a symbolic link", name);
+	if (fd < 0 && errno == EISDIR)
+		return k3sup__fail(op, K3SUP_E_STATE_DIR, "%s in the state directory is not a regular file", name);
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		r = -errno;
 		(void)k3sup__fail(op, r, "cannot open %s in the state directory: %s", name, k3sup_strerror(r));

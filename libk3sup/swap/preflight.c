@@ -17,13 +17,12 @@
 #include "swap/package.h"
 #include "swap/unpack.h"
 
-#define BUT_NOT_TOLD "whether that is so cannot be told: %s"
-
 void k3sup__cannot_tell(struct k3sup__checks *checks, const char *name, int r)
 {
 	bool denied = r == -EACCES || r == -EPERM;
 
-	k3sup__checks_add(checks, name, denied ? K3SUP__WARN : K3SUP__REFUSE, r, NULL, BUT_NOT_TOLD, k3sup_strerror(r));
+	k3sup__checks_add(checks, name, denied ? K3SUP__WARN : K3SUP__REFUSE, r, NULL, "what the check %s asks cannot be told: %s", name,
+		k3sup_strerror(r));
 }
 
 static k3sup__json *evidence_of(const struct k3sup__place *target)

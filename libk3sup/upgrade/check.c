@@ -123,8 +123,7 @@ static void report(k3sup_op *op, k3sup_node *node, const struct k3sup__view *vie
 	k3sup__json_set(k3sup__op_facts(op), "installed", installed);
 }
 
-/* One more decision behind those that were taken in common. Consumes text. */
-static void add_check(k3sup_op *op, const char *name, const char *decision, k3sup__json *text, int error)
+void k3sup__check_add(k3sup_op *op, const char *name, const char *decision, k3sup__json *text, int error)
 {
 	k3sup__json *check = k3sup__json_object();
 
@@ -152,7 +151,7 @@ static int check_restart(k3sup_op *op, const struct check_state *s, const struct
 	if (r >= 0)
 		k3sup__plan_restart(op, &s->asked, view, &services);
 	if (services.count > 0) {
-		add_check(op, "restart", r < 0 ? "refuse" : "pass",
+		k3sup__check_add(op, "restart", r < 0 ? "refuse" : "pass",
 			r < 0 ? sentence(op, r) : k3sup__json_fmt("k3s would be restarted by %s", k3sup__plan_restarter(&services.list[0])), r);
 	}
 	k3sup__services_report(op, &services);
@@ -169,12 +168,12 @@ static int check_failed(k3sup_op *op, const struct check_state *s, const struct 
 	if (r < 0)
 		return r;
 	if (!known) {
-		add_check(op, "failed-before", "pass", k3sup__json_str("this payload has not failed on this node"), 0);
+		k3sup__check_add(op, "failed-before", "pass", k3sup__json_str("this payload has not failed on this node"), 0);
 	} else if ((s->asked.flags & K3SUP_UPGRADE_RETRY_FAILED) || (view->same == 1 && !view->pending)) {
-		add_check(op, "failed-before", "allowed", k3sup__json_str("this very payload failed on this node before"), 0);
+		k3sup__check_add(op, "failed-before", "allowed", k3sup__json_str("this very payload failed on this node before"), 0);
 	} else {
 		r = k3sup__failed_refuse(op, known);
-		add_check(op, "failed-before", "refuse", sentence(op, r), r);
+		k3sup__check_add(op, "failed-before", "refuse", sentence(op, r), r);
 		return r;
 	}
 	return 0;
@@ -202,7 +201,7 @@ static int check_stopping(k3sup_op *op, struct check_state *s, const struct k3su
 		return r;
 	if (r >= 0)
 		k3sup__rotation_plan(op, &stopping->rotation);
-	add_check(op, "rotate-certs", r < 0 ? "refuse" : "pass", r < 0 ? sentence(op, r) : rotation_text(&stopping->rotation), r);
+	k3sup__check_add(op, "rotate-certs", r < 0 ? "refuse" : "pass", r < 0 ? sentence(op, r) : rotation_text(&stopping->rotation), r);
 	return r;
 }
 
@@ -223,16 +222,22 @@ static int work(k3sup_op *op)
 	struct k3sup__payload payload = K3SUP__PAYLOAD_NONE;
 	struct k3sup__view view;
 	bool whole = false;
-	int r = k3sup__payload_load(op, s->node.node, &s->asked.source, &payload);
+	int r;
 
+	k3sup__op_begin(op, "verify", "looking at the payload");
+	r = k3sup__payload_load(op, s->node.node, &s->asked.source, &payload);
 	if (r >= 0)
 		r = k3sup__payload_verify(op, &payload);
+	k3sup__op_begin(op, "identify", "looking at the node");
 	if (r >= 0)
 		r = look(op, s->node.node, &payload, &view, &whole);
 	if (r >= 0) {
+		k3sup__op_begin(op, "check", "asking the policies");
 		if (whole)
 			k3sup__prepared_warn(op, s->node.node, &view);
 		r = check(op, s, &payload, &view);
+		if (r >= 0 && whole)
+			r = k3sup__check_memory(op, s->node.node, &view);
 		if (r >= 0 && whole)
 			r = check_failed(op, s, &payload, &view);
 		if (r >= 0 && whole)
@@ -252,9 +257,14 @@ static int work(k3sup_op *op)
 	return r >= 0 && (s->asked.flags & K3SUP_UPGRADE_DRY_RUN) ? k3sup__plan_says_change(op) : r;
 }
 
+static const struct k3sup__step steps[] = {{"verify", 80}, {"identify", 15}, {"check", 5}};
+
 static int step(k3sup_op *op)
 {
-	return k3sup__op_woke(op) == K3SUP__WOKE_WORK ? k3sup__op_work_result(op) : k3sup__op_work(op, work);
+	if (k3sup__op_woke(op) == K3SUP__WOKE_WORK)
+		return k3sup__op_work_result(op);
+	k3sup__op_plan(op, steps, ELEMENTSOF(steps));
+	return k3sup__op_work(op, work);
 }
 
 static void clear(k3sup_op *op)

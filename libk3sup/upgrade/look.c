@@ -74,6 +74,9 @@ int k3sup__upgrade_look(k3sup_op *op)
 	r = k3sup__payload_load(op, node, &s->source, &s->payload);
 	if (r >= 0)
 		r = k3sup__view_take(op, node, &s->payload, &s->view);
+	/* What an earlier run has begun would go by unseen. */
+	if (r >= 0 && s->view.journal_error < 0)
+		r = k3sup__fail(op, s->view.journal_error, "%s", s->view.journal_text);
 	if (r >= 0 && s->view.same == 1)
 		r = k3sup__payload_prove(op, &s->payload, s->view.same_sha256);
 	if (r >= 0)

@@ -58,12 +58,19 @@ static bool says(const k3sup__json *record, const char *key, const char *wanted)
 	return text && k3sup__streq(text, wanted);
 }
 
+bool k3sup__entry_has(const k3sup__json *records, const char *id, const char *event)
+{
+	for (size_t i = 0; id && i < k3sup__json_len(records); i++)
+		if (says(k3sup__json_element(records, i), "op", id) && says(k3sup__json_element(records, i), "event", event))
+			return true;
+	return false;
+}
+
 /* The last word counts. One of another boot says nothing about who has stopped k3s, nor one of an entry that came to its end. */
 struct k3sup__owed k3sup__entry_owed(k3sup_node *node, const k3sup__json *records)
 {
 	struct k3sup__owed owed = {.verb = K3SUP__VERB_UPGRADE};
 	const k3sup__json *last = NULL;
-	bool closed = false;
 	char boot_id[37];
 	const char *id;
 
@@ -77,9 +84,7 @@ struct k3sup__owed k3sup__entry_owed(k3sup_node *node, const k3sup__json *record
 	if (!id || strlen(id) >= sizeof(owed.id) || !says(last, "event", "stop") || k3sup__boot_id(node->proc_fd, boot_id) < 0 ||
 		!says(last, "boot_id", boot_id))
 		return owed;
-	for (size_t i = 0; i < k3sup__json_len(records); i++)
-		closed |= says(k3sup__json_element(records, i), "event", "close") && says(k3sup__json_element(records, i), "op", id);
-	if (!closed)
+	if (!k3sup__entry_has(records, id, "close"))
 		strcpy(owed.id, id);
 	if (says(last, "verb", K3SUP__VERB_ROTATE))
 		owed.verb = K3SUP__VERB_ROTATE;

@@ -10,6 +10,8 @@
 #define K3SUP__VERB_UPGRADE "upgrade"
 #define K3SUP__VERB_ROTATE "rotate"
 
+#define K3SUP__EVENT_NOT_READY "not-ready" /* the wanted build ran, was asked, and was not ready when the run ended */
+
 #define K3SUP__ENTRY_ID 17 /* bytes of an entry's id */
 
 /* Only has to differ from the ids of other entries in this journal. */
@@ -18,6 +20,8 @@ void k3sup__entry_make_id(char ret[static K3SUP__ENTRY_ID]);
 k3sup__json *k3sup__entry_record(const char *id, const char *event, const char *verb);
 int k3sup__entry_append(k3sup_op *op, k3sup_node *node, k3sup__json *record) _must_check_; /* consumes the record */
 int k3sup__entry_note(k3sup_op *op, k3sup_node *node, const char *id, const char *verb, const char *event) _must_check_; /* an event without more */
+/* id: may be NULL. */
+bool k3sup__entry_has(const k3sup__json *records, const char *id, const char *event);
 int k3sup__entry_close_one(k3sup_op *op, k3sup_node *node, const char *id, const char *verb, const char *reason) _must_check_;
 /* An open entry whose run has stopped k3s (its event "stop") and has not seen it run again ("started"): whoever finds k3s stopped owes it a start. */
 struct k3sup__owed {

@@ -27,6 +27,14 @@ static bool is_over(const struct k3sup__upgrade *s)
 	return s->restart.by != K3SUP_RESTART_NONE || !s->entry.prove;
 }
 
+/* It could not be seen later that this run has asked, and what it was told. */
+static int note_not_ready(k3sup_op *op, const struct k3sup__upgrade *s)
+{
+	if (s->status != K3SUP_E_NOT_READY || !s->entry.id[0])
+		return 0;
+	return k3sup__entry_note(op, s->node.node, s->entry.id, K3SUP__VERB_UPGRADE, K3SUP__EVENT_NOT_READY);
+}
+
 /* What failed before did not this time. It was proven: that nobody can write it down is no failure. */
 static void tidy_memory(k3sup_op *op, const struct k3sup__upgrade *s)
 {
@@ -53,6 +61,8 @@ int k3sup__upgrade_report(k3sup_op *op)
 	if (r >= 0 && is_over(s))
 		r = k3sup__entry_close(op, s->node.node, s->status, &s->entry);
 	if (r >= 0)
+		r = note_not_ready(op, s);
+	if (r >= 0)
 		r = k3sup__turn_report(op, s);
 	if (r < 0)
 		k3sup__op_seal_failure(op); /* the look below must not take back the sentence */
@@ -64,6 +74,7 @@ int k3sup__upgrade_report(k3sup_op *op)
 	if (s->nested)
 		return r;
 	if (s->payload.fd >= 0 && k3sup__view_take(op, s->node.node, s->status < 0 ? &s->payload : NULL, &v) >= 0) {
+		v.not_ready = s->status == K3SUP_E_NOT_READY;
 		k3sup__view_report(op, s->node.node, &v);
 		k3sup__view_clear(&v);
 	}

@@ -31,6 +31,8 @@ const char *k3sup__view_state(const struct k3sup__view *v)
 		return "degraded";
 	if (v->pending)
 		return "restart-pending";
+	if (v->not_ready)
+		return "starting";
 	if (v->same < 0 && k3sup__failed_back_to(v->failed, &v->build))
 		return "rolled-back";
 	return v->same == 0 ? "outdated" : "current";
@@ -96,6 +98,10 @@ static const char *next_step(const struct k3sup__view *v, const char *state)
 
 	if (v->holder)
 		return "wait for the run that holds the lock";
+	if (v->failed_before && k3sup__streq(state, "outdated"))
+		return "take another payload, since this one failed here before, or find out why and run k3sup-upgrade with --retry-failed";
+	if (v->not_ready && !v->unpacking && k3sup__streq(state, "starting"))
+		return "wait until k3s is ready, then run k3sup-upgrade once more; an earlier run ended before it was";
 	for (size_t i = 0; i < ELEMENTSOF(steps); i++)
 		if (k3sup__streq(steps[i].state, state))
 			return steps[i].next;
@@ -124,7 +130,7 @@ static k3sup__json *flags_json(const struct k3sup__view *v)
 		k3sup__json_add(flags, k3sup__json_str("rolled-back"));
 	if (v->images_kept)
 		k3sup__json_add(flags, k3sup__json_str("images-kept"));
-	if (v->damaged)
+	if (v->damaged || v->journal_error == K3SUP_E_STATE_DIR)
 		k3sup__json_add(flags, k3sup__json_str("journal-damaged"));
 	if (v->installed.fd >= 0 && !v->build.wrapper && !v->build.version[0])
 		k3sup__json_add(flags, k3sup__json_str("installed-unknown"));

@@ -90,6 +90,19 @@ static int look_for_processes(k3sup_op *op, k3sup_node *node, struct k3sup__view
 	return 0;
 }
 
+/* Kept for those who cannot do without. */
+static int only_a_warning(k3sup_op *op, int r, const char *what, char **ret_text)
+{
+	const char *sentence = k3sup__op_sentence(op);
+
+	*ret_text = k3sup__fmt("%s: %s", what, sentence ? sentence : k3sup_strerror(r));
+	k3sup__op_forgive(op);
+	if (!*ret_text)
+		return -ENOMEM;
+	k3sup__warn(op, "%s", *ret_text);
+	return 0;
+}
+
 /* What is written there cannot be seen elsewhere, but what can be seen elsewhere is worth saying without it, too (to a caller who is not root, above all). */
 static int look_at_journal(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
 {
@@ -102,10 +115,12 @@ static int look_at_journal(k3sup_op *op, k3sup_node *node, struct k3sup__view *v
 	v->rotation = v->records ? k3sup__journal_open_entry(v->records, K3SUP__VERB_ROTATE) : NULL;
 	if (r >= 0 || r == -ENOMEM || k3sup__op_checkpoint(op) < 0)
 		return r;
-	k3sup__op_forgive(op);
-	if (r != -ENOENT)
-		k3sup__warn(op, "the journal in %s cannot be read: %s", node->state_dir, k3sup_strerror(r));
-	return 0;
+	if (r == -ENOENT) {
+		k3sup__op_forgive(op);
+		return 0;
+	}
+	v->journal_error = r;
+	return only_a_warning(op, r, "the journal cannot be read", &v->journal_text);
 }
 
 static int look_at_lock(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
@@ -118,9 +133,8 @@ static int look_at_lock(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
 	r = k3sup__lock_holder(op, &node->root, node->trust_flags, &v->holder);
 	if (r >= 0 || r == -ENOMEM)
 		return r < 0 ? r : 0;
-	k3sup__op_forgive(op);
-	k3sup__warn(op, "nobody can say whether another run holds the node's lock: %s", k3sup_strerror(r));
-	return 0;
+	v->lock_error = r;
+	return only_a_warning(op, r, "nobody can say whether another run holds the node's lock", &v->lock_text);
 }
 
 /* Between swap and restart none of several files is the one that runs. An upgrade of ours says which one it replaced. */
@@ -156,11 +170,18 @@ static int look_at_leftovers(k3sup_op *op, k3sup_node *node, struct k3sup__view 
 
 static int compare(k3sup_op *op, const struct k3sup__payload *payload, struct k3sup__view *v)
 {
+	k3sup__json *known;
+	int r;
+
 	v->same = -1;
 	if (!payload)
 		return 0;
 	v->same = v->installed.fd >= 0 ? k3sup__swap_is_same(op, payload, &v->installed, v->same_sha256) : 0;
-	return v->same < 0 ? v->same : 0;
+	if (v->same != 0)
+		return v->same < 0 ? v->same : 0;
+	r = k3sup__failed_find(op, v->failed, payload, &known);
+	v->failed_before = r > 0;
+	return r < 0 ? r : 0;
 }
 
 /* Was the file found that this k3s was started from, as far as can be told? */
@@ -239,6 +260,8 @@ void k3sup__view_clear(struct k3sup__view *view)
 	k3sup__json_unref(view->holder);
 	k3sup__json_unref(view->files);
 	k3sup__json_unref(view->managed);
+	free(view->journal_text);
+	free(view->lock_text);
 	k3sup__units_clear(&view->units);
 	k3sup__data_dir_clear(&view->data_dir);
 	k3sup__data_dir_clear(&view->second_dir);

@@ -36,8 +36,14 @@ struct k3sup__view {
 	k3sup__json *rotation;             /* likewise, of a rotation */
 	k3sup__json *failed;               /* builds that failed here (failed.h) */
 	unsigned damaged;                  /* lines of the journal that could not be read */
-	k3sup__json *holder;               /* who holds the lock, or NULL */
-	bool at_work;                      /* another operation of this handle does */
+	int journal_error;                 /* why it could not be read at all, or 0 */
+	char *journal_text;                /* likewise, as a sentence */
+	int lock_error;                    /* likewise of the lock */
+	char *lock_text;
+	bool failed_before;  /* with same 0: the payload has failed here, and is remembered */
+	bool not_ready;      /* it was asked, and runs without being ready */
+	k3sup__json *holder; /* who holds the lock, or NULL */
+	bool at_work;        /* another operation of this handle does */
 };
 
 /* payload: NULL if there is none to compare with. 0 whatever was found; negative only where nothing could be said. Changes nothing. */

@@ -42,7 +42,8 @@ def assert_rolled_back(node, answer, old, new):
     assert one["times"] == 1 and one["back_to"]["asset_hash"] == asset_hash(old), one
     state = node.status()
     assert (state["state"], state.exit) == ("rolled-back", 0) and "--retry-failed" in state["next"], state
-    assert node.status("--payload", PAYLOAD)["state"] == "outdated"
+    offered = node.status("--payload", PAYLOAD)
+    assert offered["state"] == "outdated" and "--retry-failed" in offered["next"], offered
     return node.assert_runs(old, but=node.process)
 
 
@@ -205,6 +206,14 @@ def test_C09_alive_and_not_ready_is_starting(make, old, new):
     assert (answer.exit, answer.error) == (11, "K3SUP_E_NOT_READY") and "rollback" not in answer.json and "failed" not in answer.json, answer
     assert node.content() == content_of(new)
     node.assert_runs(new, but=node.process)
+    for seen in (answer, node.status("--payload", PAYLOAD)):
+        assert seen["state"] == "starting" and seen["flags"] == ["open-operation"] and "is ready" in seen["next"], seen
+    assert node.status("--expect", "current").exit == 9
+    node.behave() # the switches are read at a start
+    node.sb.kill(node.running()[0][0]["pid"], 9)
+    until(lambda: node.status("--expect", "current").exit == 0)
+    answer = upgrade(node, stable="0.3")
+    assert answer.exit == 0 and answer["state"] == "current" and answer["flags"] == [], answer
 
 
 def test_both_builds_fail(make, old, new):
