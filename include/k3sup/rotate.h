@@ -38,7 +38,7 @@ K3SUP_BEGIN_DECLS
 
 /**
  * k3sup_rotate() - new leaf certificates.
- * @opts: a key, or K3SUP_ROTATE_IF_WITHIN, or both: then the key counts only if something ends within that time. Neither is -EINVAL.
+ * @opts: a key (UTF-8, at most 256 bytes), or K3SUP_ROTATE_IF_WITHIN, or both: then the key counts only if something ends within that time. Neither is -EINVAL.
  *
  * The goal, with a key: no live certificate is one that was retired under it; told by fingerprints that the journal keeps, never by dates. With if_within_days alone: nothing ends
  * within that time. So a second run does nothing; one that was cut is finished by the next one with the same arguments.

@@ -124,6 +124,9 @@ int k3sup__cert_services_take(const char *const *services, struct k3sup__strv *r
 	int r = 0;
 
 	for (; r == 0 && services != NULL && *services != NULL; services++)
-		r = k3sup__cert_service_is_known(*services) ? k3sup__strv_add_copy(ret, *services, strlen(*services)) : -EINVAL;
+		if (!k3sup__cert_service_is_known(*services))
+			r = -EINVAL;
+		else if (!k3sup__strv_has(ret, *services))
+			r = k3sup__strv_add_copy(ret, *services, strlen(*services));
 	return r;
 }

@@ -47,7 +47,7 @@ bool k3sup__cert_path_is_known(const char *path);
 
 /* Does a service of that name exist? */
 bool k3sup__cert_service_is_known(const char *name);
-/* Takes a caller's list of services. -EINVAL for an unknown one. */
+/* Takes a caller's list of services, each once. -EINVAL for an unknown one. */
 int k3sup__cert_services_take(const char *const *services, struct k3sup__strv *ret) _must_check_;
 
 #endif

@@ -56,7 +56,8 @@ static int keep_and_remove(struct k3sup__live *live, const struct k3sup__retirin
 	live->removed = k3sup__json_array();
 	k3sup__json_set(facts, "retired", live->removed);
 	r = kept = keep(live, &backups, &name);
-	if (r >= 0 && live->files.count > 0 && k3sup__live_wants(live, "k3s-server"))
+	/* Where all is meant and nothing is there, that is the second retire before a start; the listener's alone has no file to take away. */
+	if (r >= 0 && (live->files.count > 0 || live->services != NULL) && k3sup__live_wants(live, "k3s-server"))
 		r = triggered = k3sup__live_set_trigger(live, true);
 	if (r >= 0)
 		r = removed = k3sup__live_remove(live, NULL);

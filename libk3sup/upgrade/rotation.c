@@ -6,6 +6,7 @@
 #include "base/journal.h"
 #include "base/lock.h"
 #include "certs/inventory.h"
+#include "node/unittext.h"
 #include "node/warn.h"
 #include "upgrade/window.h"
 
@@ -19,7 +20,8 @@ int k3sup__rotation_take(
 	struct k3sup__rotation rotation = {.within = within, .retiring = {.keep = keep, .keep_days = keep_days}};
 	int r = k3sup__cert_services_take(services, &rotation.retiring.services);
 
-	if (r >= 0 && ((key && (!*key || strlen(key) > MOST_KEY)) || within > MOST_DAYS))
+	/* The journal is JSON: what is no UTF-8 would not be found again in it. */
+	if (r >= 0 && ((key && (!*key || strlen(key) > MOST_KEY || !k3sup__is_utf8(key, strlen(key)))) || within > MOST_DAYS))
 		r = -EINVAL;
 	if (r >= 0 && key && !(rotation.key = strdup(key)))
 		r = -ENOMEM;

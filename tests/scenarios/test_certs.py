@@ -336,6 +336,23 @@ def test_E01_retire_stop_first_and_restore(make, standin):
     assert (none.exit, none.error) == (3, "K3SUP_E_BACKUP")
 
 
+def test_E07_the_listeners_certificate_alone(make, standin):
+    """retire of the service k3s-server, which has no file: as k3s does it, its trigger is set, once; no file is touched; the next start makes a new one and takes the trigger away."""
+    node = started(make, standin, "2024", "v1.30.4+k3s1")
+    stop(node)
+    before, listener = leafs(node), node.sb.read(node.at(DATA + "/server/tls/dynamic-cert.json"))
+    first = retire(node, services=["k3s-server"])
+    trigger = node.sb.path(node.at(DATA + "/server/tls/dynamic-cert-regenerate"))
+    assert first["changed"] is True and first["retired"] == [] and leafs(node) == before, first
+    assert os.stat(trigger).st_size == 0 and os.stat(trigger).st_mode & 0o777 == 0o600
+    assert retire(node, services=["k3s-server"])["changed"] is False
+    node.unit(active=True, due=0.01)
+    until(lambda: node.running() and not os.path.exists(trigger), 30, "a start that follows it")
+    until(lambda: node.sb.read(node.at(DATA + "/server/tls/dynamic-cert.json")) != listener, 30, "a new one")
+    now = leafs(node) # an agent's certificates are new after each start
+    assert {p for p in before if now.get(p) != before[p]} <= {p for p in before if p.startswith("agent/")}
+
+
 def test_a_backup_of_other_authorities_is_refused(make, standin):
     """The authorities were changed after the backup. restore: 3, K3SUP_E_BACKUP; nothing touched. A missing authority: retire refuses, K3SUP_E_AUTHORITY."""
     node = started(make, standin, "2024", "v1.30.4+k3s1")

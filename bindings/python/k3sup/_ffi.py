@@ -24,6 +24,9 @@ class Sized(ctypes.Structure):
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(struct_size=ctypes.sizeof(self), **fields)
+        for name, value in fields.items():  # ctypes cuts off what does not fit
+            if isinstance(value, int) and getattr(self, name) != value:
+                raise ValueError("%s: %d is out of range" % (name, value))
 
 
 def _struct(*fields: Tuple[str, Any]) -> List[Tuple[str, Any]]:

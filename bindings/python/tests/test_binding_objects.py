@@ -140,6 +140,11 @@ def test_what_cannot_be_checked_is_refused(ctx, root, tmp_path):
         with pytest.raises(OSError) as caught:
             wrong()
         assert caught.value.errno == errno.EINVAL
+    for wrong in (lambda n: node.certs_retire(keep=n), lambda n: node.certs_retire(keep_days=n), lambda n: node.rotate("k", keep=n),
+                  lambda n: node.rotate(if_within_days=n), lambda n: node.certs_check(warn_days=n)):
+        for number in (-1, 1 << 32):  # ctypes would make something else of it
+            with pytest.raises(ValueError):
+                wrong(number)
     with pytest.raises(k3sup.K3supError) as said:
         ctx.certs_ca_check(tmp_path, root).wait()
     assert said.value.code == Code.DATA_DIR

@@ -255,8 +255,12 @@ static void wishes_that_make_no_sense(void **state)
 	memset(key, 'k', sizeof(key) - 1);
 	assert_int_equal(k3sup__rotation_take("", -1, NULL, 0, 0, &rotation), -EINVAL);
 	assert_int_equal(k3sup__rotation_take(key, -1, NULL, 0, 0, &rotation), -EINVAL);
+	assert_int_equal(k3sup__rotation_take("\xff", -1, NULL, 0, 0, &rotation), -EINVAL); /* it would be another one in the journal */
 	assert_int_equal(k3sup__rotation_take(NULL, 36501, NULL, 0, 0, &rotation), -EINVAL);
 	assert_int_equal(k3sup__rotation_take("k", -1, (const char *const[]){"certificate-authority", NULL}, 0, 0, &rotation), -EINVAL);
+	assert_int_equal(k3sup__rotation_take("k", -1, (const char *const[]){"etcd", "admin", "etcd", NULL}, 0, 0, &rotation), 0);
+	assert_int_equal(rotation.retiring.services.count, 2);
+	k3sup__rotation_clear(&rotation);
 }
 
 int main(void)
