@@ -91,6 +91,8 @@ static void on_call(int signo, siginfo_t *info, void *context)
 		now->struck = true;
 		if (now->error == 0)
 			(void)strike_call(SYS_kill, strike_call(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
+		if (info->si_syscall == SYS_close) /* whatever it answers, Linux has let go of the descriptor: the other end of a pipe sees that */
+			(void)strike_call(SYS_close, regs[REG_RDI], 0, 0, 0, 0, 0);
 		regs[REG_RAX] = -now->error;
 		return;
 	}
