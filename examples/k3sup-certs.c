@@ -129,7 +129,7 @@ static int check(int argc, char **argv)
 	node = cli_node(&cli);
 	r = k3sup_certs_check(node, &opts, &op);
 	if (r == -EINVAL)
-		r = cli_fail(&cli, CLI_USAGE, r, SERVICES ", --kubeconfig an absolute path inside the root");
+		r = cli_fail(&cli, CLI_USAGE, r, SERVICES ", --kubeconfig an absolute path inside the root, --k3s-version a version");
 	else
 		r = finish(r, op, "/needs_action", false, form->print);
 	k3sup_node_unref(node);

@@ -13,8 +13,8 @@
 
 struct k3sup_certs_check_opts {
 	uint32_t struct_size;
-	uint32_t flags;                 /* K3SUP_CERTS_CHECK_* */
-	int64_t at;                     /* look as if it were this time, in seconds since 1970; counts only with K3SUP_CERTS_CHECK_AT */
+	uint32_t flags; /* K3SUP_CERTS_CHECK_* */
+	int64_t at;     /* look as if it were this time, in seconds since 1970, years 0 to 9999; counts only with K3SUP_CERTS_CHECK_AT */
 	const char *const *services;    /* NULL-terminated, in the words of `k3s certificate check --service`; NULL: all */
 	const char *const *kubeconfigs; /* NULL-terminated, further kubeconfigs to look into, inside the root; NULL: none */
 	const char *k3s_version;        /* decides how early k3s renews; NULL: the installed file's, read only where it matters */
@@ -76,7 +76,7 @@ K3SUP_BEGIN_DECLS
  *
  * Status is 0 whatever the verdict: nothing changes. On disk: nothing. Capabilities: to read files that only root can read.
  * With K3SUP_CERTS_CHECK_WIRE: to look at the descriptors of the running k3s, and to enter its network where that is another one.
- * Errors: K3SUP_E_DATA_DIR, K3SUP_E_AMBIGUOUS (several k3s with different data-dirs and none given), -EINVAL (an unknown service), -ENOMEM; with K3SUP_CERTS_CHECK_WIRE -ESRCH (it
+ * Errors: K3SUP_E_DATA_DIR, K3SUP_E_AMBIGUOUS (several k3s with different data-dirs and none given), -EINVAL (an unknown service, no version), -ENOMEM; with K3SUP_CERTS_CHECK_WIRE -ESRCH (it
  * ended meanwhile), -EACCES. Since: 0.1
  */
 K3SUP_API int k3sup_certs_check(k3sup_node *node, const struct k3sup_certs_check_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;
@@ -127,7 +127,7 @@ K3SUP_API int k3sup_certs_backups(k3sup_node *node, const struct k3sup_certs_bac
  * @ret_op: result: takes (0 or 1), problems[] {path, problem, remedy, text}, certificates[] as above.
  *
  * Looks at a prepared directory the way `k3s certificate rotate-ca` lets a server do (k3s pkg/server/handlers/cert.go): files that are missing in it are taken from the ones in
- * use. Each authority's bundle that differs has to hold more than one certificate; the first has to lead to the one in use, through what old and new bundles
+ * use (where all are a note says that nothing would change). Each authority's bundle that is given has to hold more than one certificate; the first has to lead to the one in use, through what old and new bundles
  * bring along; its key has to come first in its .key; service.key has to hold the present key. Beyond that: dates, usages. Running rotate-ca stays k3s's own command.
  * Refuses the live directory itself.
  *

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * k3sup_certs_ca_check(): what a server does with the directory of `k3s certificate rotate-ca --path` (k3s pkg/server/handlers/cert.go), without a server: missing and empty
- * files are taken from those in use; what differs is validated against them.
+ * files are taken from those in use; what is given is validated against them, also if it is the same.
  */
 #include <time.h>
 #include <unistd.h>
@@ -20,6 +20,7 @@ struct ca_check_state {
 /* Both sides of one comparison. */
 struct sides {
 	struct k3sup__audit old, new;
+	bool given; /* something that rotate-ca reads is in the prepared directory */
 };
 
 static const char *below_server(enum k3sup__ca ca)
@@ -82,12 +83,15 @@ static void look_at_bundle(struct sides *sides, const char *path, const struct k
 }
 
 /* 1: dir has it, with something in it; 0: the present one would be taken; -ENOMEM, K3SUP_E_CANCELLED, K3SUP_E_PARSE */
-static int is_given(struct k3sup__audit *audit, const char *path)
+static int is_given(struct sides *sides, const char *path)
 {
 	_cleanup_(k3sup__cert_file_clear) struct k3sup__cert_file file = {0};
-	int r = k3sup__audit_read(audit, path, &file);
+	int r = k3sup__audit_read(&sides->new, path, &file);
 
-	return r == 1 ? file.len > 0 : r;
+	if (r == 1 && file.len == 0)
+		r = 0;
+	sides->given |= r != 0;
+	return r;
 }
 
 /* The key in use where the prepared directory has none. */
@@ -112,8 +116,8 @@ static int look_at_ca(struct sides *sides, enum k3sup__ca ca)
 
 	if (crt == NULL || key == NULL)
 		return -ENOMEM;
-	given = is_given(&sides->new, crt);
-	key_given = given >= 0 || given == K3SUP_E_PARSE ? is_given(&sides->new, key) : given;
+	given = is_given(sides, crt);
+	key_given = given >= 0 || given == K3SUP_E_PARSE ? is_given(sides, key) : given;
 	if (given < 0 || key_given < 0)
 		return given == K3SUP_E_PARSE || key_given == K3SUP_E_PARSE ? 0 : given < 0 ? given : key_given;
 	if (given == 0 && key_given == 0)
@@ -136,7 +140,7 @@ static int look_at_ca(struct sides *sides, enum k3sup__ca ca)
 static int look_at_service_key(struct sides *sides)
 {
 	_cleanup_(k3sup__keys_clear) struct k3sup__keys old = {0}, new = {0};
-	int r = is_given(&sides->new, SERVICE_KEY);
+	int r = is_given(sides, SERVICE_KEY);
 
 	if (r <= 0)
 		return r == K3SUP_E_PARSE ? 0 : r;
@@ -197,7 +201,13 @@ static int compare(struct sides *sides)
 		r = k3sup__audit_open(&sides->new);
 	for (enum k3sup__ca ca = 0; r >= 0 && ca < K3SUP__N_CAS; ca++)
 		r = look_at_ca(sides, ca);
-	return r < 0 ? r : look_at_service_key(sides);
+	if (r >= 0)
+		r = look_at_service_key(sides);
+	/* A server takes that, too, and changes nothing: whoever has prepared something has put it elsewhere. */
+	if (r >= 0 && !sides->given)
+		k3sup__audit_problem(&sides->new, K3SUP__ACT, "tls",
+			"missing", "none of the files that rotate-ca reads is in it (client-ca, server-ca, request-header-ca, etcd/server-ca, etcd/peer-ca as .crt and .key; service.key)");
+	return r;
 }
 
 /* What is wrong with the files in use stands in the way, too, under their whole path. */
@@ -221,7 +231,7 @@ static int work(k3sup_op *op)
 	struct ca_check_state *s = k3sup__op_state(op);
 	_cleanup_(k3sup__root_close) struct k3sup__root root = {.fd = -1};
 	_free_ char *dir = NULL, *server_dir = NULL;
-	struct sides sides;
+	struct sides sides = {.given = false};
 	int r = absolute(s->dir, &dir);
 
 	if (r >= 0)

@@ -16,6 +16,9 @@
 #include "node/warn.h"
 
 #define MOST_DAYS 36500
+/* What a certificate can say: the years 0 to 9999. */
+#define FIRST_SECOND (-62167219200)
+#define LAST_SECOND 253402300799
 
 struct check_state {
 	struct k3sup__node_state node;
@@ -240,14 +243,18 @@ static int take_list(const char *const *list, struct k3sup__strv *ret)
 
 static int take(const struct k3sup_certs_check_opts *o, struct check_state *s)
 {
+	struct k3sup__version version;
+	bool at_given = (o->flags & K3SUP_CERTS_CHECK_AT) != 0;
 	int r;
 
 	for (const char *const *one = o->kubeconfigs; one != NULL && *one != NULL; one++)
 		if ((*one)[0] != '/')
 			return -EINVAL;
-	if (o->reserved != NULL || o->reserved2 != 0 || o->warn_days > MOST_DAYS)
+	if (o->reserved != NULL || o->reserved2 != 0 || o->warn_days > MOST_DAYS || (at_given && (o->at < FIRST_SECOND || o->at > LAST_SECOND)))
 		return -EINVAL;
-	s->at_given = (o->flags & K3SUP_CERTS_CHECK_AT) != 0;
+	if (o->k3s_version != NULL && k3sup__version_parse(o->k3s_version, strlen(o->k3s_version), &version) < 0)
+		return -EINVAL;
+	s->at_given = at_given;
 	s->wire = (o->flags & K3SUP_CERTS_CHECK_WIRE) != 0;
 	s->at = o->at;
 	s->warn_days = o->warn_days;

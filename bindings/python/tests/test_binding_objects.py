@@ -131,7 +131,8 @@ def test_a_build_is_read_by_path_descriptor_and_file(ctx, standin):
 
 def test_what_cannot_be_checked_is_refused(ctx, root, tmp_path):
     node = ctx.node(root=root)
-    for wrong in ({"services": ["nonsense"]}, {"kubeconfigs": ["relative"]}, {"warn_days": 99999}):
+    for wrong in ({"services": ["nonsense"]}, {"kubeconfigs": ["relative"]}, {"warn_days": 99999}, {"k3s_version": "new"}, {"at": -2.0 ** 63},
+                  {"at": 253402300800}):
         with pytest.raises(OSError) as caught:
             node.certs_check(**wrong)
         assert caught.value.errno == errno.EINVAL

@@ -219,7 +219,7 @@ static void nothing_new_is_nothing_wrong(void **state)
 	struct prepared *p = *state;
 
 	put_text(p->t, "new/tls/client-ca.crt", 0666, "");
-	assert_check(p, "", true);
+	assert_check(p, "tls missing", true); /* a note: whoever has prepared something has put it elsewhere */
 	put_text(p->t, "new/tls/etcd/peer-ca.crt", 0666, "nonsense");
 	assert_check(p, "tls/etcd/peer-ca.crt damaged", false);
 }
