@@ -205,7 +205,7 @@ static int compare(struct sides *sides)
 		r = look_at_service_key(sides);
 	/* A server takes that, too, and changes nothing: whoever has prepared something has put it elsewhere. */
 	if (r >= 0 && !sides->given)
-		k3sup__audit_problem(&sides->new, K3SUP__ACT, "tls",
+		k3sup__audit_problem(&sides->new, K3SUP__NOTE, "tls",
 			"missing", "none of the files that rotate-ca reads is in it (client-ca, server-ca, request-header-ca, etcd/server-ca, etcd/peer-ca as .crt and .key; service.key)");
 	return r;
 }
