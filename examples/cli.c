@@ -152,6 +152,7 @@ int cli_exit_of(int status, k3sup_doc *result)
 	case -EINVAL:
 		return result ? CLI_FAILED : CLI_USAGE; /* of an operation: what the kernel said */
 	case K3SUP_E_NO_K3S:
+		return changed ? CLI_DOWN : CLI_NO_K3S;
 	case K3SUP_E_ROOTLESS:
 	case K3SUP_E_RKE2:
 		return CLI_NO_K3S;

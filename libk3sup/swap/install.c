@@ -344,13 +344,18 @@ int k3sup__swap_stage(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *
 	return 0;
 }
 
-/* What was verified is what is published, however long ago that was. */
-static int check_there(struct k3sup__staged *j)
+/* What was verified is what is published, however long ago that was: the caller's command before the stop may take hours. */
+static int check_verified(struct k3sup__staged *j)
 {
 	struct stat now, *was = &j->ret->st;
 
-	if (j->there_fd < 0)
-		return 0;
+	if (j->there_fd < 0) {
+		if (fstat(j->stage.fd, &now) < 0)
+			return k3sup__fail(j->op, -errno, "cannot look at the new file: %s", k3sup_strerror(errno));
+		return same_content(&now, was)
+			? 0
+			: k3sup__fail(j->op, K3SUP_E_TARGET_CHANGED, "somebody wrote into the new %s after it was verified", j->name);
+	}
 	if (fstatat(j->target->dirfd, j->name, &now, AT_SYMLINK_NOFOLLOW) < 0 || now.st_dev != was->st_dev || now.st_ino != was->st_ino ||
 		!same_content(&now, was))
 		return k3sup__fail(j->op, K3SUP_E_TARGET_CHANGED, "somebody else replaced %s beside %s meanwhile", j->name, j->target->path);
@@ -362,7 +367,7 @@ int k3sup__swap_publish(struct k3sup__staged *j)
 	int r = check_target(j);
 
 	if (r >= 0)
-		r = check_there(j);
+		r = check_verified(j);
 	if (r >= 0)
 		r = is_version(j) ? add_version(j) : publish(j);
 	if (r == K3SUP_E_TARGET_CHANGED)

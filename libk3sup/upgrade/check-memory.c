@@ -6,22 +6,28 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* The directory itself, or the one that it would be made in. -ENOENT: several would have to be made; nothing is known then. */
+/* The directory itself, or the one below which it would be made. */
 static int open_nearest(k3sup_op *op, k3sup_node *node, const char *path)
 {
-	struct k3sup__place place = K3SUP__PLACE_NONE;
-	int fd = -1, r = k3sup__state_dir_open(op, &node->root, path, false, node->trust_flags, &fd);
+	_free_ char *at = strdup(path);
+	int fd = -1, r = at ? k3sup__state_dir_open(op, &node->root, path, false, node->trust_flags, &fd) : -ENOMEM;
 
-	if (r != -ENOENT)
-		return r < 0 ? r : fd;
-	k3sup__op_forgive(op);
-	r = k3sup__root_find(op, &node->root, path, node->trust_flags, &place);
-	if (r >= 0) {
-		fd = openat(place.dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		r = fd < 0 ? -errno : fd;
+	while (r == -ENOENT) {
+		struct k3sup__place place = K3SUP__PLACE_NONE;
+		char *slash = strrchr(at, '/');
+
+		k3sup__op_forgive(op);
+		r = k3sup__root_find(op, &node->root, at, node->trust_flags, &place);
+		if (r >= 0) {
+			fd = openat(place.dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			r = fd < 0 ? -errno : 0;
+		}
+		k3sup__place_clear(&place);
+		if (!slash || slash == at)
+			break;
+		*slash = '\0';
 	}
-	k3sup__place_clear(&place);
-	return r;
+	return r < 0 ? r : fd;
 }
 
 static int writable(k3sup_op *op, k3sup_node *node, const char *path)
@@ -29,10 +35,6 @@ static int writable(k3sup_op *op, k3sup_node *node, const char *path)
 	_close_ int fd = open_nearest(op, node, path);
 	struct statvfs vfs;
 
-	if (fd == -ENOENT) {
-		k3sup__op_forgive(op);
-		return 0;
-	}
 	if (fd < 0)
 		return fd;
 	if (fstatvfs(fd, &vfs) == 0 && vfs.f_flag & ST_RDONLY)

@@ -310,9 +310,9 @@ int k3sup__prove_result(k3sup_op *op)
 	k3sup__running_report(op, k3sup__op_child(op));
 	if (r == K3SUP_E_NOT_RESTARTED && s->start_awaited) {
 		k3sup__op_forgive(op);
-		r = k3sup__fail(op, K3SUP_E_NO_K3S,
-			"%s is the payload already, but no k3s runs, and none was started while one was waited for (%d s at most)",
-			s->view.installed.path, SUPERVISORS_PAUSE_MS / 1000);
+		r = k3sup__fail(op, K3SUP_E_NO_K3S, "%s is the %s%s, but no k3s runs, and none was started while one was waited for (%d s at most)",
+			s->view.installed.path, s->payload.is_backup ? "backup's build" : "payload",
+			s->swapped.renamed ? " now" : " already", SUPERVISORS_PAUSE_MS / 1000);
 	}
 	return r < 0 ? r : k3sup__services_apart(op, &s->services, k3sup__op_child(op));
 }

@@ -95,11 +95,14 @@ static int only_a_warning(k3sup_op *op, int r, const char *what, char **ret_text
 {
 	const char *sentence = k3sup__op_sentence(op);
 
+	const bool sealed = !k3sup__op_evidence(op); /* a last look: what it finds was found by the first one */
+
 	*ret_text = k3sup__fmt("%s: %s", what, sentence ? sentence : k3sup_strerror(r));
 	k3sup__op_forgive(op);
 	if (!*ret_text)
 		return -ENOMEM;
-	k3sup__warn(op, "%s", *ret_text);
+	if (!sealed)
+		k3sup__warn(op, "%s", *ret_text);
 	return 0;
 }
 

@@ -119,6 +119,14 @@ def test_what_changes_while_they_run_is_seen(node, old, other):
     assert node.content() == content_of(other) and node.assert_runs(old)["pid"] == node.process["pid"] and not temps(node)
 
 
+def test_what_was_verified_is_what_is_published(node, old):
+    """--before-stop writes into the staged file: 3, K3SUP_E_TARGET_CHANGED; the installed file is as it was, and the staged one is gone."""
+    answer = node.upgrade("--before-stop", "sleep 0.1; for f in /usr/local/bin/.k3s.k3sup-tmp-*; do echo >> $f; done", PAYLOAD)
+    assert (answer.exit, answer.error, answer["changed"]) == (3, "K3SUP_E_TARGET_CHANGED", False) and "verified" in answer.message, answer
+    assert node.content() == content_of(old) and node.assert_runs(old)["pid"] == node.process["pid"]
+    assert not temps(node) and "open-operation" not in answer["flags"], answer
+
+
 def test_an_empty_command_is_a_mistake(node):
     """--before-stop '': 2."""
     for hook in ("--before-write", "--before-stop"):

@@ -77,6 +77,17 @@ def test_from_a_build_that_dies(make, old, new):
     assert node.content() == content_of(old) and node.assert_runs(old)["pid"] == answer["running"]["pid"]
 
 
+def test_back_and_nobody_starts_it(upgraded, old):
+    """k3s was stopped, and nothing starts it. --rollback-now: 6, the file is the old one again. Once more, with nothing to put back: 4."""
+    upgraded.unit(active=False)
+    upgraded.sb.kill(upgraded.process["pid"], 9)
+    until(lambda: not upgraded.running())
+    for exit, word in ((6, "now"), (4, "already")):
+        answer = back(upgraded, timeout="3")
+        assert (answer.exit, answer.error, answer["changed"]) == (exit, "K3SUP_E_NO_K3S", exit == 6) and word in answer.message, answer
+        assert upgraded.content() == content_of(old)
+
+
 def test_nothing_to_go_back_to(make, old):
     """--rollback-now: 3, K3SUP_E_BACKUP_MISSING; nothing was touched. With FILE, a list or a signature: 2."""
     node = make()
