@@ -56,6 +56,19 @@ static bool only_agents(const struct k3sup__view *v)
 	return others == 0 && agents > 0;
 }
 
+/* What it had replaced is there again: who has put something else there since wants that. */
+static bool is_cut_on_its_way_back(const struct k3sup__upgrade *s)
+{
+	return s->view.same == 0 && s->entry.resumed && s->restart.by != K3SUP_RESTART_NONE &&
+		k3sup__build_is(k3sup__json_member(s->view.open_entry, "before"), &s->view.build);
+}
+
+/* Another try is wanted. Between two starts, though, it can only be waited for k3s: that it runs has to be known first. */
+static bool is_tried_again(const struct k3sup__upgrade *s)
+{
+	return (s->flags & K3SUP_UPGRADE_RETRY_FAILED) && !(is_cut_on_its_way_back(s) && s->view.running_error == K3SUP_E_NO_K3S);
+}
+
 int k3sup__rollback_look(k3sup_op *op, struct k3sup__upgrade *s)
 {
 	k3sup__json *known;
@@ -66,14 +79,14 @@ int k3sup__rollback_look(k3sup_op *op, struct k3sup__upgrade *s)
 	if (s->payload.is_backup)
 		return 0;
 	r = k3sup__failed_find(op, s->view.failed, &s->payload, &known);
-	if (r <= 0 || (s->flags & K3SUP_UPGRADE_RETRY_FAILED))
+	if (r <= 0 || is_tried_again(s))
 		return r < 0 ? r : 0;
 	s->back.known = k3sup__json_ref(known);
 	if (s->view.same != 0)
 		return 0;
-	if (!s->entry.resumed || s->restart.by == K3SUP_RESTART_NONE)
+	if (!is_cut_on_its_way_back(s))
 		return k3sup__failed_refuse(op, known);
-	/* Its file is away again, and what went on then was cut: it is finished, not begun anew. */
+	/* It is finished, not begun anew. */
 	s->back.resumed = true;
 	memcpy(s->back.sha256, k3sup__json_text(known, "sha256"), sizeof(s->back.sha256) - 1);
 	s->back.text = strdup(k3sup__json_text(known, "text") ? k3sup__json_text(known, "text") : "it failed");
@@ -208,6 +221,7 @@ int k3sup__rollback_call(k3sup_op *op)
 		.probe = s->probe,
 		.health = s->health,
 		.sha256 = s->swapped.old_sha256[0] ? s->swapped.old_sha256 : NULL,
+		.expect_version = s->back.before.version[0] ? s->back.before.version : NULL, /* others may have made another backup since */
 		.rollback = K3SUP_ROLLBACK_NEVER,
 	};
 	k3sup_op *child = NULL;
@@ -232,6 +246,9 @@ int k3sup__rollback_result(k3sup_op *op)
 	s->back.changed = changed != 0;
 	s->back.error = r < 0 ? r : 0;
 	s->back.done = r >= 0;
+	/* It was another try that was cut, before it had replaced anything; the backup is another build's. */
+	if (r == K3SUP_E_VERSION_MISMATCH && s->back.resumed)
+		return k3sup__failed_refuse(op, s->back.known);
 	if (r < 0)
 		return s->back.resumed ? k3sup__op_adopt(op, child) : K3SUP_E_NOT_STABLE;
 	return k3sup__op_fail_instead(op, K3SUP_E_ROLLED_BACK, "%s%s was put back, runs and is proven, since the new build failed: %s",

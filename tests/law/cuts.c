@@ -258,10 +258,13 @@ int __wrap_openat64(int dirfd, const char *path, int flags, ...)
 	return fd;
 }
 
-/* Names that stay: not a temp's. */
-static void count_publication(const char *name)
+/* Names that stay: not a temp's, nor one in a backup that was cut before it had its own. */
+static void count_publication(int dirfd, const char *name)
 {
-	if (name[0] != '.' && strcmp(name, "journal") != 0)
+	char path[160];
+
+	path_of(dirfd, name, path);
+	if (name[0] != '.' && strcmp(name, "journal") != 0 && !strstr(path, "/.tls-"))
 		machine->publications++;
 }
 
@@ -293,7 +296,7 @@ int __wrap_renameat(int olddir, const char *oldname, int newdir, const char *new
 	}
 	r = __real_renameat(olddir, oldname, newdir, newname);
 	if (r == 0)
-		count_publication(newname);
+		count_publication(newdir, newname);
 	if (r < 0 && step)
 		step->synced = true;
 	return r;
@@ -346,7 +349,7 @@ int __wrap_unlinkat(int dirfd, const char *name, int flags)
 	}
 	r = __real_unlinkat(dirfd, name, flags);
 	if (r == 0)
-		count_publication(name);
+		count_publication(dirfd, name);
 	if (r < 0 && step)
 		step->synced = true;
 	return r;

@@ -29,6 +29,19 @@ bool is_proof(const struct event *e)
 	return (e->what == UPGRADE || e->what == ROLLBACK || e->what == ROTATE) && e->restart != K3SUP_RESTART_NONE;
 }
 
+bool only_upgrades(const struct history *h)
+{
+	const struct event *last = &h->events[h->count - 1];
+
+	for (unsigned i = 0; i < h->count; i++) {
+		const struct event *e = &h->events[i];
+
+		if (e->what == UPGRADE ? e->retry != last->retry || e->rollback != last->rollback : e->what != REBOOT && e->what != WAIT)
+			return false;
+	}
+	return true;
+}
+
 /* ---- drawing ---- */
 
 static uint64_t random_state;
@@ -212,26 +225,72 @@ static void draw_stubborn_rotation(struct history *h)
 	}
 }
 
-/* A build that ends soon after each start is wanted until it is refused; or another one, in the end. */
+/* One build ends soon after each start, or one takes its time. */
+static void draw_failing(struct setup *s)
+{
+	s->dies = one_in(8) ? 0 : 2;
+	s->lives = one_in(3) ? 1 : 3000; /* before anybody has seen it come up, or behind that */
+	s->slow = one_in(4) || !s->dies ? 1 + draw(BUILDS) : 0;
+	s->pause = one_in(2) ? 0 : draw(6000);
+}
+
+static void add_failing(struct history *h, bool cut)
+{
+	struct event *e = add(h, UPGRADE);
+
+	e->build = 2;
+	e->restart = h->setup.managed ? K3SUP_RESTART_AUTO : K3SUP_RESTART_SIGNAL;
+	e->rollback = one_in(3) ? K3SUP_ROLLBACK_NEVER : one_in(4) ? K3SUP_ROLLBACK_ALWAYS : K3SUP_ROLLBACK_AUTO;
+	e->retry = one_in(4);
+	e->cut = cut ? 1 + draw(110) : 0;
+	e->half = cut && one_in(4);
+}
+
+/* A build that fails is wanted until it is refused; or another one, in the end. */
 static void draw_dying(struct history *h)
 {
 	const unsigned cuts = 1 + draw(4);
 
-	h->setup.dies = 2;
-	h->setup.pause = 0;
+	draw_failing(&h->setup);
 	for (unsigned i = 0; i <= cuts; i++) {
-		struct event *e = add(h, UPGRADE);
+		struct event *e = &h->events[h->count];
 
-		e->build = 2;
+		add_failing(h, i < cuts);
 		e->images = h->events[0].images;
-		e->restart = h->setup.managed ? K3SUP_RESTART_AUTO : K3SUP_RESTART_SIGNAL;
-		e->cut = i < cuts ? 1 + draw(110) : 0;
-		e->half = i < cuts && one_in(4);
+		e->rollback = h->events[0].rollback;
+		e->retry = h->events[0].retry;
 		if (i == cuts && one_in(4))
 			e->build = 3;
 		if (i < cuts && one_in(2))
 			add(h, one_in(3) ? REBOOT : WAIT)->power = false;
 	}
+}
+
+/* Others want other things meanwhile. */
+static void draw_mixed_dying(struct history *h)
+{
+	static const enum what runs[] = {UPGRADE, SWAP, ROLLBACK, SWAP_BACK}, others[] = {REPLACE, STOP, START, REBOOT, WAIT};
+	unsigned cuts = 1 + draw(3);
+
+	draw_failing(&h->setup);
+	while (cuts > 0) {
+		const unsigned which = draw(5);
+
+		if (which < 3)
+			add_failing(h, one_in(2) ? cuts-- : 0);
+		else if (which == 3)
+			add(h, runs[draw(ELEMENTSOF(runs))]);
+		else if (h->count < MOST_EVENTS - 6)
+			add(h, others[draw(ELEMENTSOF(others))]);
+		if (h->count >= MOST_EVENTS - 3)
+			break;
+	}
+	if (one_in(2))
+		add(h, START);
+	if (one_in(3))
+		add(h, runs[draw(ELEMENTSOF(runs))]);
+	else
+		add_failing(h, false);
 }
 
 /* Others want other things meanwhile. */
@@ -277,7 +336,7 @@ struct history history_draw(uint64_t seed)
 		h.setup.certs = h.setup.rotates = h.setup.managed = true;
 		(one_in(2) ? draw_mixed_rotation : draw_stubborn_rotation)(&h);
 	} else if (seed % 8 == 2)
-		draw_dying(&h);
+		(one_in(3) ? draw_mixed_dying : draw_dying)(&h);
 	else if (kind == 0)
 		draw_certs(&h);
 	else if (kind <= 5)
@@ -298,13 +357,13 @@ void history_print(const struct history *h)
 {
 	const struct setup *s = &h->setup;
 
-	printf("node versions=%d managed=%d certs=%d rotates=%d images=%d attributes=%d pause=%u dies=%u hooks=%d\n", s->versions,
-		s->managed, s->certs, s->rotates, s->images, s->attributes, s->pause, s->dies, s->hooks);
+	printf("node versions=%d managed=%d certs=%d rotates=%d images=%d attributes=%d pause=%u dies=%u lives=%u slow=%u hooks=%d\n",
+		s->versions, s->managed, s->certs, s->rotates, s->images, s->attributes, s->pause, s->dies, s->lives, s->slow, s->hooks);
 	for (unsigned i = 0; i < h->count; i++) {
 		const struct event *e = &h->events[i];
 
-		printf("%s build=%u restart=%u images=%u key=%u cut=%u half=%d power=%d lost=%u locked=%d\n", words[e->what], e->build,
-			e->restart, e->images, e->key, e->cut, e->half, e->power, e->lost, e->locked);
+		printf("%s build=%u restart=%u images=%u key=%u cut=%u half=%d power=%d lost=%u locked=%d rollback=%u retry=%d\n", words[e->what],
+			e->build, e->restart, e->images, e->key, e->cut, e->half, e->power, e->lost, e->locked, e->rollback, e->retry);
 	}
 }
 
@@ -333,6 +392,8 @@ static bool read_event(const char *line, struct event *e)
 	e->power = number_of(line, "power");
 	e->lost = number_of(line, "lost");
 	e->locked = number_of(line, "locked");
+	e->rollback = number_of(line, "rollback");
+	e->retry = number_of(line, "retry");
 	return e->what != WHATS && e->build <= BUILDS && e->key <= KEYS;
 }
 
@@ -354,6 +415,8 @@ bool history_read(const char *text, struct history *ret)
 				.attributes = number_of(line, "attributes"),
 				.pause = number_of(line, "pause"),
 				.dies = number_of(line, "dies"),
+				.lives = number_of(line, "lives"),
+				.slow = number_of(line, "slow"),
 				.hooks = number_of(line, "hooks")};
 		} else if (ret->count == MOST_EVENTS || !read_event(line, &ret->events[ret->count])) {
 			return false;

@@ -13,7 +13,8 @@
 
 static bool is_same_goal(const struct event *a, const struct event *b)
 {
-	return a->what == b->what && a->build == b->build && a->restart == b->restart && a->images == b->images && a->key == b->key;
+	return a->what == b->what && a->build == b->build && a->restart == b->restart && a->images == b->images && a->key == b->key &&
+		a->rollback == b->rollback && a->retry == b->retry;
 }
 
 /* One goal, and nobody else who decides anything: a start decides which build runs where the goal is only a file. */
@@ -64,14 +65,15 @@ static bool is_undone(const struct outcome *a, const struct outcome *b, const st
 	return node_hash_of_undone(a->tree.text, images) == node_hash_of_undone(b->tree.text, images);
 }
 
-/* And nothing else is pending: a rotation is proven by one. */
+/* And nothing else is pending: a rotation is proven by one, and what a cut swap has left is no rotation's business. */
 static bool settles(const struct history *h)
 {
+	const struct event *last = &h->events[h->count - 1];
 	bool rotation = false;
 
 	for (unsigned i = 0; i < h->count; i++)
 		rotation |= rotates(&h->events[i]);
-	return closes(h) && (!rotation || rotates(&h->events[h->count - 1]));
+	return closes(h) && (!rotation || rotates(last)) && (last->what != ROTATE || !(has(h, SWAP) || has(h, SWAP_BACK)));
 }
 
 /* Whether this run found that out, or one before it. */
@@ -167,7 +169,7 @@ struct verdict judge(const struct history *h)
 		v.complaint = node_litter(real.tree.text);
 	if (!v.complaint && real.status >= 0 && real.open_entry && real.build != 0 && closes(h))
 		v.complaint = strdup("its entry in the journal is open");
-	if (!v.complaint && has_failed(real.status) && real.open_entry)
+	if (!v.complaint && has_failed(real.status) && real.open_entry && only_upgrades(h))
 		v.complaint = strdup("its entry in the journal is open, though it was rolled back");
 	if (!v.complaint && (real.status >= 0 || has_failed(real.status)))
 		v.complaint = play_again(&h->events[h->count - 1], &real);

@@ -83,15 +83,17 @@ enum what {
 
 struct event {
 	enum what what;
-	unsigned build;   /* 1... BUILDS: of the payload, or what is put in place by hand */
-	unsigned restart; /* K3SUP_RESTART_* */
-	unsigned images;  /* a bit for each */
-	unsigned key;     /* 1... KEYS: new certificates, under this one; 0: none are wanted */
-	unsigned cut;     /* before this call; 0: not at all */
-	bool half;        /* a write is cut in its middle */
-	bool power;       /* REBOOT: the power was cut */
-	unsigned lost;    /* then: which of what was not on disk is lost, a seed */
-	bool locked;      /* another run holds the lock meanwhile */
+	unsigned build;    /* 1... BUILDS: of the payload, or what is put in place by hand */
+	unsigned restart;  /* K3SUP_RESTART_* */
+	unsigned images;   /* a bit for each */
+	unsigned key;      /* 1... KEYS: new certificates, under this one; 0: none are wanted */
+	unsigned cut;      /* before this call; 0: not at all */
+	bool half;         /* a write is cut in its middle */
+	bool power;        /* REBOOT: the power was cut */
+	unsigned lost;     /* then: which of what was not on disk is lost, a seed */
+	bool locked;       /* another run holds the lock meanwhile */
+	unsigned rollback; /* K3SUP_ROLLBACK_*: UPGRADE of a build that fails */
+	bool retry;        /* also one that has failed before */
 };
 
 /* How the node is made. */
@@ -104,7 +106,9 @@ struct setup {
 	bool attributes; /* the k3s file has an owner, mode and attributes of its own */
 	unsigned pause;  /* ms until a supervisor starts k3s again */
 	bool hooks;      /* upgrades have commands to ask */
-	unsigned dies;   /* a k3s of this build ends some seconds after each start; 0: of none */
+	unsigned dies;   /* a k3s of this build ends after each start; 0: of none */
+	unsigned lives;  /* so many ms after it */
+	unsigned slow;   /* a k3s of this build takes minutes to unpack at each start; 0: of none */
 };
 
 struct history {
@@ -119,7 +123,7 @@ struct history {
 struct life { /* a k3s process */
 	int pid;
 	unsigned build, boot;
-	int64_t start;
+	int64_t start, up_at; /* up_at: until then it unpacks */
 	bool ended;
 };
 
@@ -195,6 +199,7 @@ void machine_start(void);
 void machine_reboot(void);
 void machine_wait(int64_t ms);
 unsigned machine_build(void); /* that runs; 0: none */
+unsigned machine_wants(void); /* likewise, also if it is about to start it only */
 void machine_end(void);       /* of the k3s that runs */
 bool machine_forgotten(void); /* k3s does not run, nobody wanted that, and nothing will start it */
 
@@ -265,6 +270,7 @@ void decode_wanted(void); /* by runs that are over */
 struct history history_draw(uint64_t seed);
 void history_print(const struct history *h);
 bool history_read(const char *text, struct history *ret);
+bool only_upgrades(const struct history *h); /* nobody else has changed k3s's file or stopped it; and all are to do the same where one fails */
 bool is_run(enum what what);
 bool is_proof(const struct event *e); /* it ends with a proof of what runs */
 bool rotates(const struct event *e);  /* it wants new certificates */

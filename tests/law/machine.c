@@ -22,7 +22,7 @@
 #define SECONDS 1800000000 /* when it begins */
 #define FIRST_PID 1000
 #define OVERSLEPT 1900 /* ms */
-#define SHORT_LIFE 3000
+#define UNPACKS_SLOWLY 240000
 
 struct machine *machine;
 
@@ -61,11 +61,15 @@ static void begin_life(void)
 		machine->start_at = machine->boottime_ms + 5000;
 		return;
 	}
-	*life = (struct life){.pid = (int)machine->next_pid++, .build = build, .boot = machine->boot, .start = machine->boottime_ms / 10};
+	*life = (struct life){.pid = (int)machine->next_pid++,
+		.build = build,
+		.boot = machine->boot,
+		.start = machine->boottime_ms / 10,
+		.up_at = machine->boottime_ms + (build == machine->setup.slow ? UNPACKS_SLOWLY : 0)};
 	machine->running = (int)machine->lives_count++;
 	machine->stopped = false;
 	machine->starts++;
-	machine->end_at = build == machine->setup.dies ? machine->boottime_ms + SHORT_LIFE : NEVER;
+	machine->end_at = build == machine->setup.dies ? machine->boottime_ms + machine->setup.lives : NEVER;
 	machine->counting = machine->logging = false; /* what others do is neither cut nor lost */
 	node_start_k3s(build);
 	machine->counting = counting;
@@ -121,6 +125,11 @@ void machine_reboot(void)
 unsigned machine_build(void)
 {
 	return machine->running < 0 ? 0 : machine->lives[machine->running].build;
+}
+
+unsigned machine_wants(void)
+{
+	return machine->running < 0 && machine->start_at != NEVER ? node_installed() : machine_build();
 }
 
 bool machine_forgotten(void)
@@ -297,6 +306,24 @@ int __wrap_k3sup__boot_id(int proc_fd, char ret[static 37])
 	return 0;
 }
 
+/* The wrapper: it has the file that is installed, if that is of its build. */
+static int still_unpacks(const struct life *life, struct k3sup__candidate *c)
+{
+	_free_ char *k3s = at(INSTALLED);
+	struct stat st;
+
+	c->unpacking = true;
+	free(c->exe);
+	c->exe = strdup(INSTALLED);
+	if (life->build == node_installed() && stat(k3s, &st) == 0) {
+		c->exe_dev = st.st_dev;
+		c->exe_ino = st.st_ino;
+	}
+	free(c->data_dir);
+	c->data_dir = NULL;
+	return c->exe ? 0 : -ENOMEM;
+}
+
 static int add_candidate(struct life *life, struct k3sup__candidate *c)
 {
 	const char *hash = build_hashes[life->build];
@@ -313,6 +340,8 @@ static int add_candidate(struct life *life, struct k3sup__candidate *c)
 		.data_dir = strdup(DATA_DIR),
 	};
 	memcpy(c->asset_hash, hash, sizeof(c->asset_hash));
+	if (machine->boottime_ms < life->up_at)
+		return still_unpacks(life, c);
 	return c->exe && c->data_dir ? 0 : -ENOMEM;
 }
 

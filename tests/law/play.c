@@ -145,18 +145,23 @@ static unsigned dying_starts(void)
 }
 
 /*
- * A build that dies was wanted, by a run that was not cut: the one before it is there again, and it is not tried once more if it had failed. starts: so often it had been started;
- * there: it was installed, or ran, already.
+ * A build that dies was wanted, by a run that was not cut: the one before it is there again, unless the caller wants no way back, and it is not tried once more if it had failed, unless
+ * the caller wants that. starts: so often it had been started; there: it was installed, or ran, already; ran: some build did, so there is no way back that has to be finished first.
  */
-static void check_the_way_back(struct outcome *o, unsigned at, unsigned starts, bool there)
+static void check_the_way_back(struct outcome *o, const struct event *e, unsigned at, unsigned starts, bool there, bool ran)
 {
 	const unsigned installed = node_installed();
 
-	if (machine->status != K3SUP_E_ROLLED_BACK && machine->status != K3SUP_E_FAILED_BEFORE)
+	if (e->rollback == K3SUP_ROLLBACK_NEVER && machine->status == K3SUP_E_NOT_STABLE) {
+		if (installed != machine->setup.dies)
+			complain(o, at, strdup("the build before was put back, and nobody wanted that"));
+	} else if (machine->status != K3SUP_E_FAILED_BEFORE && (machine->status != K3SUP_E_ROLLED_BACK || e->rollback == K3SUP_ROLLBACK_NEVER))
 		complain(o, at, k3sup__fmt("a build that dies was left there (%d)", machine->status));
 	else if (machine_build() != installed || installed == machine->setup.dies)
 		complain(o, at, strdup("the build before was not put back"));
-	else if (o->refused && !there && dying_starts() != starts)
+	else if (e->retry && (machine->status == K3SUP_E_FAILED_BEFORE || (ran && dying_starts() == starts)))
+		complain(o, at, strdup("a build that had failed was not tried again"));
+	else if (o->refused && !there && !e->retry && dying_starts() != starts)
 		complain(o, at, strdup("a build that had failed was tried again"));
 	o->refused = true;
 }
@@ -188,8 +193,8 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 		o->marked |= 1u << e->build;
 	} else if (rotates(e) && machine->status >= 0 && machine_build() != 0 && !o->restored) {
 		complain(o, i, leafs_not_new(o->begun[e->key] - 1));
-	} else if (machine->setup.dies && e->what == UPGRADE && e->build == machine->setup.dies) {
-		check_the_way_back(o, i, starts, running == e->build || installed == e->build);
+	} else if (machine->setup.dies && e->what == UPGRADE && e->build == machine->setup.dies && only_upgrades(h)) {
+		check_the_way_back(o, e, i, starts, running == e->build || installed == e->build, running != 0);
 	}
 	if (h->setup.hooks && (e->what == UPGRADE || e->what == ROLLBACK))
 		complain(o, i, hooks_complaint());
@@ -288,7 +293,8 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 	o.status = machine->status;
 	o.open_entry = machine->open_entry;
 	memcpy(o.state, machine->state, sizeof(o.state));
-	o.build = machine_build();
+	machine_tick();
+	o.build = machine_wants();
 	o.tree = node_look();
 	node_forget_litter(&o.tree, tidied(&h->events[h->count - 1], o.status, machine->leafs != leafs));
 	return o;
@@ -304,12 +310,12 @@ char *play_again(const struct event *last, const struct outcome *real)
 	machine->stop_after = UINT32_MAX;
 	(void)run_in_a_process(last, true);
 	after = node_look();
-	if (refused && machine->status != K3SUP_E_FAILED_BEFORE)
-		complaint = strdup("a build that had failed is not refused");
+	if (refused && machine->status != (last->retry ? K3SUP_E_ROLLED_BACK : K3SUP_E_FAILED_BEFORE))
+		complaint = strdup("a build that had failed is not refused, or not tried again");
 	else if (!refused && machine->status != 0)
 		complaint = k3sup__fmt("a second run ends with %s",
 			machine->status > 0 ? "something that was left to do" : k3sup_error_name(machine->status));
-	else if (after.touch != real->tree.touch)
+	else if (after.touch != real->tree.touch && !(refused && last->retry))
 		complaint = strdup("a second run changes something");
 	free(after.text);
 	return complaint;

@@ -26,10 +26,11 @@ static int begin_upgrade(k3sup_node *node, const struct event *e, const char *co
 	struct k3sup_upgrade_opts opts = {
 		.struct_size = sizeof(opts),
 		.flags = K3SUP_UPGRADE_NO_UNPACK_AHEAD | (e->what == ROLLBACK ? K3SUP_UPGRADE_ROLLBACK : K3SUP_UPGRADE_ALLOW_DOWNGRADE) |
-			(rotates(e) ? K3SUP_UPGRADE_ROTATE_CERTS : 0),
+			(rotates(e) ? K3SUP_UPGRADE_ROTATE_CERTS : 0) | (e->retry ? K3SUP_UPGRADE_RETRY_FAILED : 0),
 		.stable_ms = machine->setup.dies ? 10000 : -1,
 		.payload = payload,
 		.restart = e->restart,
+		.rollback = e->rollback,
 		.probe = K3SUP_PROBE_NONE,
 		.images = e->images ? images : NULL,
 		.rotate_key = rotates(e) ? keys[e->key] : NULL,

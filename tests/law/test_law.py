@@ -16,10 +16,10 @@ FULL = bool(os.environ.get("K3SUP_TEST_FULL"))
 HISTORIES = 100000 if FULL else 150
 ON_DISK = 2000 if FULL else 25
 # Where each is found out soon, as the library is now; further on it is found out by one history in a hundred or so.
-MUTANTS = {"no-directory-sync": 40010, "no-file-sync": 40014, "rename-by-unlink": 40054, "no-sweep": 40010,
+MUTANTS = {"no-directory-sync": 40014, "no-file-sync": 40014, "rename-by-unlink": 40054, "no-sweep": 40020,
            "entry-not-closed": 40000, "lock-not-taken": 40001, "restart-forgotten": 40079, "in-place": 40073, "certificate-first": 40003, "key-back-first": 40406,
-           "no-backup-of-leafs": 40003, "entry-not-opened": 40000, "backup-gone-early": 43010, "no-key": 50004, "stop-not-noted": 60052,
-           "guard-not-armed": 60012, "failure-forgotten": 60010, "left-dying": 60002, "asked-once": 60008}
+           "no-backup-of-leafs": 40003, "entry-not-opened": 40000, "backup-gone-early": 43017, "no-key": 50004, "stop-not-noted": 60052,
+           "guard-not-armed": 60012, "failure-forgotten": 60010, "left-dying": 60002, "asked-once": 60012}
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root: k3s's files are root's"),
               pytest.mark.skipif(not os.path.exists(PROGRAM), reason="there is no " + PROGRAM + ": build first")]
