@@ -24,7 +24,8 @@ static const struct cli_option check_options[] = {
 	{"k3s-version", CLI_TEXT, &k3s_version, "V", "of the node's k3s, if its file shall not be read"},
 };
 
-static const char *restart = "auto", *probe = "auto", *health, *rotate_key, *stop_command, *start_command, *status_command;
+static const char *restart = "auto", *probe = "auto", *health, *rotate_key, *stop_command, *start_command, *status_command, *before_write,
+		  *before_stop;
 static int64_t stable_ms = 20000, wait_lock_ms, guard_delay_ms = 30000, if_within = -1;
 static bool dry_run;
 
@@ -38,6 +39,10 @@ static const struct cli_option rotate_options[] = {
 	{"stop-command", CLI_TEXT, &stop_command, "CMD", "of --restart commands: stops k3s (for /bin/sh; with K3SUP_ROOT, K3SUP_PID)"},
 	{"start-command", CLI_TEXT, &start_command, "CMD", "and starts it: returns then, and does nothing if it runs"},
 	{"status-command", CLI_TEXT, &status_command, "CMD", "and ends with 0 if it runs, with 3 if it is stopped"},
+	{"before-write", CLI_TEXT, &before_write, "CMD",
+		"run this (for /bin/sh) when all is decided, before anything is written; if it does not end with 0: exit 3"},
+	{"before-stop", CLI_TEXT, &before_stop, "CMD",
+		"likewise before k3s is stopped (drain, quorum, snapshot); both are run again by a run that goes on"},
 	{"guard-delay", CLI_SECONDS, &guard_delay_ms, "SECONDS",
 		"when the start guard starts k3s if this program does not (default 30; 0: there is none)"},
 	{"stable", CLI_SECONDS, &stable_ms, "SECONDS", "how long k3s must have stayed to count as running (default 20)"},
@@ -281,6 +286,8 @@ static int rotate(int argc, char **argv)
 	cli_check_commands(&cli, opts.restart == K3SUP_RESTART_COMMANDS, stop_command, start_command, status_command);
 	if (cli_word(probe, cli_probes, &opts.probe) < 0)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--probe is auto, kubelet, supervisor, apiserver or none, not '%s'", probe);
+	if ((before_write && !*before_write) || (before_stop && !*before_stop))
+		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--before-write and --before-stop are commands; an empty text is none");
 	if (health && !*health)
 		return cli_fail(&cli, CLI_USAGE, -EINVAL, "--health is a command; an empty text is none");
 	opts.flags = (if_within >= 0 ? K3SUP_ROTATE_IF_WITHIN : 0) | (dry_run ? K3SUP_ROTATE_DRY_RUN : 0);
@@ -288,6 +295,8 @@ static int rotate(int argc, char **argv)
 	opts.stop_command = stop_command;
 	opts.start_command = start_command;
 	opts.status_command = status_command;
+	opts.before_write = before_write;
+	opts.before_stop = before_stop;
 	opts.key = rotate_key;
 	opts.services = services.count ? services.items : NULL;
 	opts.health = health;

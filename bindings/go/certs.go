@@ -68,6 +68,8 @@ type RotateOptions struct {
 	Keep         uint32        // so many backups; 0: 5
 	KeepDays     uint32        // and for how long; 0: for ever
 	Commands     Commands      // of RestartCommands
+	BeforeWrite  string        // a command for /bin/sh that has to end with 0 before anything is written, or ""
+	BeforeStop   string        // likewise before k3s is stopped, or ""
 }
 
 // Rotate has k3s make new leaf certificates: it is stopped, they are retired, it is started, and that it serves new ones is proven.
@@ -78,7 +80,7 @@ func (n *Node) Rotate(o RotateOptions) (*Op, error) {
 		stable_ms: ms(o.Stable), guard_delay_ms: ms(o.GuardDelay), key: text.add(o.Key), health: text.add(o.Health), services: text.list(o.Services),
 		if_within_days: C.uint32_t(o.IfWithinDays), restart: C.uint32_t(o.Restart), probe: C.uint32_t(o.Probe), keep: C.uint32_t(o.Keep),
 		keep_days: C.uint32_t(o.KeepDays), stop_command: text.add(o.Commands.Stop), start_command: text.add(o.Commands.Start),
-		status_command: text.add(o.Commands.Status)}
+		status_command: text.add(o.Commands.Status), before_write: text.add(o.BeforeWrite), before_stop: text.add(o.BeforeStop)}
 	if o.IfWithin {
 		opts.flags |= C.K3SUP_ROTATE_IF_WITHIN
 	}

@@ -32,6 +32,8 @@ struct k3sup_rotate_opts {
 	const char *start_command;
 	const char *status_command;
 	const char *reserved3; /* NULL */
+	const char *before_write; /* NULL, or a command for /bin/sh that has to end with 0 when all is decided, before anything is written; as in k3sup_upgrade_opts */
+	const char *before_stop; /* likewise before k3s is stopped, where it runs */
 };
 
 K3SUP_BEGIN_DECLS
@@ -50,6 +52,9 @@ K3SUP_BEGIN_DECLS
  * k3s be started while they vanish. Where it was started nevertheless, by whomever, nothing more is done (K3SUP_E_GUARD), and one more run goes on. Whatever fails after the stop,
  * k3s is started again; started says whether that was seen to succeed. The log function must not block meanwhile.
  *
+ * before_write and before_stop are asked last, when all is decided, while k3s runs, by whoever holds the node's lock; each as in k3sup_upgrade(), with K3SUP_TO empty. One that
+ * refuses is K3SUP_E_HOOK, and nothing was touched. Where nothing is to be done neither is run; before_stop is not where k3s is stopped already.
+ *
  * k3s runs again when it has stayed for stable_ms and is ready (as in k3sup_wait_running()). Then all that was retired has to be there again and new, each pair whole and matching, of the
  * authority in use, with no wider modes than k3s writes, within two minutes (K3SUP_E_NOT_ROTATED: k3s runs, and its certificates are not proven; the rotation stays pending).
  * On an agent the keys are new; certificates come from its server (issued_by), with each start.
@@ -60,7 +65,7 @@ K3SUP_BEGIN_DECLS
  * Point of no return: the order to stop; after it the operation no longer stops for cancel or progress.
  * On disk if cut: as k3sup_certs_retire() says, at any instant; and an open entry in the journal (the state "rotation-pending"). k3s is started by the guard.
  * Result: as k3sup_state(), and role, data_dir, issued_by, key, kept, retired[] {path, sha256}, pruned, renewed[] {path, from, to} (SHA-256 of certificates), absent[] (which this release of
- * k3s does not make any more), stopped, started, left_stopped, resumed, downtime_ms, service, services, starts, ends, deaths, probes, health. With DRY_RUN: would_change, retires[].
+ * k3s does not make any more), stopped, started, left_stopped, resumed, hooks, downtime_ms, service, services, starts, ends, deaths, probes, health. With DRY_RUN: would_change, retires[].
  * Status: 1 changed, 0 already so.
  * Errors: those above, of k3sup_certs_retire(), k3sup_service(), k3sup_wait_running(); K3SUP_E_BUSY, K3SUP_E_DATA_DIR, K3SUP_E_TIMEOUT, K3SUP_E_CANCELLED.
  * Capabilities: those of k3sup_service() and k3sup_certs_retire(). Since: 0.1

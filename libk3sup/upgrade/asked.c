@@ -56,7 +56,7 @@ int k3sup__asked_take(const struct k3sup_upgrade_opts *o, struct k3sup__asked *r
 	int r = is_bad(o) ? -EINVAL : k3sup__readiness_check(o->probe, o->health);
 
 	if (r >= 0)
-		r = k3sup__hooks_take(o, &asked.hooks);
+		r = k3sup__hooks_take(o->before_write, o->before_stop, &asked.hooks);
 	if (r >= 0)
 		r = take_restart(o, &asked.restart);
 	if (r >= 0)

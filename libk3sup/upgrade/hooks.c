@@ -17,14 +17,14 @@ static int take(const char *command, char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-int k3sup__hooks_take(const struct k3sup_upgrade_opts *opts, struct k3sup__hooks *ret)
+int k3sup__hooks_take(const char *before_write, const char *before_stop, struct k3sup__hooks *ret)
 {
 	int r;
 
 	*ret = (struct k3sup__hooks){0};
-	r = take(opts->before_write, &ret->before_write);
+	r = take(before_write, &ret->before_write);
 	if (r >= 0)
-		r = take(opts->before_stop, &ret->before_stop);
+		r = take(before_stop, &ret->before_stop);
 	if (r < 0)
 		k3sup__hooks_clear(ret);
 	return r;
@@ -51,7 +51,7 @@ static int surroundings(const char *name, const struct k3sup__view *view, const 
 	if (r >= 0)
 		r = add(env, "K3SUP_FROM", view->build.version);
 	if (r >= 0)
-		r = add(env, "K3SUP_TO", payload->build.version);
+		r = add(env, "K3SUP_TO", payload ? payload->build.version : NULL);
 	if (r >= 0)
 		r = add(env, "K3SUP_K3S", view->installed.path);
 	if (r >= 0)

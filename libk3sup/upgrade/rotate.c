@@ -5,6 +5,7 @@
 #include <k3sup/rotate.h>
 
 #include "node/warn.h"
+#include "upgrade/hooks.h"
 #include "upgrade/renewed.h"
 #include "upgrade/view.h"
 #include "upgrade/window.h"
@@ -12,7 +13,7 @@
 #define CRASH_LOOP 5
 #define FLAGS (K3SUP_ROTATE_IF_WITHIN | K3SUP_ROTATE_DRY_RUN)
 
-static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 4}, {"restart", 80}, {"verify", 15}};
+static const struct k3sup__step plan[] = {{"lock", 1}, {"identify", 4}, {"before-write", 1}, {"before-stop", 1}, {"restart", 78}, {"verify", 15}};
 
 enum phase { PHASE_LOOK, PHASE_WINDOW, PHASE_RETIRE, PHASE_PROVE, PHASE_VERIFY, PHASE_REPORT };
 
@@ -20,6 +21,7 @@ struct rotate {
 	struct k3sup__node_state node;
 	struct k3sup__rotation rotation;
 	struct k3sup__restart restart;
+	struct k3sup__hooks hooks;
 	uint32_t flags, probe;
 	int64_t lock_deadline, stable_ms;
 	char *health;
@@ -47,6 +49,23 @@ static bool needs_window(const struct rotate *s)
 	return k3sup__rotation_needs_window(&s->rotation);
 }
 
+/* The caller may still refuse: nothing was written yet, and k3s runs. */
+static int ask_caller(k3sup_op *op, const struct rotate *s)
+{
+	const bool writes = s->hooks.before_write && !s->rotation.done, stops = s->hooks.before_stop && s->rotation.alive && needs_window(s);
+	struct k3sup__view view;
+	int r = writes || stops ? k3sup__view_take(op, s->node.node, NULL, &view) : 0;
+
+	if (r < 0 || (!writes && !stops))
+		return r;
+	if (writes)
+		r = k3sup__hook_run(op, s->node.node, "before-write", s->hooks.before_write, &view, NULL);
+	if (r >= 0 && stops)
+		r = k3sup__hook_run(op, s->node.node, "before-stop", s->hooks.before_stop, &view, NULL);
+	k3sup__view_clear(&view);
+	return r;
+}
+
 static int work_look(k3sup_op *op)
 {
 	struct rotate *s = k3sup__op_state(op);
@@ -62,6 +81,8 @@ static int work_look(k3sup_op *op)
 	r = k3sup__window_look(op, s->node.node, &s->restart, s->rotation.where.running, &s->rotation.alive, &s->rotation.count);
 	if (r >= 0)
 		r = k3sup__rotation_admit(op, s->node.node, &s->rotation, &s->restart);
+	if (r >= 0 && !(s->flags & K3SUP_ROTATE_DRY_RUN))
+		r = ask_caller(op, s);
 	/* The last thing before the stop, or before the first file is taken away. */
 	if (r >= 0 && !(s->flags & K3SUP_ROTATE_DRY_RUN) && (!s->rotation.done || needs_window(s)))
 		r = k3sup__rotation_open(op, s->node.node, &s->rotation, needs_window(s) && s->restart.by != K3SUP_RESTART_NONE);
@@ -327,6 +348,7 @@ static void clear(k3sup_op *op)
 	k3sup__node_give_turn(op, s->node.node);
 	k3sup__rotation_clear(&s->rotation);
 	k3sup__restart_clear(&s->restart);
+	k3sup__hooks_clear(&s->hooks);
 	free(s->health);
 }
 
@@ -360,6 +382,7 @@ int k3sup_rotate(k3sup_node *node, const struct k3sup_rotate_opts *opts, k3sup_o
 {
 	struct k3sup__rotation rotation = {0};
 	struct k3sup__restart restart = {0};
+	struct k3sup__hooks hooks = {0};
 	struct k3sup_rotate_opts o;
 	char *health = NULL;
 	struct rotate *s;
@@ -370,6 +393,8 @@ int k3sup_rotate(k3sup_node *node, const struct k3sup_rotate_opts *opts, k3sup_o
 		r = k3sup__readiness_check(o.probe, o.health);
 	if (r >= 0)
 		r = take(&o, &rotation, &restart);
+	if (r >= 0)
+		r = k3sup__hooks_take(o.before_write, o.before_stop, &hooks);
 	if (r >= 0 && o.health && !(health = strdup(o.health)))
 		r = -ENOMEM;
 	if (r >= 0)
@@ -378,11 +403,13 @@ int k3sup_rotate(k3sup_node *node, const struct k3sup_rotate_opts *opts, k3sup_o
 		free(health);
 		k3sup__restart_clear(&restart);
 		k3sup__rotation_clear(&rotation);
+		k3sup__hooks_clear(&hooks);
 		return r;
 	}
 	s = k3sup__op_state(op);
 	s->rotation = rotation;
 	s->restart = restart;
+	s->hooks = hooks;
 	s->health = health;
 	s->flags = o.flags;
 	s->probe = o.probe;

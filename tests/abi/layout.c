@@ -238,7 +238,9 @@ AT(k3sup_rotate_opts, stop_command, 96, 80);
 AT(k3sup_rotate_opts, start_command, 104, 84);
 AT(k3sup_rotate_opts, status_command, 112, 88);
 AT(k3sup_rotate_opts, reserved3, 120, 92);
-END(k3sup_rotate_opts, reserved3, 128, 96);
+AT(k3sup_rotate_opts, before_write, 128, 96);
+AT(k3sup_rotate_opts, before_stop, 136, 100);
+END(k3sup_rotate_opts, before_stop, 144, 104);
 
 AT(k3sup_certs_retire_opts, struct_size, 0, 0);
 AT(k3sup_certs_retire_opts, flags, 4, 4);

@@ -162,6 +162,27 @@ def test_service_subset(machine, old):
     assert {p for p in was if now[p] != was[p]} == {"server/tls/client-admin.crt", "server/tls/client-admin.key"}
 
 
+def test_hooks(machine, old):
+    """--before-write, --before-stop: asked in this order while k3s runs and nothing is written; who refuses ends it with 3 and nothing touched; neither is asked where nothing is to be done."""
+    process = running_k3s(machine, old)
+    was = tree(machine)
+
+    refused = rotate(machine, "--rotate-key", "k", "--before-write", "true", "--before-stop", "echo no >&2; exit 4")
+
+    assert (refused.exit, refused.error) == (3, "K3SUP_E_HOOK") and refused["changed"] is False, told(refused)
+    assert [(h["name"], h["ok"]) for h in refused["hooks"]] == [("before-write", True), ("before-stop", False)]
+    assert tree(machine) == was and machine.running()[0]["pid"] == process["pid"] and not os.path.exists(machine.path("/var/lib/k3sup/certs"))
+    assert not os.path.exists(machine.path("/var/lib/k3sup/journal")) or "rotation-pending" not in str(refused["flags"])
+
+    say = "printf '%s %s [%s]\\n' $K3SUP_HOOK $K3SUP_PID $K3SUP_TO >>/run/hooks"
+    for _ in range(2):
+        done = rotate(machine, "--rotate-key", "k", "--before-write", say, "--before-stop", say)
+        assert done.exit == 0, told(done)
+        with open(machine.path("/run/hooks")) as f:
+            assert f.read() == "before-write %(pid)d []\nbefore-stop %(pid)d []\n" % process
+    assert lasting(tree(machine)) != lasting(was) and done["changed"] is False
+
+
 def test_agent(machine, old):
     """An agent: its keys are new, its certificates come from its server; that is said."""
     machine.install(old, command="agent --server https://127.0.0.1:1 --token x", name="k3s-agent")

@@ -134,7 +134,8 @@ class RotateOpts(Sized):
     _fields_ = _struct(("timeout_ms", c_int64), ("wait_lock_ms", c_int64), ("stable_ms", c_int64), ("guard_delay_ms", c_int64),
                        ("key", c_char_p), ("health", c_char_p), ("services", POINTER(c_char_p)), ("reserved", c_char_p),
                        ("if_within_days", c_uint32), ("restart", c_uint32), ("probe", c_uint32), ("keep", c_uint32),
-                       ("keep_days", c_uint32), ("reserved2", c_uint32), *_COMMANDS, ("reserved3", c_char_p))
+                       ("keep_days", c_uint32), ("reserved2", c_uint32), *_COMMANDS, ("reserved3", c_char_p),
+                       ("before_write", c_char_p), ("before_stop", c_char_p))
 
 
 class CertsRestoreOpts(Sized):

@@ -97,7 +97,7 @@ class Node(Handle):
                restart: Restart = Restart.AUTO, timeout: Optional[float] = 900.0, wait_lock: Optional[float] = 0.0, stable: float = 20.0,
                guard_delay: Optional[float] = 30.0, probe: Probe = Probe.AUTO, health: Optional[str] = None, keep: int = 0,
                keep_days: int = 0, stop_command: Optional[str] = None, start_command: Optional[str] = None,
-               status_command: Optional[str] = None) -> Op:
+               status_command: Optional[str] = None, before_write: Optional[str] = None, before_stop: Optional[str] = None) -> Op:
         """New leaf certificates: k3s is stopped, they are retired, k3s is started and has to make, and serve, new ones.
 
         Under one `key` everything is replaced once; with `if_within_days` only if something ends within that time. `keep` and `keep_days`
@@ -107,6 +107,7 @@ class Node(Handle):
         opts = _ffi.RotateOpts(flags=flags, key=encode_opt(key), if_within_days=if_within_days or 0, services=encode_list(services),
                                restart=restart, timeout_ms=ms(timeout), wait_lock_ms=ms(wait_lock, least=0), stable_ms=_stable(stable),
                                guard_delay_ms=ms(guard_delay), probe=probe, health=encode_opt(health), keep=keep, keep_days=keep_days,
+                               before_write=encode_opt(before_write), before_stop=encode_opt(before_stop),
                                **_commands(stop_command, start_command, status_command))
         return self._start(lib.k3sup_rotate, opts)
 
