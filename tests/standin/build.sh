@@ -88,8 +88,10 @@ if [ ! -d "$src" ]; then
 fi
 cd "$src"
 
-# keep FILE NAME: store a finished file in the cache.
-keep() { mv -f "$1" "$cache/$2"; }
+# keep FILE NAME: store a finished file in the cache. The first one stays: the
+# working directory's name is in Go's build id, so that of another build at the
+# same time differs, and a test may be looking at the first one by now.
+keep() { ln -T "$1" "$cache/$2" 2>/dev/null || [ -e "$cache/$2" ]; }
 
 stamps="-X $mod/pkg/standin.EraName=$era -X $mod/pkg/standin.Misbehave=$misbehave"
 flags="-X $mod/pkg/version.Version=$version -X $mod/pkg/version.GitCommit=$commit -w -s"
