@@ -98,6 +98,9 @@ static const char *next_step(const struct k3sup__view *v, const char *state)
 
 	if (v->holder)
 		return "wait for the run that holds the lock";
+	if (v->open_entry && k3sup__streq(state, "not-running"))
+		return "run k3sup-upgrade once more with the same file, since an earlier run was cut; where k3s stays away, start it with "
+		       "its service manager and look at its log";
 	if (v->failed_before && k3sup__streq(state, "outdated"))
 		return "take another payload, since this one failed here before, or find out why and run k3sup-upgrade with --retry-failed";
 	if (v->not_ready && !v->unpacking && k3sup__streq(state, "starting"))

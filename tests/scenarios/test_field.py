@@ -725,6 +725,7 @@ def test_nothing_restarts_it(make, old, new):
 
     assert (answer.exit, answer.error) == (6, "K3SUP_E_NOT_RESTARTED"), answer
     assert answer["state"] == "not-running" and not node.running()
+    assert "once more" in node.status()["next"], "it does not say how to go on"
     assert node.content() == content_of(new) and node.content(BACKUP) == content_of(old)
     # Somebody starts it: the next run proves it and is content.
     node.start()
