@@ -164,7 +164,7 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * (K3SUP_E_NO_SERVICE), with K3SUP_RESTART_NONE one that runs (K3SUP_E_RUNNING). One that the operator has stopped is left stopped, and left_stopped is true: the files are done, and a run
  * after its start proves them. Where a step fails after the stop, k3s is started again, with whichever file is in place. Certificates are not put back when the build is: new ones
  * serve the build before as well. What was cut is finished by the same command, without a second restart if k3s was started meanwhile with all in place; without ROTATE_CERTS a k3s that
- * a cut run has left stopped is started, too, and the rotation stays pending.
+ * a cut run has left stopped is started, too, and the rotation stays pending, with whatever it has left among the backups of certificates: the run that finishes it sweeps that.
  *
  * Points of no return: the rename (see k3sup_swap()), and the order to stop, the signal or the job; after it the operation no longer stops for cancel or progress, it ends when the
  * proof or the time is there. k3s is never left stopped by us: only its supervisor, or the start command, starts it, and it is told once.

@@ -32,14 +32,16 @@
 
 #include "alloc-hook.h"
 #include "driver.h"
-#include "parsed.h"
+#include "leafs.h"
 #include "strike.h"
 
-#include "../unit/certs/tree.h"
-
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define SECONDS 1800000000
 
@@ -110,80 +112,11 @@ int __wrap_fsync(int fd)
 	return __real_fsync(fd);
 }
 
-/* ---- certificates ---- */
-
-#define SETS 4
-#define IN_TURN 3
-static unsigned set = 1; /* which a start takes where there are none */
-
-void leafs_prepare(void)
-{
-	_free_ char *pool = k3sup__fmt("%s/pool", machine->top);
-	void *state = NULL;
-	struct tree *t;
-
-	need(tree_setup(&state) == 0, "certificates");
-	t = state;
-	for (unsigned i = 0; i < SETS; i++) {
-		_free_ char *one = k3sup__fmt("%s/%c", machine->top, "abcd"[i]);
-
-		put_leafs(t);
-		put_listener(t, &t->cas[K3SUP__CA_SERVER], NOW + DAYS(364), NULL);
-		copy_tree(t->s->path, one);
-		if (i == 0)
-			copy_tree(t->s->path, pool);
-	}
-	tree_teardown(&state);
-}
-
-/* Whole and to the disk: what a start of k3s leaves after a power cut is not ours to answer for. */
-static void put_next(const char *path, const char *kind, mode_t mode)
-{
-	_free_ char *from = k3sup__fmt("%s/%c/%s%s", machine->top, "abcd"[set], path, kind);
-	_free_ char *to = k3sup__fmt("%s" DATA_DIR "/%s%s", machine->root, path, kind), *temp = k3sup__fmt("%s.start", to);
-	struct file f = read_whole(from);
-	int fd;
-
-	need(f.at != NULL, from);
-	write_whole(temp, &f, mode);
-	free(f.at);
-	fd = open(temp, O_RDONLY | O_CLOEXEC);
-	need(fd >= 0 && fsync(fd) == 0 && close(fd) == 0 && rename(temp, to) == 0, to);
-	*strrchr(to, '/') = '\0';
-	fd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	need(fd >= 0 && fsync(fd) == 0 && close(fd) == 0, to);
-}
-
-static bool is_live(const char *path, const char *kind)
-{
-	_free_ char *live = k3sup__fmt("%s" DATA_DIR "/%s%s", machine->root, path, kind);
-
-	return is_there(live);
-}
-
-/* As k3s does it: a pair of which something is not there, and the listener's if it is told to (k3s pkg/daemons/control/deps, pkg/cluster/https.go). */
-void leafs_start(void)
-{
-	_free_ char *trigger = at(DATA_DIR "/server/tls/dynamic-cert-regenerate");
-
-	for (size_t i = 0; i < k3sup__n_pairs; i++) {
-		const struct k3sup__pair *pair = &k3sup__pairs[i];
-		bool only = pair->flags & K3SUP__PAIR_KEY_ONLY;
-
-		if (is_live(pair->path, ".key") && (only || is_live(pair->path, ".crt")))
-			continue;
-		if (!only)
-			put_next(pair->path, ".crt", 0644);
-		put_next(pair->path, ".key", 0600);
-	}
-	if (unlink(trigger) == 0)
-		put_next(LISTENER, "", 0600);
-}
-
 /* ---- the machine ---- */
 
 static const struct setup setup = {.managed = true, .certs = true};
 static char key[16] = "k";
+#define IN_TURN 3           /* sets of leafs; the last one is for the end */
 static unsigned target = 2; /* to which an upgrade leads */
 
 /* file: where it is kept; NULL: nowhere, it is as new */
@@ -293,13 +226,13 @@ static int after_boot(char **argv, bool for_ever)
 	place_machine(argv[2]);
 	machine_new(&setup);
 	for (unsigned n = 1;; n++) {
-		set = for_ever ? n % IN_TURN : IN_TURN;
-		target = for_ever ? set + 1 : 1;
+		leafs_set = for_ever ? n % IN_TURN : IN_TURN;
+		target = for_ever ? leafs_set + 1 : 1;
 		(void)snprintf(key, sizeof(key), for_ever ? "%u" : "last", n);
 		r = rotate(argv);
 		if (r <= 0 || !for_ever)
 			return r;
-		printf("ACK %u %s %c\n", n, upgrades(argv[1]) ? "upgraded" : "rotated", "abcd"[set]);
+		printf("ACK %u %s %c\n", n, upgrades(argv[1]) ? "upgraded" : "rotated", leaf_sets[leafs_set]);
 		(void)fflush(stdout);
 	}
 }
@@ -347,7 +280,7 @@ static int run_apart(char **words)
 	strike->error = atoi(words[3]);
 	strike->paused = strike->struck = false;
 	strike->listed = 0;
-	parsed_remembered = strstr(words[4], "memory") == NULL;
+	decoded_remembered = strstr(words[4], "memory") == NULL;
 	(void)fflush(stdout);
 	pid = fork();
 	if (pid == 0) {
@@ -373,10 +306,9 @@ static int serve_one(char **words, int n)
 		return 0;
 	}
 	if (n == 2 && strcmp(words[0], "learn") == 0) {
-		parsed_learns = parsed_remembered = true;
 		strike->call = STRIKE_NONE;
 		r = exit_status(one("rotate", rotation));
-		parsed_learns = false;
+		decode_wanted();
 		return r;
 	}
 	return n >= 6 && strcmp(words[0], "run") == 0 ? run_apart(words) : 2;
@@ -388,6 +320,7 @@ static int serve(void)
 
 	strike = mmap(NULL, sizeof(*strike), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	need(strike != MAP_FAILED, "memory");
+	decoded_prepare();
 	while (fgets(line, sizeof(line), stdin)) {
 		char *words[WORDS + 1] = {NULL}, *rest = NULL;
 		int status, n = 0;

@@ -1,18 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decoding certificates and keys, and verifying who signed them, is most of what the library does here, and always the same: what one run has decoded, the ones after it need not.
- * Runs are processes of their own, so a run says what it had to decode, and that is decoded once more for those that follow.
+ * Decoding certificates and keys, and verifying who signed them, makes no system call, is most of what the library does here, and always the same: what one run has decoded, the ones
+ * after it need not. Runs are processes of their own, so a run says what it had to decode, and that is decoded once more for those that follow. crash/driver-rotate.c does so, too.
  */
 #include "law.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/x509.h"
 
 #define MOST_DECODED 2048
+#define MOST_WANTED 256
+#define MOST_SIGNATURES 4096
 
-static struct k3sup__pki *pki;
+bool decoded_remembered = true;
+
+static struct k3sup__pki *pki; /* NULL: nothing is remembered */
+
+/* What runs say. */
+static struct said {
+	struct {
+		char pem[4096];
+		size_t len;
+		bool keys;
+	} wanted[MOST_WANTED];
+	unsigned wanted_count;
+	struct signature {
+		char cert[65], issuer[65];
+		bool is_its;
+	} signatures[MOST_SIGNATURES];
+} * said;
 
 /* By its text. */
 static struct decoded {
@@ -25,7 +44,8 @@ static struct decoded {
 
 int __real_k3sup__pki_new(struct k3sup__pki **ret);
 int __wrap_k3sup__pki_new(struct k3sup__pki **ret);
-void __wrap_k3sup__pki_free(struct k3sup__pki *unused);
+void __real_k3sup__pki_free(struct k3sup__pki *old);
+void __wrap_k3sup__pki_free(struct k3sup__pki *old);
 int __real_k3sup__certs_parse(struct k3sup__pki *with, const char *pem, size_t len, struct k3sup__certs *ret, const char **ret_why);
 int __wrap_k3sup__certs_parse(struct k3sup__pki *with, const char *pem, size_t len, struct k3sup__certs *ret, const char **ret_why);
 void __real_k3sup__certs_clear(struct k3sup__certs *certs);
@@ -62,7 +82,7 @@ static struct decoded *place_of(const char *pem, size_t len, bool keys)
 
 static const struct decoded *find(const char *pem, size_t len, bool keys)
 {
-	struct decoded *d = place_of(pem, len, keys);
+	struct decoded *d = pki && decoded_remembered ? place_of(pem, len, keys) : NULL;
 
 	return d && d->pem ? d : NULL;
 }
@@ -85,39 +105,39 @@ static void decode(const char *pem, size_t len, bool keys)
 
 void decode_wanted(void)
 {
-	for (unsigned i = 0; i < machine->wanted_count; i++)
-		decode(machine->wanted[i].pem, machine->wanted[i].len, machine->wanted[i].keys);
-	machine->wanted_count = 0;
+	for (unsigned i = 0; i < said->wanted_count; i++)
+		decode(said->wanted[i].pem, said->wanted[i].len, said->wanted[i].keys);
+	said->wanted_count = 0;
 }
 
 static void want(const char *pem, size_t len, bool keys)
 {
-	struct wanted *w = &machine->wanted[machine->wanted_count];
-
-	if (machine->wanted_count == MOST_WANTED || len > sizeof(w->pem))
+	if (!pki || !decoded_remembered || said->wanted_count == MOST_WANTED || len > sizeof(said->wanted->pem))
 		return;
-	memcpy(w->pem, pem, len);
-	w->len = len;
-	w->keys = keys;
-	machine->wanted_count++;
+	memcpy(said->wanted[said->wanted_count].pem, pem, len);
+	said->wanted[said->wanted_count].len = len;
+	said->wanted[said->wanted_count].keys = keys;
+	said->wanted_count++;
 }
 
 /* ---- the library's calls ---- */
 
 int __wrap_k3sup__pki_new(struct k3sup__pki **ret)
 {
-	*ret = pki;
-	return pki ? 0 : __real_k3sup__pki_new(ret);
+	*ret = decoded_remembered ? pki : NULL;
+	return *ret ? 0 : __real_k3sup__pki_new(ret);
 }
 
-void __wrap_k3sup__pki_free(struct k3sup__pki *unused)
+void __wrap_k3sup__pki_free(struct k3sup__pki *old)
 {
-	(void)unused;
+	if (old != pki)
+		__real_k3sup__pki_free(old);
 }
 
 void decoded_prepare(void)
 {
-	need(__real_k3sup__pki_new(&pki) == 0, "certificates");
+	said = mmap(NULL, sizeof(*said), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	need(said != MAP_FAILED && __real_k3sup__pki_new(&pki) == 0, "certificates");
 }
 
 int __wrap_k3sup__certs_parse(struct k3sup__pki *with, const char *pem, size_t len, struct k3sup__certs *ret, const char **ret_why)
@@ -171,8 +191,11 @@ void __wrap_k3sup__keys_clear(struct k3sup__keys *keys)
 /* Not much is lost where two of them want the same place. */
 bool __wrap_k3sup__cert_signed_by(const struct k3sup__cert *cert, const struct k3sup__cert *issuer)
 {
-	struct signature *s = &machine->signatures[(hash_of(cert->sha256, 64) + 3 * hash_of(issuer->sha256, 64)) % MOST_SIGNATURES];
+	struct signature *s;
 
+	if (!pki || !decoded_remembered)
+		return __real_k3sup__cert_signed_by(cert, issuer);
+	s = &said->signatures[(hash_of(cert->sha256, 64) + 3 * hash_of(issuer->sha256, 64)) % MOST_SIGNATURES];
 	if (strcmp(s->cert, cert->sha256) != 0 || strcmp(s->issuer, issuer->sha256) != 0) {
 		s->is_its = __real_k3sup__cert_signed_by(cert, issuer);
 		memcpy(s->cert, cert->sha256, sizeof(s->cert));

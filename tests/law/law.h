@@ -138,20 +138,6 @@ struct step { /* of what was changed and may not be on disk yet */
 	char from[160], to[160];
 };
 
-#define MOST_WANTED 64
-#define MOST_SIGNATURES 4096
-
-struct wanted { /* was decoded by a run */
-	char pem[4096];
-	size_t len;
-	bool keys;
-};
-
-struct signature {
-	char cert[65], issuer[65];
-	bool is_its;
-};
-
 struct machine {
 	char top[64]; /* directory of this worker: root/, shadow/, payload/, pool/ */
 	char root[96];
@@ -185,10 +171,6 @@ struct machine {
 	int status; /* of the last run */
 	bool open_entry;
 	char state[32];
-
-	struct wanted wanted[MOST_WANTED];
-	unsigned wanted_count;
-	struct signature signatures[MOST_SIGNATURES];
 };
 extern struct machine *machine;
 
@@ -261,9 +243,10 @@ char *leafs_complaint(void);
 /* Those that were there when so many had been made anew have to be replaced by now. */
 char *leafs_not_new(unsigned since);
 
-/* What runs have to decode is decoded once (decoded.c). */
+/* What runs have to decode is decoded once (decoded.c). Who does not prepare that decodes as ever. */
 void decoded_prepare(void);
-void decode_wanted(void); /* by runs that are over */
+void decode_wanted(void);       /* by runs that are over */
+extern bool decoded_remembered; /* false: all is decoded anew */
 
 /* ---- histories ---- */
 

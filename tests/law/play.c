@@ -221,7 +221,10 @@ static void stay(const struct history *h, unsigned i, struct outcome *o)
 	play_run(&other, i, o, UINT32_MAX, 0);
 }
 
-/* Where this run leaves no litter, its own or others'. Who is refused does not tidy up. */
+/*
+ * Where this run leaves no litter, its own or others'. Who is refused does not tidy up. An upgrade that is not to replace certificates leaves alone what is in certs/: a rotation that was
+ * cut stays pending, and the run that finishes it sweeps (k3sup_upgrade() in <k3sup/upgrade.h>).
+ */
 static const char *const *tidied(const struct event *last, int status, bool retired)
 {
 	static const char *const nowhere[] = {NULL}, *const files[] = {BIN_DIR, NULL}, *const images[] = {DATA_DIR "/agent/.k3sup", NULL},
