@@ -143,7 +143,8 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * before_write is run after everything was decided and before the first byte is written, where a file is missing; before_stop when all files are staged and verified, and before the
  * swap or, where only a restart is missing, before that. A second run asks again whatever the first one was told, so they have to bear being run twice. They run on this machine,
  * as the caller, in a clean environment: PATH, K3SUP_HOOK (before-write, before-stop), K3SUP_ROOT, K3SUP_FROM and K3SUP_TO (versions), K3SUP_K3S and K3SUP_DATA_DIR (inside the
- * root), K3SUP_ROLE, K3SUP_PID (of the running k3s); what is not known is empty. They may take as long as timeout_ms allows, an hour where it does not bound; then, and when the
+ * root), K3SUP_ROLE, K3SUP_PID (of the running k3s); what is not known is empty. Where they are not the
+ * defaults also K3SUP_STATE_DIR and K3SUP_PROC, so that programs of this library look at the same node. They may take as long as timeout_ms allows, an hour where it does not bound; then, and when the
  * operation is cancelled, they are killed. One that refuses (does not end with 0) is K3SUP_E_HOOK, with evidence /hook; what was staged is removed. hooks in the result has them
  * all: name, ok, exit_code or signal, output (its first 4096 bytes), took_ms.
  * Before k3s is stopped, and before the swap, the payload unpacks itself into the data-dir as with k3sup_unpack(): the start has less to do, and a node on which it could not unpack

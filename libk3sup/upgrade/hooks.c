@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upgrade/hooks.h"
 
+#include "base/lock.h"
 #include "node/warn.h"
 #include "process/ask.h"
 
@@ -63,6 +64,14 @@ static int surroundings(const char *name, const struct k3sup__view *view, const 
 	return r;
 }
 
+/* Programs of ours in the command (marks, above all) look at the same node, by the environment twins of their options. */
+static int options(const k3sup_node *node, struct k3sup__strv *env)
+{
+	int r = k3sup__streq(node->state_dir, K3SUP__STATE_DIR) ? 0 : add(env, "K3SUP_STATE_DIR", node->state_dir);
+
+	return r < 0 || k3sup__streq(node->proc_path, "/proc") ? r : add(env, "K3SUP_PROC", node->proc_path);
+}
+
 static void note(k3sup_op *op, const char *name, int64_t took_ms, k3sup__json *answer, int r)
 {
 	k3sup__json *facts = k3sup__op_facts(op), *hooks = k3sup__json_member(facts, "hooks");
@@ -95,6 +104,8 @@ int k3sup__hook_run(k3sup_op *op, k3sup_node *node, const char *name, const char
 	k3sup__json *answer = NULL;
 	int r = what ? surroundings(name, view, payload, &env) : -ENOMEM;
 
+	if (r >= 0)
+		r = options(node, &env);
 	if (r < 0)
 		return r;
 	k3sup__op_begin(op, name, "running the command of --%s", name);

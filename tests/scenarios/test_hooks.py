@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from node import K3S, content_of
+from node import K3S, LIBRARY, PROGRAMS, content_of
 from sandbox import until
 from test_cut_runs import PAYLOAD, temps
 
@@ -58,6 +58,13 @@ def test_what_they_are_told(node, new):
     told.pop("_", None), told.pop("OLDPWD", None)
     assert told == {"K3SUP_HOOK": "before-stop", "K3SUP_ROOT": "/", "K3SUP_FROM": V1, "K3SUP_TO": V2, "K3SUP_K3S": K3S,
                     "K3SUP_DATA_DIR": "/var/lib/rancher/k3s", "K3SUP_ROLE": "server", "K3SUP_PID": str(node.process["pid"])}
+
+
+def test_programs_in_a_command_look_at_the_same_node(node):
+    """--state-dir DIR --before-write 'k3sup-status --mark KEY': the mark is in DIR, as that of k3sup-status --state-dir DIR."""
+    mark = "LD_LIBRARY_PATH=%s %s/k3sup-status --mark from-within" % (LIBRARY, PROGRAMS)
+    assert node.upgrade("--state-dir", "/srv/state", "--before-write", mark, PAYLOAD).exit == 0
+    assert node.status("--state-dir", "/srv/state", "--marked", "from-within").exit == 0 and node.status("--marked", "from-within").exit == 9
 
 
 @pytest.mark.parametrize("hook", ["before-write", "before-stop"])
