@@ -310,6 +310,8 @@ int __wrap_linkat(int olddir, const char *oldname, int newdir, const char *newna
 		return __real_linkat(olddir, oldname, newdir, newname, flags);
 	(void)point();
 	r = __real_linkat(olddir, oldname, newdir, newname, flags);
+	if (r == 0)
+		count_publication(newdir, newname);
 	if (r == 0 && machine->logging)
 		(void)note(LINKED, newdir, newname);
 	return r;

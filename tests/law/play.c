@@ -126,12 +126,15 @@ static bool marks_are_there(unsigned marked)
 	return how == 0;
 }
 
-/* Who has replaced k3s's file to have it run, and was cut before it did: the next one is told. before: what was installed. */
+/*
+ * Who has replaced k3s's file to have it run, and was cut before it did: the next one is told. Not of a k3s that its operator has stopped: there the file is all that is to be done.
+ * before: what was installed.
+ */
 static void check_that_it_is_told(struct outcome *o, const struct event *e, unsigned at, unsigned before)
 {
 	unsigned now = node_installed();
 
-	if (is_proof(e) && e->what != ROTATE && now != 0 && now != before && machine_build() != now && !entry_is_open())
+	if (is_proof(e) && e->what != ROTATE && !machine->stopped && now != 0 && now != before && machine_build() != now && !entry_is_open())
 		complain(o, at, strdup("nobody is told that it was cut"));
 }
 
@@ -196,7 +199,7 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 	} else if (machine->setup.dies && e->what == UPGRADE && e->build == machine->setup.dies && only_upgrades(h)) {
 		check_the_way_back(o, e, i, starts, running == e->build || installed == e->build, running != 0);
 	}
-	if (h->setup.hooks && (e->what == UPGRADE || e->what == ROLLBACK))
+	if (h->setup.hooks && (e->what == UPGRADE || e->what == ROLLBACK || e->what == ROTATE))
 		complain(o, i, hooks_complaint());
 	o->publications[i] = machine->publications;
 	if (backup && !has_backup())

@@ -71,7 +71,14 @@ static int begin_restore(k3sup_node *node, k3sup_op **op)
 static int begin_rotate(k3sup_node *node, const struct event *e, k3sup_op **op)
 {
 	struct k3sup_rotate_opts opts = {
-		.struct_size = sizeof(opts), .stable_ms = -1, .key = keys[e->key], .restart = e->restart, .probe = K3SUP_PROBE_NONE};
+		.struct_size = sizeof(opts),
+		.stable_ms = -1,
+		.key = keys[e->key],
+		.restart = e->restart,
+		.probe = K3SUP_PROBE_NONE,
+		.before_write = machine->setup.hooks ? BEFORE_WRITE : NULL,
+		.before_stop = machine->setup.hooks ? BEFORE_STOP : NULL,
+	};
 
 	return k3sup_rotate(node, &opts, op);
 }
