@@ -30,6 +30,7 @@ const (
 	ErrStateDir           Code = C.K3SUP_E_STATE_DIR
 	ErrDataDirSpace       Code = C.K3SUP_E_DATA_DIR_SPACE
 	ErrDataDir            Code = C.K3SUP_E_DATA_DIR
+	ErrConfig             Code = C.K3SUP_E_CONFIG
 	ErrPayloadMissing     Code = C.K3SUP_E_PAYLOAD_MISSING
 	ErrPayloadNotFile     Code = C.K3SUP_E_PAYLOAD_NOT_FILE
 	ErrPayloadEmpty       Code = C.K3SUP_E_PAYLOAD_EMPTY

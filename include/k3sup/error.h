@@ -26,6 +26,7 @@
 #define K3SUP_E_STATE_DIR (-10024)      /* our own state directory is not ours alone, or its contents are damaged */
 #define K3SUP_E_DATA_DIR_SPACE (-10025) /* the data-dir has no room for what the new k3s unpacks */
 #define K3SUP_E_DATA_DIR (-10026)       /* the data-dir is not the one that this k3s keeps its things in */
+#define K3SUP_E_CONFIG (-10027)         /* k3s does not start with its configuration, as it is written now */
 
 /* about the payload */
 #define K3SUP_E_PAYLOAD_MISSING (-10040)   /* no such file, or it cannot be opened */

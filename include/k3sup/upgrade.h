@@ -171,7 +171,7 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * proof or the time is there. k3s is never left stopped by us: only its supervisor, or the start command, starts it, and it is told once.
  * Result: as k3sup_state(), and changed, resumed, steps, downtime_ms, authenticated, images, hooks, unpacked, rollback, service, services; with ROTATE_CERTS those of k3sup_rotate(): key,
  * issued_by, kept, retired, pruned, renewed, absent, served, stopped, started, left_stopped, with CHECK and DRY_RUN retires. Status: 1 changed, 0 already so.
- * Errors: those above, of k3sup_rotate(), K3SUP_E_HOOK, K3SUP_E_ROLLED_BACK, K3SUP_E_FAILED_BEFORE, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, K3SUP_E_GUARD, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
+ * Errors: those above, of k3sup_rotate(), K3SUP_E_CONFIG (k3s is not stopped, as it would not start again), K3SUP_E_HOOK, K3SUP_E_ROLLED_BACK, K3SUP_E_FAILED_BEFORE, K3SUP_E_NO_SERVICE, K3SUP_E_SERVICE, K3SUP_E_GUARD, all of k3sup_swap(), k3sup_stage(), k3sup_identify(), k3sup_wait_running(), and K3SUP_E_TIMEOUT.
  * Capabilities: those of k3sup_swap(), CAP_KILL, CAP_SYS_PTRACE; for systemd from a container also CAP_SYS_CHROOT or CAP_SYS_ADMIN.
  * Since: 0.1
  */

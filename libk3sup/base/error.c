@@ -29,6 +29,7 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_STATE_DIR, "the state directory is not ours alone, or is damaged"),
 	CODE(K3SUP_E_DATA_DIR_SPACE, "the data-dir has no room for what the new k3s unpacks"),
 	CODE(K3SUP_E_DATA_DIR, "the data-dir is not the one that this k3s keeps its things in"),
+	CODE(K3SUP_E_CONFIG, "k3s does not start with its configuration, as it is written now"),
 	CODE(K3SUP_E_PAYLOAD_MISSING, "the payload cannot be opened"),
 	CODE(K3SUP_E_PAYLOAD_NOT_FILE, "the payload is not a regular file"),
 	CODE(K3SUP_E_PAYLOAD_EMPTY, "the payload is empty"),

@@ -32,7 +32,8 @@ struct reader {
 	size_t nodes;
 	size_t bytes;
 	char **ret_why;
-	bool go; /* k3sup__yaml_pairs() */
+	bool go;       /* k3sup__yaml_pairs() */
+	bool has_mark; /* a byte order mark within the text */
 };
 
 static void reader_clear(struct reader *reader)
@@ -52,17 +53,28 @@ static int refuse(struct reader *reader, int code, const yaml_mark_t *at, const 
 	return code;
 }
 
+/* What yaml.v2, an older libyaml, takes for something: a colon at the end of a text in a flow, a tag that is none, a byte order mark anywhere. */
+static bool go_may_read(const struct reader *reader, const char *problem)
+{
+	return reader->go &&
+		(reader->has_mark || k3sup__streq(problem, "found unexpected ':'") ||
+			k3sup__streq(problem, "did not find expected whitespace or line break"));
+}
+
 static int next_event(struct reader *reader, yaml_event_t *ret)
 {
+	const char *problem;
+
 	yaml_parser_t *parser = &reader->parser;
 
 	if (yaml_parser_parse(parser, ret))
 		return 0;
 	if (parser->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
+	problem = parser->problem ? parser->problem : "not YAML";
 	/* The reader, which decodes bytes, sets no mark for its problem. */
-	return refuse(reader, K3SUP_E_PARSE, parser->error == YAML_READER_ERROR ? &parser->mark : &parser->problem_mark,
-		parser->problem ? parser->problem : "not YAML");
+	return refuse(reader, go_may_read(reader, problem) ? K3SUP_E_UNSUPPORTED : K3SUP_E_PARSE,
+		parser->error == YAML_READER_ERROR ? &parser->mark : &parser->problem_mark, problem);
 }
 
 static int spend(struct reader *reader, const struct cost *cost, const yaml_event_t *event)
@@ -140,7 +152,7 @@ static int scalar_value(struct reader *reader, const yaml_event_t *event, k3sup_
 		return r;
 	/* They make other values of a text, or fail (resolve.go); and in a flow yaml.v2 takes a comma for a part of the tag, libyaml does not. */
 	if (reader->go && event->data.scalar.tag)
-		return refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a tag, by which k3s may read another value than is written");
+		return refuse(reader, K3SUP_E_UNSUPPORTED, &event->start_mark, "a tag, by which k3s may read another value than is written");
 	*ret = is_null(event) ? k3sup__json_null() : r > 0 ? k3sup__json_str(go) : k3sup__json_strn(text, event->data.scalar.length);
 	return *ret ? 0 : -ENOMEM;
 }
@@ -210,6 +222,12 @@ static int read_sequence(struct reader *reader, unsigned depth, struct cost *cos
 	}
 }
 
+/* Go prints whatever is a key. */
+static int no_text(struct reader *reader, const yaml_event_t *event)
+{
+	return refuse(reader, reader->go ? K3SUP_E_UNSUPPORTED : K3SUP_E_PARSE, &event->start_mark, "a key that is no text");
+}
+
 /* The text of a key. Keys are scalars, or aliases of scalars. */
 static int read_key(struct reader *reader, const yaml_event_t *event, struct cost *ret_cost, char **ret)
 {
@@ -222,7 +240,7 @@ static int read_key(struct reader *reader, const yaml_event_t *event, struct cos
 	else if (event->type == YAML_SCALAR_EVENT)
 		r = read_scalar(reader, event, ret_cost, &value);
 	else
-		return refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a key that is no text");
+		return no_text(reader, event);
 	if (r < 0)
 		return r;
 	if (event->type == YAML_ALIAS_EVENT || (reader->go && is_plain(event)))
@@ -230,7 +248,7 @@ static int read_key(struct reader *reader, const yaml_event_t *event, struct cos
 	else if (memchr(text, 0, event->data.scalar.length))
 		text = NULL;
 	if (!text)
-		return refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a key that is no text");
+		return no_text(reader, event);
 	*ret = strdup(text);
 	return *ret ? 0 : -ENOMEM;
 }
@@ -294,6 +312,14 @@ static int read_mapping(struct reader *reader, unsigned depth, struct cost *cost
 	}
 }
 
+static bool has_text(k3sup__json *list)
+{
+	for (size_t i = 0; i < k3sup__json_len(list); i++)
+		if (k3sup__json_as_str(k3sup__json_element(list, i)))
+			return true;
+	return false;
+}
+
 static int read_container(struct reader *reader, const yaml_event_t *event, unsigned depth, struct cost *ret_cost, k3sup__json **ret)
 {
 	const bool mapping = event->type == YAML_MAPPING_START_EVENT;
@@ -309,9 +335,10 @@ static int read_container(struct reader *reader, const yaml_event_t *event, unsi
 		r = begin_anchor(reader, event, mapping ? event->data.mapping_start.anchor : event->data.sequence_start.anchor, &slot);
 	if (r == 0)
 		r = mapping ? read_mapping(reader, depth, &cost, value) : read_sequence(reader, depth, &cost, value);
-	/* Of an empty list Go makes an empty list of keys. */
+	/* Of an empty list Go makes an empty list of keys, and of some others a list of empty ones. */
 	if (r == 0 && !mapping && reader->go && depth == 0 && k3sup__json_len(value) > 0)
-		r = refuse(reader, K3SUP_E_PARSE, &event->start_mark, "a list where k3s wants keys and values");
+		r = refuse(reader, has_text(value) ? K3SUP_E_PARSE : K3SUP_E_UNSUPPORTED, &event->start_mark,
+			"a list where k3s wants keys and values");
 	if (r < 0)
 		return r;
 	end_anchor(reader, slot, value, &cost);
@@ -368,6 +395,7 @@ static int parse(struct reader *reader, const char *text, size_t len, k3sup__jso
 		return -ENOMEM;
 	if (len > MAX_TEXT)
 		return refuse(reader, -EFBIG, &(yaml_mark_t){0}, "more than 1 MiB of text");
+	reader->has_mark = len > 1 && memmem(text + 1, len - 1, "\xef\xbb\xbf", 3);
 	yaml_parser_set_input_string(&reader->parser, (const unsigned char *)text, len);
 	r = read_first(reader, &value);
 	if (r < 0)

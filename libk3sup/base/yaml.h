@@ -16,7 +16,8 @@ int k3sup__yaml_parse(const char *text, size_t len, k3sup__json **ret, char **re
 
 /*
  * The same text as Go's yaml.v2 reads it into its MapSlice, which k3s does: an array of [key, value], in the order of the text, a key that comes twice twice. Plain
- * scalars are text as Go prints what they stand for (yes: "true", 010: "8", 1.50: "1.5"). No value at all gives an empty array, another one than a mapping K3SUP_E_PARSE.
+ * scalars are text as Go prints what they stand for (yes: "true", 010: "8", 1.50: "1.5"). No value at all gives an empty array, another one than a mapping K3SUP_E_PARSE,
+ * as all that Go refuses as well; K3SUP_E_UNSUPPORTED and -EFBIG: Go may read it.
  */
 int k3sup__yaml_pairs(const char *text, size_t len, k3sup__json **ret, char **ret_why) _must_check_;
 

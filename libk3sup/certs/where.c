@@ -77,6 +77,8 @@ static int take_data_dir(k3sup_op *op, k3sup_node *node, const struct k3sup__can
 	ret->source = found.source;
 	ret->sources = k3sup__json_ref(found.sources);
 	ret->suspicious = found.suspicion != NULL;
+	ret->unstartable = found.unstartable;
+	found.unstartable = NULL;
 	k3sup__data_dir_clear(&found);
 	return 0;
 }
@@ -276,6 +278,7 @@ void k3sup__certs_where_clear(struct k3sup__certs_where *where)
 {
 	free(where->data_dir);
 	free(where->real);
+	free(where->unstartable);
 	k3sup__json_unref(where->sources);
 	k3sup_process_unref(where->process);
 	k3sup_process_unref(where->worker);

@@ -14,6 +14,7 @@ struct k3sup__certs_where {
 	k3sup__json *sources;            /* all that say something, as in k3sup__data_dir */
 	bool server;                     /* by what is in there, and what runs; else an agent */
 	bool suspicious;                 /* a server's unit, but not a server's directory */
+	char *unstartable;               /* why k3s would not start with its configuration, or NULL */
 	bool running;                    /* a k3s of this node runs */
 	pid_t pid;                       /* then: which one */
 	k3sup_process *process, *worker; /* then: it, and of a --log pair the child, or NULL; owned */

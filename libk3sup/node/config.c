@@ -121,6 +121,10 @@ int k3sup__config_add(struct k3sup__config_merge *merge, const char *text, size_
 			key[strlen(key) - 1] = '\0';
 		r = put_key(merge, key, appends, k3sup__json_element(pair, 1));
 	}
+	if (r == K3SUP_E_PARSE)
+		return K3SUP_E_CONFIG;
+	if (r == K3SUP_E_UNSUPPORTED)
+		return K3SUP_E_PARSE;
 	return r == 0 && (merge->keys == NULL || k3sup__json_broken(merge->keys)) ? -ENOMEM : r;
 }
 

@@ -29,7 +29,7 @@ struct k3sup__config {
 
 /*
  * argv, env: of k3s; NULL: not known. directory: where it is started, NULL: "/". 0, also if there is no file. K3SUP_E_UNTRUSTED (somebody else than root could change
- * it), K3SUP_E_PARSE (k3s does not start with it, or reads more out of it than can be told here), other -errno: each with a sentence that names the file.
+ * it), K3SUP_E_CONFIG (k3s does not start with it), K3SUP_E_PARSE (what k3s reads out of it cannot be told here), other -errno: each with a sentence that names the file.
  */
 int k3sup__config_read(k3sup_op *op, const k3sup_node *node, const struct k3sup__strv *argv, const struct k3sup__strv *env,
 	const char *directory, struct k3sup__config *ret) _must_check_;
@@ -39,7 +39,8 @@ void k3sup__config_clear(struct k3sup__config *config);
 struct k3sup__config_merge {
 	k3sup__json *keys; /* [[key, value], ...] */
 };
-int k3sup__config_add(struct k3sup__config_merge *merge, const char *text, size_t len, char **ret_why) _must_check_; /* K3SUP_E_PARSE, -EFBIG, -ENOMEM */
+int k3sup__config_add(struct k3sup__config_merge *merge, const char *text, size_t len, char **ret_why)
+	_must_check_; /* K3SUP_E_CONFIG, K3SUP_E_PARSE, -EFBIG, -ENOMEM */
 int k3sup__config_args(const struct k3sup__config_merge *merge, struct k3sup__strv *ret, char **ret_why) _must_check_;
 void k3sup__config_merge_clear(struct k3sup__config_merge *merge);
 

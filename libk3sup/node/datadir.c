@@ -19,6 +19,7 @@ void k3sup__data_dir_clear(struct k3sup__data_dir *data_dir)
 {
 	free(data_dir->path);
 	free(data_dir->suspicion);
+	free(data_dir->unstartable);
 	k3sup__json_unref(data_dir->sources);
 	*data_dir = (struct k3sup__data_dir){0};
 }
@@ -88,6 +89,11 @@ static int fail(struct looking *l, int code, const char *path)
 		return code;
 	said = k3sup__op_sentence(l->op);
 	k3sup__warn(l->op, "k3s's configuration cannot be read: %s", said != NULL ? said : path);
+	if (code == K3SUP_E_CONFIG && l->found->unstartable == NULL) {
+		l->found->unstartable = strdup(said != NULL ? said : path);
+		if (l->found->unstartable == NULL)
+			return -ENOMEM;
+	}
 	k3sup__op_forgive(l->op);
 	return 0;
 }
@@ -143,7 +149,7 @@ static int find_flag(struct looking *l, const struct k3sup__strv *args, const ch
 	if (r > 0 && (*ret)[0] == '\0')
 		*ret = NULL;
 	if (r == -EINVAL)
-		return k3sup__fail(l->op, K3SUP_E_PARSE, "%s gives both data-dir and d, with which k3s does not start", from);
+		return k3sup__fail(l->op, K3SUP_E_CONFIG, "%s gives both data-dir and d, with which k3s does not start", from);
 	return 0;
 }
 
@@ -158,7 +164,8 @@ static int add_flags(struct looking *l, const struct k3sup__unit *unit, const st
 	if (r == 0)
 		r = find_flag(l, &config->args, file != NULL ? file : "", &config_short, &configured);
 	if (r == 0 && said != NULL && configured != NULL && line_short != config_short)
-		r = k3sup__fail(l->op, K3SUP_E_PARSE, "%s and %s give data-dir in different forms, with which k3s does not start", unit->name, file);
+		r = k3sup__fail(l->op, K3SUP_E_CONFIG, "%s and %s give data-dir in different forms, with which k3s does not start",
+			unit->name, file);
 	if (r < 0)
 		return fail(l, r, file);
 	if (said != NULL)
@@ -285,6 +292,11 @@ int k3sup__data_dir_look(k3sup_op *op, k3sup_node *node, const struct k3sup__can
 	}
 	*ret = found;
 	return 0;
+}
+
+int k3sup__startable(k3sup_op *op, const char *unstartable)
+{
+	return unstartable == NULL ? 0 : k3sup__fail(op, K3SUP_E_CONFIG, "k3s would not start with its configuration as it is now: %s", unstartable);
 }
 
 int k3sup__data_dir_find(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, char **ret_path, const char **ret_source)

@@ -16,6 +16,7 @@ struct k3sup__data_dir {
 	const char *source;
 	k3sup__json *sources; /* all that say something: [{source, path, from}] */
 	char *suspicion;      /* a sentence, if a server's directory has nothing of a server's in it; NULL */
+	char *unstartable;    /* a sentence, if k3s would not start with its configuration; NULL. What runs began with another one */
 };
 
 /*
@@ -23,10 +24,12 @@ struct k3sup__data_dir {
  * since v1.27.16, v1.28.12, v1.29.7 and v1.30.3), the default. Others that disagree are a warning of the operation, which names both.
  *
  * candidate: NULL: none runs. units: NULL: they are read here. version: of the installed k3s, NULL or "": not known, taken for a newer one. Failing where nothing that
- * counts more decides: K3SUP_E_UNTRUSTED or K3SUP_E_PARSE for a configuration that cannot be used.
+ * counts more decides: K3SUP_E_UNTRUSTED, K3SUP_E_CONFIG or K3SUP_E_PARSE for a configuration that cannot be used.
  */
 int k3sup__data_dir_look(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const struct k3sup__units *units,
 	const char *version, struct k3sup__data_dir *ret) _must_check_;
+/* Before k3s is stopped: 0, or K3SUP_E_CONFIG if it would not start again. unstartable: as above. */
+int k3sup__startable(k3sup_op *op, const char *unstartable) _must_check_;
 void k3sup__data_dir_clear(struct k3sup__data_dir *data_dir);
 /* Does this version of k3s read K3S_DATA_DIR? One that is not known is taken for a newer one. */
 bool k3sup__data_dir_reads_env(const char *version);

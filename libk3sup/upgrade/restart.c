@@ -58,7 +58,7 @@ int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__vie
 		if (r >= 0)
 			r = k3sup__services_add(op, node, &sighting->candidates[i], restart, ret);
 	}
-	return r;
+	return r < 0 || ret->count == 0 ? r : k3sup__view_startable(op, view);
 }
 
 /* A rename changes the ctime on some file systems, so that does not count. */

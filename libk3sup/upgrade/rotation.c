@@ -6,6 +6,7 @@
 #include "base/journal.h"
 #include "base/lock.h"
 #include "certs/inventory.h"
+#include "node/datadir.h"
 #include "node/unittext.h"
 #include "node/warn.h"
 #include "upgrade/window.h"
@@ -199,6 +200,8 @@ bool k3sup__rotation_needs_window(const struct k3sup__rotation *rotation)
 
 int k3sup__rotation_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__rotation *rotation, const struct k3sup__restart *restart)
 {
+	int r;
+
 	if (!k3sup__rotation_needs_window(rotation))
 		return 0;
 	if (restart->by == K3SUP_RESTART_NONE && rotation->alive)
@@ -208,7 +211,10 @@ int k3sup__rotation_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__ro
 	if (restart->by == K3SUP_RESTART_SIGNAL)
 		return k3sup__fail(op, K3SUP_E_NO_SERVICE,
 			"a rotation needs k3s to be stopped and to stay so: after a signal it would be there again at once");
-	return restart->by == K3SUP_RESTART_NONE ? 0 : k3sup__window_admit(op, node, restart);
+	if (restart->by == K3SUP_RESTART_NONE)
+		return 0;
+	r = k3sup__startable(op, rotation->where.unstartable);
+	return r < 0 ? r : k3sup__window_admit(op, node, restart);
 }
 
 void k3sup__rotation_report(k3sup_op *op, const struct k3sup__rotation *rotation)

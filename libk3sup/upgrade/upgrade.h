@@ -106,7 +106,7 @@ int k3sup__upgrade_unpack(k3sup_op *op);
 bool k3sup__restart_is_due(const struct k3sup__view *view, const struct k3sup__payload *payload);
 /*
  * Who of those in the view must restart, and may they? Fills in the services, of what is refused too. payload: NULL if all of them are to be stopped and started, by their managers. Not
- * with K3SUP_RESTART_NONE. For work functions.
+ * with K3SUP_RESTART_NONE. K3SUP_E_CONFIG: they would not start again. For work functions.
  */
 int k3sup__restart_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload,
 	const struct k3sup__restart *restart, struct k3sup__services *ret) _must_check_;

@@ -16,6 +16,13 @@ bool k3sup__view_runs_installed(const struct k3sup__view *view, const struct k3s
 	return view->build.asset_hash[0] && k3sup__streq(view->build.asset_hash, c->asset_hash);
 }
 
+int k3sup__view_startable(k3sup_op *op, const struct k3sup__view *view)
+{
+	int r = k3sup__startable(op, view->data_dir.unstartable);
+
+	return r < 0 ? r : k3sup__startable(op, view->second_dir.unstartable);
+}
+
 const char *k3sup__view_data_dir(const struct k3sup__view *view, size_t i)
 {
 	const char *first = view->data_dir.path, *second = view->second_dir.path;

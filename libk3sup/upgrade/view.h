@@ -58,6 +58,9 @@ void k3sup__view_clear(struct k3sup__view *view);
 /* Does this k3s run what is installed? */
 bool k3sup__view_runs_installed(const struct k3sup__view *view, const struct k3sup__candidate *candidate);
 
+/* 0; K3SUP_E_CONFIG if a k3s of this node would not start again. */
+int k3sup__view_startable(k3sup_op *op, const struct k3sup__view *view) _must_check_;
+
 /* Where the k3s of this node keep their things: one data-dir, or of a server and an agent two. NULL behind the last. */
 const char *k3sup__view_data_dir(const struct k3sup__view *view, size_t i);
 

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (r == 0)
 		r = k3sup__config_args(&merge, &args, &why);
-	RULE(r == 0 || ((r == K3SUP_E_PARSE || r == -EFBIG) && why));
+	RULE(r == 0 || ((r == K3SUP_E_CONFIG || r == K3SUP_E_PARSE || r == -EFBIG) && why));
 	for (size_t i = 0; i < args.count; i++) {
 		const char *ignored;
 

@@ -31,6 +31,8 @@ cat ca >"$1.crt"
 class Case:
     """A node whose k3s runs the old build, and is stopped and started by commands that write down that they were run."""
 
+    rotates = ("--rotate-certs",)
+
     def __init__(self, make, old, new, args=""):
         self.node = node = make()
         self.old, self.new, self.data = old, new, "/mnt/pool" if "data-dir" in args else DATA
@@ -44,7 +46,7 @@ class Case:
 
     def upgrade(self, *args, **more):
         stop, start = "echo stop >>%s; " % ASKED + STOP, "echo start >>%s; " % ASKED + self.start
-        return self.node.upgrade("--rotate-certs", *commands(stop, start), *args, PAYLOAD, timeout="60", **more)
+        return self.node.upgrade(*self.rotates, *commands(stop, start), *args, PAYLOAD, timeout="60", **more)
 
     def asked(self):
         return self.node.sb.read(ASKED).decode().split() if self.node.sb.exists(ASKED) else []
@@ -146,6 +148,22 @@ def test_G01_configuration_that_cannot_be_told(make, old, new):
     answer = case.upgrade()
     case.assert_done(answer, was)
     assert any("/etc/rancher/k3s/config.yaml" in w for w in answer["warnings"]) and "sesame" not in str(answer.json), answer
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["both", "upgrade"])
+def test_G01_configuration_that_k3s_does_not_start_with(make, old, new, alone):
+    """Somebody has broken config.yaml while k3s ran. k3sup-upgrade [--rotate-certs] [--check|--dry-run] FILE: 3, K3SUP_E_CONFIG, with the line; nobody is asked, k3s runs on. Mended: 0."""
+    case = Case(make, old, new)
+    node, mended = case.node, "node-label:\n- a=b\n"
+    if alone:
+        case.rotates = ()
+    node.sb.write("/etc/rancher/k3s/config.yaml", mended + "token: sesame\n\tdata-dir: /x\n")
+    answer = case.assert_refused("K3SUP_E_CONFIG", "--before-write", "echo asked >>" + ASKED)
+    assert "/etc/rancher/k3s/config.yaml" in answer.message and "line 4" in answer.message and "sesame" not in str(answer.json), answer
+    node.sb.write("/etc/rancher/k3s/config.yaml", mended)
+    answer = case.upgrade()
+    assert answer.exit == 0 and answer["state"] == "current" and case.asked() == ["stop", "start"], answer
+    node.assert_runs(new, but=node.process)
 
 
 def test_B07_the_disk_is_full_at_the_backup(make, old, new):

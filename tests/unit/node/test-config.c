@@ -17,7 +17,8 @@ static char *joined(const struct k3sup__strv *strv)
 	return all;
 }
 
-/* Files in their order, and what a program with k3s's rules and yaml.v2 2.4.0 made of them. NULL: it fails. */
+/* Files in their order, and what a program with k3s's rules and yaml.v2 2.4.0 made of them. REFUSED: it fails. NULL: cannot be told. */
+#define REFUSED "refused"
 static const struct {
 	const char *files[3];
 	const char *args;
@@ -46,18 +47,18 @@ static const struct {
 	{{"a: !!bool x\n"}, NULL},
 	{{"a: x\n<<: {b: c}\n"}, "-a=x"}, /* forgotten */
 	{{"a: x\n<<: [{b: c}]\n"}, "-a=x"},
-	{{"<<: x\n"}, NULL},
-	{{"<<: [x]\n"}, NULL},
+	{{"<<: x\n"}, REFUSED},
+	{{"<<: [x]\n"}, REFUSED},
 	{{"[]\n", "a: x\n"}, "-a=x"},
-	{{"{a: x}\n\tb: y\n"}, NULL},
+	{{"{a: x}\n\tb: y\n"}, REFUSED},
 	{{"a: x\n---\nb: y\n"}, "-a=x"},
 	{{"data-dir: /a\n", "data-dir+: /b\n"}, "--data-dir=/a | --data-dir=/b"},
 	{{""}, ""},
 	{{"# nothing\n"}, ""},
 	{{"a: {b: c}\n"}, NULL},
 	{{"a: [[b]]\n"}, NULL},
-	{{"- a\n"}, NULL},
-	{{"a: [\n"}, NULL},
+	{{"- a\n"}, REFUSED},
+	{{"a: [\n"}, REFUSED},
 };
 
 static void files_are_merged_as_k3s_merges_them(void **state)
@@ -73,7 +74,7 @@ static void files_are_merged_as_k3s_merges_them(void **state)
 			r = k3sup__config_add(&merge, merges[i].files[j], strlen(merges[i].files[j]), &why);
 		if (r == 0)
 			r = k3sup__config_args(&merge, &args, &why);
-		assert_int_equal(r, merges[i].args != NULL ? 0 : K3SUP_E_PARSE);
+		assert_int_equal(r, merges[i].args == NULL ? K3SUP_E_PARSE : k3sup__streq(merges[i].args, REFUSED) ? K3SUP_E_CONFIG : 0);
 		assert_true((r < 0) == (why != NULL));
 		all = joined(&args);
 		assert_string_equal(all, r == 0 ? merges[i].args : "");

@@ -115,12 +115,16 @@ static void a_configuration_that_others_can_write_chooses_nothing(void **state)
 
 static void a_configuration_that_cannot_be_read_is_an_error_only_where_it_decides(void **state)
 {
-	static const char *const bad[] = {"data-dir: [a\n", "data-dir: relative\n", "data-dir: ~/k3s\n", "- a\n", "\tx"};
+	static const struct {
+		const char *text;
+		int code;
+	} bad[] = {{"data-dir: [a\n", K3SUP_E_CONFIG}, {"data-dir: relative\n", K3SUP_E_PARSE}, {"data-dir: ~/k3s\n", K3SUP_E_PARSE},
+		{"- a\n", K3SUP_E_CONFIG}, {"\tx", K3SUP_E_CONFIG}, {"a: !!str b\n", K3SUP_E_PARSE}};
 	struct scratch *s = *state;
 
 	for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
-		put_below(s, CONFIG, bad[i]);
-		assert_int_equal(find(s, NULL, NULL, "", ""), K3SUP_E_PARSE);
+		put_below(s, CONFIG, bad[i].text);
+		assert_int_equal(find(s, NULL, NULL, "", ""), bad[i].code);
 		assert_sentence(s, "/etc/rancher/k3s/config.yaml");
 		assert_int_equal(find(s, NULL, "/srv/process", "/srv/process", "process"), 0);
 		assert_int_equal(warnings(s), i + 1);
@@ -216,7 +220,7 @@ static void two_forms_of_the_flag_are_refused_as_by_k3s(void **state)
 
 	put_below(s, UNIT, "[Service]\nExecStart=/usr/bin/k3s server -d /unit\n");
 	put_below(s, CONFIG, "data-dir: /config\n");
-	assert_look(s, NOBODY, NULL, "K3SUP_E_PARSE");
+	assert_look(s, NOBODY, NULL, "K3SUP_E_CONFIG");
 	assert_sentence(s, "k3s does not start");
 	assert_look(s, K3SUP__ROLE_SERVER, "/seen", NULL, NULL, "process /seen");
 	put_below(s, CONFIG, "d: /config\n");
