@@ -17,6 +17,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/journal.h"
+
 void cut_now(void)
 {
 	_exit(EXIT_CUT);
@@ -213,6 +215,18 @@ static void dirty(int fd)
 int __real_openat64(int dirfd, const char *path, int flags, ...);
 int __wrap_openat64(int dirfd, const char *path, int flags, ...);
 int __real_renameat(int olddir, const char *oldname, int newdir, const char *newname);
+int __real_k3sup__journal_append(k3sup_op *op, int dirfd, k3sup__json *record);
+int __wrap_k3sup__journal_append(k3sup_op *op, int dirfd, k3sup__json *record);
+
+/* What is recorded stays, too, and the next run goes by it. */
+int __wrap_k3sup__journal_append(k3sup_op *op, int dirfd, k3sup__json *record)
+{
+	int r = __real_k3sup__journal_append(op, dirfd, record);
+
+	machine->publications += r >= 0;
+	return r;
+}
+
 int __wrap_renameat(int olddir, const char *oldname, int newdir, const char *newname);
 int __wrap_linkat(int olddir, const char *oldname, int newdir, const char *newname, int flags);
 int __real_unlinkat(int dirfd, const char *name, int flags);
