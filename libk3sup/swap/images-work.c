@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/strv.h"
 #include "swap/swap.h"
 
 int k3sup__images_parent(const struct k3sup__images *images)
@@ -85,24 +86,40 @@ int k3sup__images_work_end(k3sup_op *op, const struct k3sup__images *images, int
 	return n < 0 ? n : r;
 }
 
-int k3sup__images_work_each(k3sup_op *op, int work, int (*fn)(k3sup_op *op, int work, const char *name, void *arg), void *arg)
+/* Sorted: what a run that is cut has done is the same on every file system. */
+static int list(int work, struct k3sup__strv *ret)
 {
-	int fd = openat(work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), sum = 0, r = 0;
+	int fd = openat(work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *entry = NULL;
 
 	if (!dir) {
 		r = -errno;
 		k3sup__close(fd);
-		return k3sup__fail(op, r, "cannot read " K3SUP__IMAGES_WORK ": %s", k3sup_strerror(r));
+		return r;
 	}
-	for (errno = 0; r >= 0 && (entry = readdir(dir)); errno = 0) {
-		r = k3sup__streq(entry->d_name, ".") || k3sup__streq(entry->d_name, "..") ? 0 : fn(op, work, entry->d_name, arg);
+	for (errno = 0; r >= 0 && (entry = readdir(dir)); errno = 0)
+		if (!k3sup__streq(entry->d_name, ".") && !k3sup__streq(entry->d_name, ".."))
+			r = k3sup__strv_add_copy(ret, entry->d_name, strlen(entry->d_name));
+	if (r >= 0 && !entry)
+		r = -errno;
+	(void)closedir(dir);
+	k3sup__strv_sort(ret);
+	return r;
+}
+
+int k3sup__images_work_each(k3sup_op *op, int work, int (*fn)(k3sup_op *op, int work, const char *name, void *arg), void *arg)
+{
+	struct k3sup__strv names = {0};
+	int sum = 0, r = list(work, &names);
+
+	if (r < 0)
+		r = k3sup__fail(op, r, "cannot read " K3SUP__IMAGES_WORK ": %s", k3sup_strerror(r));
+	for (size_t i = 0; r >= 0 && i < names.count; i++) {
+		r = fn(op, work, names.items[i], arg);
 		sum += r;
 	}
-	if (r >= 0 && !entry && errno)
-		r = k3sup__fail(op, -errno, "cannot read " K3SUP__IMAGES_WORK ": %s", k3sup_strerror(-errno));
-	(void)closedir(dir);
+	k3sup__strv_clear(&names);
 	return r < 0 ? r : sum;
 }
 
