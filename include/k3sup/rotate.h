@@ -46,7 +46,7 @@ K3SUP_BEGIN_DECLS
  * within that time. So a second run does nothing; one that was cut is finished by the next one with the same arguments.
  *
  * lock -> look -> [guard -> stop -> retire -> start -> proof] -> verify. Everything is decided before k3s is stopped: authorities that could issue nothing (K3SUP_E_AUTHORITY), a clock
- * that shows a time before they were made or before this library was built (K3SUP_E_CLOCK), a configuration with which k3s would not start again (K3SUP_E_CONFIG), a stop that cannot be had or would not hold (K3SUP_E_NO_SERVICE: k3s could only be
+ * that shows a time before they were made or before this library was built (K3SUP_E_CLOCK), a configuration with which k3s would not start again (K3SUP_E_CONFIG), a state directory without room for the backup (-ENOSPC), a stop that cannot be had or would not hold (K3SUP_E_NO_SERVICE: k3s could only be
  * signalled, and would be there again at once), a guard that cannot be armed (K3SUP_E_GUARD). The retiring is that of k3sup_certs_retire(), with its backup. While k3s is
  * stopped a start guard waits (see k3sup_service()); its time begins anew before each step, and wherever half of it is over before a file that is taken away, so that no slow disk lets
  * k3s be started while they vanish. Where it was started nevertheless, by whomever, nothing more is done (K3SUP_E_GUARD), and one more run goes on. Whatever fails after the stop,

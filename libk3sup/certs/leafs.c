@@ -6,6 +6,10 @@
 #include "certs/audit.h"
 #include "certs/live.h"
 
+#define BLOCK 4096u
+#define ROW 512u
+#define BACKUP_INODES 16u /* its directories, the manifest, and a journal that is written anew */
+
 bool k3sup__leaf_is_key(const char *path)
 {
 	return k3sup__endswith(path, ".key");
@@ -89,6 +93,17 @@ static int audit_leafs(k3sup_op *op, k3sup_node *node, const struct k3sup__certs
 	return 0;
 }
 
+/* Each file takes whole blocks, and a row of the manifest. */
+static void take_backup(const struct k3sup__tls_files *files, struct k3sup__leafs *ret)
+{
+	if (files->count == 0)
+		return;
+	ret->inodes = files->count + BACKUP_INODES;
+	ret->bytes = BACKUP_INODES * BLOCK + files->count * ROW;
+	for (size_t i = 0; i < files->count; i++)
+		ret->bytes += (files->list[i].len + BLOCK - 1) / BLOCK * BLOCK;
+}
+
 int k3sup__leafs_look(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *where, const char *const *services, struct k3sup__leafs *ret)
 {
 	struct k3sup__live live = {.op = op, .node = node, .where = where, .services = services};
@@ -98,6 +113,7 @@ int k3sup__leafs_look(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_
 	for (size_t i = 0; r >= 0 && i < live.files.count; i++)
 		if (live.files.list[i].key)
 			k3sup__json_set_str(ret->prints, live.files.list[i].path, live.files.list[i].sha256);
+	take_backup(&live.files, ret);
 	k3sup__live_clear(&live);
 	if (r >= 0)
 		r = audit_leafs(op, node, where, services, ret);

@@ -10,6 +10,8 @@
 struct k3sup__leafs {
 	k3sup__json *prints;   /* {path: SHA-256}, paths below the data-dir: of a certificate that of its DER, of a key that of its file */
 	k3sup__json *problems; /* of leafs, their keys and the listener's certificate, as k3sup_certs_check() tells them, without notes and without what is only about to end */
+	uint64_t bytes;        /* what a backup of the files takes at most, with what describes it */
+	uint64_t inodes;       /* likewise */
 	int64_t ends;          /* when the first of these certificates ends, in seconds since 1970; INT64_MAX if there is none */
 };
 

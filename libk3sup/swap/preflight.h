@@ -45,6 +45,8 @@ int k3sup__settle(k3sup_op *op, k3sup_node *node, const struct k3sup__plan *plan
  */
 void k3sup__room_check(const k3sup_node *node, const struct k3sup__plan *plan, struct k3sup__checks *checks);
 void k3sup__room_check_images(const k3sup_node *node, const struct k3sup__images *images, struct k3sup__checks *checks);
+/* Room for something else in a directory inside the root, that need not be there yet: 0, or -ENOSPC with the numbers; or why that cannot be told. what: for the sentence. */
+int k3sup__room_for(k3sup_op *op, const k3sup_node *node, const char *path, const char *what, uint64_t bytes, uint64_t inodes) _must_check_;
 /* What only root may look at does not make the node unfit; anything else that cannot be told does. */
 void k3sup__cannot_tell(struct k3sup__checks *checks, const char *name, int r);
 

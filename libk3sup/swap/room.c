@@ -112,6 +112,26 @@ static int look_at_fs(const k3sup_node *node, const char *path, struct statvfs *
 	return r;
 }
 
+int k3sup__room_for(k3sup_op *op, const k3sup_node *node, const char *path, const char *what, uint64_t bytes, uint64_t inodes)
+{
+	struct statvfs vfs;
+	dev_t dev;
+	int r = look_at_fs(node, path, &vfs, &dev);
+	bool of_inodes;
+
+	if (r < 0)
+		return k3sup__fail(op, r, "whether %s has room for %s cannot be told: %s", path, what, k3sup_strerror(r));
+	of_inodes = free_bytes(&vfs) >= bytes;
+	if (of_inodes && free_inodes(&vfs) >= inodes)
+		return 0;
+	k3sup__json_set_int(k3sup__op_evidence(op), of_inodes ? "free_inodes" : "free_bytes",
+		(int64_t)(of_inodes ? free_inodes(&vfs) : free_bytes(&vfs)));
+	k3sup__json_set_int(k3sup__op_evidence(op), of_inodes ? "needed_inodes" : "needed_bytes", (int64_t)(of_inodes ? inodes : bytes));
+	return k3sup__fail(op, -ENOSPC, "the file system of %s has %llu %s free; %s may need %llu", path,
+		(unsigned long long)(of_inodes ? free_inodes(&vfs) : free_bytes(&vfs)), of_inodes ? "inodes" : "bytes", what,
+		(unsigned long long)(of_inodes ? inodes : bytes));
+}
+
 static struct need images_need(const struct k3sup__images *images, dev_t dev)
 {
 	size_t missing = k3sup__images_missing(images);

@@ -9,6 +9,7 @@
 #include "node/datadir.h"
 #include "node/unittext.h"
 #include "node/warn.h"
+#include "swap/preflight.h"
 #include "upgrade/window.h"
 
 #define DAY 86400
@@ -214,6 +215,9 @@ int k3sup__rotation_admit(k3sup_op *op, k3sup_node *node, const struct k3sup__ro
 	if (restart->by == K3SUP_RESTART_NONE)
 		return 0;
 	r = k3sup__startable(op, rotation->where.unstartable);
+	/* A k3s that is stopped already is not left so for that: it gets its start, with the certificates it has. */
+	if (r >= 0 && rotation->alive)
+		r = k3sup__room_for(op, node, node->state_dir, "the backup of the certificates", rotation->leafs.bytes, rotation->leafs.inodes);
 	return r < 0 ? r : k3sup__window_admit(op, node, restart);
 }
 

@@ -153,6 +153,7 @@ CONTROLS = [
     (test_upgrade_certs.test_E02_a_wrong_data_dir, {}, "claims success", "exit 0"),
     (test_upgrade_certs.test_G01_configuration_that_cannot_be_told, {}, "keeps silent", "exit 0"),
     (test_upgrade_certs.test_G01_configuration_that_k3s_does_not_start_with, {"alone": False}, "claims success", "exit 0"),
+    (test_upgrade_certs.test_B07_no_room_for_the_backup, {}, "claims success", "exit 0"),
     (test_upgrade_certs.test_B07_the_disk_is_full_at_the_backup, {}, "claims success", "exit 0"),
     (test_upgrade_certs.test_E06_copies_of_before, {}, "forgets the rotation", "client-auth-proxy"),
     (test_upgrade_certs.test_F01_cut_by_the_start_that_it_causes, {}, "another key each time", "stop"),

@@ -173,7 +173,7 @@ def test_B07_the_disk_is_full_at_the_backup(make, old, new):
     case = Case(make, old, new)
     node = case.node
     node.sb.makedirs("/var/lib/k3sup")
-    node.sb.ask("mount", source="state", target="/var/lib/k3sup", kind="tmpfs", data="size=256k,mode=0700")
+    node.sb.ask("mount", source="state", target="/var/lib/k3sup", kind="tmpfs", data="size=512k,mode=0700")
     was = leafs(node)
     answer = case.upgrade("--before-stop", "dd if=/dev/zero of=/var/lib/k3sup/filler bs=4k; truncate -s -16K /var/lib/k3sup/filler")
     assert (answer.exit, answer.error) == (1, "ENOSPC") and answer["started"] and answer["state"] == "rotation-pending", answer
@@ -184,6 +184,24 @@ def test_B07_the_disk_is_full_at_the_backup(make, old, new):
     answer = case.upgrade()
     assert answer["resumed"] is True, answer
     case.assert_done(answer, was)
+
+
+def test_B07_no_room_for_the_backup(make, old, new):
+    """The state directory's disk is full before anything begins. k3sup-upgrade --rotate-certs [--check|--dry-run] FILE: 3, ENOSPC with the numbers; nobody is asked, k3s runs on.
+
+    Without --rotate-certs nothing is kept there. With room: 0, all of both. Without the check k3s is stopped and started for nothing.
+    """
+    case = Case(make, old, new)
+    node, filler = case.node, "/var/lib/k3sup/filler"
+    node.sb.makedirs("/var/lib/k3sup")
+    node.sb.ask("mount", source="state", target="/var/lib/k3sup", kind="tmpfs", data="size=512k,mode=0700")
+    node.sb.run(["dd", "if=/dev/zero", "of=" + filler, "bs=4k"])
+    node.sb.run(["truncate", "-s", "-16K", filler])
+    was = leafs(node)
+    answer = case.assert_refused("ENOSPC", "--before-write", "echo asked >>" + ASKED)
+    assert "/var/lib/k3sup" in answer.message and answer["error"]["evidence"]["free_bytes"] < answer["error"]["evidence"]["needed_bytes"], answer
+    os.unlink(node.sb.path(filler))
+    case.assert_done(case.upgrade(), was)
 
 
 def test_E06_copies_of_before(make, old, new):
