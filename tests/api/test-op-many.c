@@ -49,7 +49,7 @@ static void many_with(uint32_t flags)
 	few.rlim_cur = FEW_DESCRIPTORS;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
 	begin_many(&h, m);
-	assert_in_range(m->fds, fds, fds + 4); /* those of the one piece of work that runs */
+	assert_in_range(m->fds, fds, fds + 8); /* those of the one piece of work that runs, wherever it is just now */
 	for (int i = 2; i < MANY; i += 4)
 		assert_int_equal(k3sup_op_wait(m->ops[i], LONG), K3SUP_E_TIMEOUT);
 	end_k3s(h.pid);
