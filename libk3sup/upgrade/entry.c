@@ -17,6 +17,11 @@ void k3sup__entry_take_over(
 		k3sup__warn(op, "an earlier upgrade to another payload was never finished; the present arguments decide");
 		return;
 	}
+	/* What it says was there before it would be gone back to: that is another file now. */
+	if (view->same == 0 && !k3sup__build_is(k3sup__json_member(view->open_entry, "before"), &view->build)) {
+		k3sup__warn(op, "an earlier upgrade was never finished, and the installed file is another one now than it was to replace");
+		return;
+	}
 	strcpy(entry->id, id);
 	entry->resumed = true;
 	(void)k3sup__json_as_i64(k3sup__json_member(view->open_entry, "prove"), &prove);

@@ -23,16 +23,22 @@ static k3sup__json *read_records(struct scratch *s, k3sup_node *node)
 	return records;
 }
 
-/* What the next run finds. */
-static struct k3sup__entry take_over(struct scratch *s, k3sup_node *node, const struct k3sup__payload *payload)
+/* What the next run finds where this build is installed. */
+static struct k3sup__entry take_over_at(
+	struct scratch *s, k3sup_node *node, const struct k3sup__payload *payload, const struct k3sup__payload *installed)
 {
-	struct k3sup__view view = {.records = read_records(s, node)};
+	struct k3sup__view view = {.records = read_records(s, node), .build = installed->build, .same = installed == payload};
 	struct k3sup__entry entry = {0};
 
 	view.open_entry = k3sup__journal_open_entry(view.records, "upgrade");
 	k3sup__entry_take_over(s->op, node, &view, payload, &entry);
 	k3sup__json_unref(view.records);
 	return entry;
+}
+
+static struct k3sup__entry take_over(struct scratch *s, k3sup_node *node, const struct k3sup__payload *payload)
+{
+	return take_over_at(s, node, payload, &one);
 }
 
 static void open_entry(struct scratch *s, k3sup_node *node, const struct k3sup__payload *payload, bool prove, struct k3sup__entry *entry)
@@ -122,7 +128,11 @@ static void the_same_payload_goes_on(void **state)
 	next = take_over(s, node, &two);
 	assert_true(next.resumed && next.older && next.prove);
 	assert_string_equal(next.id, entry.id);
+	assert_true(take_over_at(s, node, &two, &two).resumed);
 	assert_int_equal(warnings(s), 0);
+	/* What would be replaced now is not what the entry says was there before. */
+	assert_false(take_over_at(s, node, &two, &image).resumed);
+	assert_int_equal(warnings(s), 1);
 	assert_int_equal(k3sup__entry_close(s->op, node, 1, &next), 0);
 	entry = (struct k3sup__entry){0};
 	open_entry(s, node, &image, false, &entry); /* one without an archive is known by size and version */
