@@ -212,7 +212,7 @@ static void a_stop_of_ours_is_remembered(void **state)
 	struct scratch *s = *state;
 	k3sup_node *node = open_node(s->ctx, s->path, NULL);
 	struct k3sup__entry entry = {0}, later = {0};
-	struct k3sup__view view = {0};
+	struct k3sup__view view = {.build = one.build};
 
 	open_entry(s, node, &one, true, &entry);
 	assert_false(is_owed(s, node, NULL));
