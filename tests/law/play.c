@@ -196,7 +196,7 @@ static void play_run(const struct history *h, unsigned i, struct outcome *o, uns
 		o->marked |= 1u << e->build;
 	} else if (rotates(e) && machine->status >= 0 && machine_build() != 0 && !o->restored) {
 		complain(o, i, leafs_not_new(o->begun[e->key] - 1));
-	} else if (machine->setup.dies && e->what == UPGRADE && e->build == machine->setup.dies && only_upgrades(h)) {
+	} else if (machine->setup.dies && e->what == UPGRADE && is_proof(e) && e->build == machine->setup.dies && only_upgrades(h)) {
 		check_the_way_back(o, e, i, starts, running == e->build || installed == e->build, running != 0);
 	}
 	if (h->setup.hooks && (e->what == UPGRADE || e->what == ROLLBACK || e->what == ROTATE))
