@@ -166,6 +166,34 @@ def test_G01_configuration_that_k3s_does_not_start_with(make, old, new, alone):
     node.assert_runs(new, but=node.process)
 
 
+def test_G01_a_rotation_alone_is_refused_alike(make, old, new):
+    """k3s would not start again with its configuration, or the backup has no room. k3sup-certs rotate [--dry-run]: 3, K3SUP_E_CONFIG, ENOSPC; k3s runs on with its certificates. Mended: 0."""
+    case = Case(make, old, new)
+    node, was, config, filler = case.node, leafs(case.node), "/etc/rancher/k3s/config.yaml", "/var/lib/k3sup/filler"
+    stop, start = "echo stop >>%s; " % ASKED + STOP, "echo start >>%s; " % ASKED + case.start
+
+    def rotate(*more):
+        return node.finish(node.begin("k3sup-certs", "rotate", "--json", "--rotate-key", "x", "--stable", "0.3", *commands(stop, start), *more, timeout="60"))
+
+    def assert_refused(error):
+        for more in (["--dry-run"], []):
+            answer = rotate(*more)
+            assert (answer.exit, answer.error) == (3, error) and leafs(node) == was and case.asked() == [], answer
+            assert node.assert_runs(old)["pid"] == node.process["pid"] and not guards(node)
+
+    node.sb.write(config, "- token\n")
+    assert_refused("K3SUP_E_CONFIG")
+    node.sb.write(config, "token: x\n")
+    node.sb.makedirs("/var/lib/k3sup")
+    node.sb.ask("mount", source="state", target="/var/lib/k3sup", kind="tmpfs", data="size=512k,mode=0700")
+    node.sb.run(["dd", "if=/dev/zero", "of=" + filler, "bs=4k"])
+    node.sb.run(["truncate", "-s", "-16K", filler])
+    assert_refused("ENOSPC")
+    os.unlink(node.sb.path(filler))
+    answer = rotate()
+    assert answer.exit == 0 and answer["changed"] and case.asked() == ["stop", "start"], answer
+
+
 def test_B07_the_disk_is_full_at_the_backup(make, old, new):
     """Somebody fills the state directory's disk right before the stop. k3sup-upgrade --rotate-certs FILE: 1, ENOSPC; k3s was started again, the old build with the old certificates. With
     room: 0, all of both.
