@@ -151,7 +151,7 @@ static bool is_reached_by(const struct history *h, const struct outcome *real, c
 
 static bool is_reached(const struct history *h, const struct outcome *real, const struct verdict *v)
 {
-	return is_reached_by(h, real, v, h->setup.rotates && has(h, STOP) ? PROMISED : SYNCED) ||
+	return is_reached_by(h, real, v, PROMISED) ||
 		(!v->strict && (has(h, ROLLBACK) || has(h, SWAP_BACK)) && is_reached_by(h, real, v, UNDONE_BEHIND));
 }
 

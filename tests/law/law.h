@@ -287,7 +287,7 @@ enum variant { FULL, DROPPED, PREFIX, SYNCED, PROMISED, UNDONE, UNDONE_BEHIND };
 
 /*
  * Plays it as it is (variants NULL), or with the runs that were cut run through (FULL), left out (DROPPED), or cut behind what they had published (PREFIX;
- * SYNCED: and a power cut takes nothing of it back; PROMISED: behind one more, as it had said that it stops k3s, and whether it did nobody can know when an operator has stopped it, too).
+ * SYNCED: and a power cut takes nothing of it back; PROMISED: behind one more, which stood already when it was cut, or after which nobody can know whether it did what it had said it would).
  * UNDONE: left out, and who goes back then stays where he is, and proves what is there if he is to; UNDONE_BEHIND: the same behind the cut, as images are none of k3sup_swap_rollback()'s business.
  */
 struct outcome play(const struct history *h, const struct outcome *real, const enum variant *variants);
