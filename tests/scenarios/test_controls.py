@@ -99,8 +99,10 @@ def made_by(tmp_path):
             program.write_text(WRAPPER % kind)
         program.chmod(0o755)
         if kind == "yes":
-            (top / "k3sup-status").write_text(YES % "k3sup-status")
-            (top / "k3sup-status").chmod(0o755)
+            for name in ("k3sup-status", "k3sup-certs"):
+                (top / name).unlink(missing_ok=True)
+                (top / name).write_text(YES % name)
+                (top / name).chmod(0o755)
         elif kind in SPOILT_STATUS:
             (top / "k3sup-status").write_text(STATUS % SPOILT_STATUS[kind])
             (top / "k3sup-status").chmod(0o755)

@@ -89,6 +89,7 @@ def test_a_mark_is_a_word(node):
 def test_commands_before_the_stop(node, old, new):
     """readyz.sh asks the API server: 0. Where there is no embedded etcd, etcd-snapshot.sh and etcd-health.sh have nothing to do. With one that nobody serves etcd-health.sh refuses: 3."""
     node.sb.makedirs("/var/lib/rancher/k3s/server/tls/etcd")
+    until(lambda: node.sb.run(["/mnt/readyz.sh"], env={"KUBECONFIG": "/var/log/k3s.yaml"}).status == 0, 60, "the API server to be ready")
     answer = node.upgrade("--before-stop", "/mnt/etcd-snapshot.sh && KUBECONFIG=/var/log/k3s.yaml /mnt/readyz.sh", PAYLOAD)
     node.assert_upgraded(answer, old, new, node.process)
     assert answer["hooks"][0]["output"].split("\n")[0] == "no embedded etcd here" and answer["hooks"][0]["output"].strip().endswith("ok"), answer
