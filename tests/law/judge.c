@@ -17,7 +17,10 @@ static bool is_same_goal(const struct event *a, const struct event *b)
 		a->rollback == b->rollback && a->retry == b->retry;
 }
 
-/* One goal, and nobody else who decides anything: a start decides which build runs where the goal is only a file. */
+/*
+ * One goal, and nobody else who decides anything: a start decides which build runs where the goal is only a file, and a stop that the last run, which is refused for it, finishes nothing
+ * of what was cut.
+ */
 static bool is_strict(const struct history *h, const struct outcome *real)
 {
 	const struct event *last = &h->events[h->count - 1];
@@ -28,6 +31,8 @@ static bool is_strict(const struct history *h, const struct outcome *real)
 
 		begun |= real->struck & 1u << i;
 		if (begun && is_run(e->what) && e->what != MARK && !is_same_goal(e, last))
+			return false;
+		if (begun && e->what == STOP && real->status == K3SUP_E_NO_K3S)
 			return false;
 		if (e->what == REPLACE || e->what == DROP_BACKUP || e->what == RETIRE || e->what == RESTORE)
 			return false;

@@ -156,7 +156,7 @@ struct machine {
 	bool counting; /* a run of the library is on */
 	unsigned calls, cut;
 	bool half, logging;
-	unsigned publications;      /* new names that stay, and records of the journal */
+	unsigned publications;      /* new names that stay, records of the journal, k3s's ends and starts */
 	unsigned stop_after;        /* cut behind so many of them; UINT32_MAX: not */
 	bool durable;               /* and they are on disk then */
 	unsigned asked, ever_asked; /* HOOK_*, in this run, and in any */

@@ -87,8 +87,10 @@ void machine_tick(void)
 		if (machine->running < 0)
 			machine->start_at = machine->boottime_ms;
 	}
-	if (machine->running < 0 && machine->start_at <= machine->boottime_ms)
+	if (machine->running < 0 && machine->start_at <= machine->boottime_ms) {
 		begin_life();
+		machine->publications++;
+	}
 }
 
 void machine_stop(void)
