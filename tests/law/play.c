@@ -309,6 +309,7 @@ struct outcome play(const struct history *h, const struct outcome *real, const e
 char *play_again(const struct event *last, const struct outcome *real)
 {
 	const bool refused = real->status < 0;
+	const int tried = last->rollback == K3SUP_ROLLBACK_NEVER ? K3SUP_E_NOT_STABLE : K3SUP_E_ROLLED_BACK;
 	struct tree_text after;
 	char *complaint = NULL;
 
@@ -316,7 +317,7 @@ char *play_again(const struct event *last, const struct outcome *real)
 	machine->stop_after = UINT32_MAX;
 	(void)run_in_a_process(last, true);
 	after = node_look();
-	if (refused && machine->status != (last->retry ? K3SUP_E_ROLLED_BACK : K3SUP_E_FAILED_BEFORE))
+	if (refused && machine->status != (last->retry ? tried : K3SUP_E_FAILED_BEFORE))
 		complaint = strdup("a build that had failed is not refused, or not tried again");
 	else if (!refused && machine->status != 0)
 		complaint = k3sup__fmt("a second run ends with %s",
