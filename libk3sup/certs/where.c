@@ -59,16 +59,17 @@ static bool names_environment(const struct k3sup__data_dir *found)
 }
 
 /* The installed file is read only where its age matters: an old k3s does not know K3S_DATA_DIR. */
-static int take_data_dir(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, struct k3sup__certs_where *ret)
+static int take_data_dir(
+	k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const char *stopped, struct k3sup__certs_where *ret)
 {
 	struct k3sup__data_dir found;
 	struct k3sup__build build;
-	int r = k3sup__data_dir_look(op, node, candidate, NULL, NULL, &found);
+	int r = k3sup__data_dir_look(op, node, candidate, stopped, NULL, NULL, &found);
 
 	if (r >= 0 && !candidate && names_environment(&found)) {
 		k3sup__data_dir_clear(&found);
 		read_version(op, node, &build);
-		r = k3sup__data_dir_look(op, node, NULL, NULL, build.version, &found);
+		r = k3sup__data_dir_look(op, node, NULL, stopped, NULL, build.version, &found);
 	}
 	if (r < 0)
 		return r;
@@ -118,8 +119,8 @@ static int take_known(struct k3sup__certs_where *where, const struct k3sup__cert
 }
 
 /* role: of the running k3s, a server's if there are both */
-static int find_data_dir(
-	k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, struct k3sup__certs_where *ret, enum k3sup__role *ret_role)
+static int find_data_dir(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, const char *stopped,
+	struct k3sup__certs_where *ret, enum k3sup__role *ret_role)
 {
 	struct k3sup__sighting sighting;
 	int r = look_for_k3s(op, node, &sighting);
@@ -131,12 +132,12 @@ static int find_data_dir(
 	r = k3sup__sighting_judge(op, &sighting);
 	if (r == K3SUP_E_NO_K3S || (r == K3SUP_E_AMBIGUOUS && node->data_dir != NULL)) {
 		k3sup__op_forgive(op);
-		r = known ? take_known(ret, known, ret_role) : take_data_dir(op, node, NULL, ret);
+		r = known ? take_known(ret, known, ret_role) : take_data_dir(op, node, NULL, stopped, ret);
 	} else if (r >= 0) {
 		for (size_t i = 0; i < sighting.count; i++)
 			if (*ret_role != K3SUP__ROLE_SERVER)
 				*ret_role = sighting.candidates[i].role;
-		r = take_data_dir(op, node, &sighting.candidates[0], ret);
+		r = take_data_dir(op, node, &sighting.candidates[0], NULL, ret);
 	}
 	k3sup__sighting_clear(&sighting);
 	return r;
@@ -253,13 +254,13 @@ static int find_real(k3sup_node *node, const char *data_dir, char **ret)
 	return r < 0 ? r : *ret == NULL ? -ENOMEM : 0;
 }
 
-int k3sup__certs_where_again(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, struct k3sup__certs_where *ret)
+static int find(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, const char *stopped, struct k3sup__certs_where *ret)
 {
 	enum k3sup__role role = K3SUP__ROLE_UNKNOWN;
 	int r;
 
 	*ret = (struct k3sup__certs_where){0};
-	r = find_data_dir(op, node, known, ret, &role);
+	r = find_data_dir(op, node, known, stopped, ret, &role);
 	if (r >= 0)
 		r = tell_role(op, node, ret, role);
 	if (r >= 0)
@@ -271,7 +272,17 @@ int k3sup__certs_where_again(k3sup_op *op, k3sup_node *node, const struct k3sup_
 
 int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret)
 {
-	return k3sup__certs_where_again(op, node, NULL, ret);
+	return find(op, node, NULL, NULL, ret);
+}
+
+int k3sup__certs_where_again(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, struct k3sup__certs_where *ret)
+{
+	return find(op, node, known, NULL, ret);
+}
+
+int k3sup__certs_where_stopped(k3sup_op *op, k3sup_node *node, const char *stopped, struct k3sup__certs_where *ret)
+{
+	return find(op, node, NULL, stopped, ret);
 }
 
 void k3sup__certs_where_clear(struct k3sup__certs_where *where)

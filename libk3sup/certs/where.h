@@ -27,6 +27,8 @@ struct k3sup__certs_where {
 int k3sup__certs_where_find(k3sup_op *op, k3sup_node *node, struct k3sup__certs_where *ret) _must_check_;
 /* Likewise; known: what was found before k3s was stopped, which counts where none runs: its arguments went with it. NULL: not known. */
 int k3sup__certs_where_again(k3sup_op *op, k3sup_node *node, const struct k3sup__certs_where *known, struct k3sup__certs_where *ret) _must_check_;
+/* Likewise; stopped: as for k3sup__data_dir_look(). */
+int k3sup__certs_where_stopped(k3sup_op *op, k3sup_node *node, const char *stopped, struct k3sup__certs_where *ret) _must_check_;
 void k3sup__certs_where_clear(struct k3sup__certs_where *where);
 /* Adds role and data_dir to the facts. */
 void k3sup__certs_where_report(k3sup_op *op, const struct k3sup__certs_where *where);

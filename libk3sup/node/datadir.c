@@ -48,8 +48,9 @@ static bool same_dir(const k3sup_node *node, const char *a, const char *b)
 
 static const char *phrase(const char *source)
 {
-	static const char *const phrases[][2] = {{"process", "the running k3s works in"}, {"unit", "its command line says"},
-		{"config", "k3s's configuration says"}, {"environment", ENVIRONMENT " says"}, {"default", "k3s's default is"}};
+	static const char *const phrases[][2] = {{"process", "the running k3s works in"}, {"journal", "the journal says"},
+		{"unit", "its command line says"}, {"config", "k3s's configuration says"}, {"environment", ENVIRONMENT " says"},
+		{"default", "k3s's default is"}};
 
 	for (size_t i = 0; i < ELEMENTSOF(phrases); i++)
 		if (k3sup__streq(phrases[i][0], source))
@@ -257,7 +258,7 @@ static int suspect(struct looking *l)
 	return 0;
 }
 
-static int look(struct looking *l, const struct k3sup__candidate *candidate, const struct k3sup__units *units)
+static int look(struct looking *l, const struct k3sup__candidate *candidate, const char *stopped, const struct k3sup__units *units)
 {
 	int r = 0;
 
@@ -265,6 +266,8 @@ static int look(struct looking *l, const struct k3sup__candidate *candidate, con
 		r = add(l, "option", l->node->data_dir, NULL);
 	if (r == 0 && candidate != NULL && candidate->data_dir != NULL)
 		r = add(l, "process", candidate->data_dir, NULL);
+	if (r == 0 && candidate == NULL && stopped != NULL)
+		r = add(l, "journal", stopped, NULL);
 	if (r == 0)
 		r = add_units(l, candidate, units);
 	if (r == 0 && l->found->path == NULL)
@@ -274,8 +277,8 @@ static int look(struct looking *l, const struct k3sup__candidate *candidate, con
 	return r == 0 && k3sup__json_broken(l->found->sources) ? -ENOMEM : r;
 }
 
-int k3sup__data_dir_look(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const struct k3sup__units *units,
-	const char *version, struct k3sup__data_dir *ret)
+int k3sup__data_dir_look(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, const char *stopped,
+	const struct k3sup__units *units, const char *version, struct k3sup__data_dir *ret)
 {
 	struct k3sup__data_dir found = {.sources = k3sup__json_array()};
 	struct looking l = {.op = op, .node = node, .found = &found, .version = version != NULL && version[0] != '\0' ? version : NULL};
@@ -284,7 +287,7 @@ int k3sup__data_dir_look(k3sup_op *op, k3sup_node *node, const struct k3sup__can
 
 	l.server = candidate != NULL && candidate->role == K3SUP__ROLE_SERVER;
 	if (r == 0)
-		r = look(&l, candidate, units != NULL ? units : &own);
+		r = look(&l, candidate, stopped, units != NULL ? units : &own);
 	k3sup__units_clear(&own);
 	if (r < 0) {
 		k3sup__data_dir_clear(&found);
@@ -302,7 +305,7 @@ int k3sup__startable(k3sup_op *op, const char *unstartable)
 int k3sup__data_dir_find(k3sup_op *op, k3sup_node *node, const struct k3sup__candidate *candidate, char **ret_path, const char **ret_source)
 {
 	struct k3sup__data_dir found;
-	int r = k3sup__data_dir_look(op, node, candidate, NULL, NULL, &found);
+	int r = k3sup__data_dir_look(op, node, candidate, NULL, NULL, NULL, &found);
 
 	if (r < 0)
 		return r;

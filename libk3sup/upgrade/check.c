@@ -89,7 +89,7 @@ static int look_at_file(k3sup_op *op, k3sup_node *node, const struct k3sup__payl
 	if (r >= 0)
 		r = v.same = k3sup__swap_is_same(op, payload, &v.installed, v.same_sha256);
 	if (r >= 0)
-		r = k3sup__data_dir_look(op, node, NULL, NULL, v.build.version, &v.data_dir);
+		r = k3sup__data_dir_look(op, node, NULL, NULL, NULL, v.build.version, &v.data_dir);
 	if (r < 0) {
 		k3sup__view_clear(&v);
 		return r;

@@ -10,6 +10,7 @@ void k3sup__entry_take_over(
 	int64_t prove = 1;
 
 	entry->owed = k3sup__entry_owed(node, view->records);
+	entry->owed.data_dir = NULL; /* the view has it, and looks at it */
 	entry->older = id != NULL;
 	if (!id)
 		return;
@@ -52,9 +53,9 @@ int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *
 	return 0;
 }
 
-int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, struct k3sup__entry *entry)
+int k3sup__entry_stops(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, struct k3sup__entry *entry)
 {
-	int r = k3sup__entry_note(op, node, entry->id, K3SUP__VERB_UPGRADE, "stop");
+	int r = k3sup__entry_note_stop(op, node, entry->id, K3SUP__VERB_UPGRADE, view->data_dir.path);
 
 	if (r >= 0) {
 		memcpy(entry->owed.id, entry->id, sizeof(entry->id));

@@ -24,7 +24,7 @@ void k3sup__entry_take_over(
 int k3sup__entry_open(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, const struct k3sup__payload *payload, bool prove,
 	struct k3sup__entry *entry) _must_check_;
 /* k3s is about to be stopped by us: whoever finds it stopped, and the entry open, owes it a start. */
-int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, struct k3sup__entry *entry) _must_check_;
+int k3sup__entry_stops(k3sup_op *op, k3sup_node *node, const struct k3sup__view *view, struct k3sup__entry *entry) _must_check_;
 /* It runs again: if somebody stops it from here on, it was not us. */
 int k3sup__entry_note_started(k3sup_op *op, k3sup_node *node, struct k3sup__entry *entry) _must_check_;
 /* Closes it, if one is open. status: how the upgrade ended. Its success also closes all that earlier runs left open. */

@@ -51,6 +51,14 @@ int k3sup__entry_note(k3sup_op *op, k3sup_node *node, const char *id, const char
 	return k3sup__entry_append(op, node, k3sup__entry_record(id, event, verb));
 }
 
+int k3sup__entry_note_stop(k3sup_op *op, k3sup_node *node, const char *id, const char *verb, const char *data_dir)
+{
+	k3sup__json *record = k3sup__entry_record(id, "stop", verb);
+
+	k3sup__json_set_str(record, "data_dir", data_dir);
+	return k3sup__entry_append(op, node, record);
+}
+
 static bool says(const k3sup__json *record, const char *key, const char *wanted)
 {
 	const char *text = k3sup__json_text(record, key);
@@ -84,8 +92,10 @@ struct k3sup__owed k3sup__entry_owed(k3sup_node *node, const k3sup__json *record
 	if (!id || strlen(id) >= sizeof(owed.id) || !says(last, "event", "stop") || k3sup__boot_id(node->proc_fd, boot_id) < 0 ||
 		!says(last, "boot_id", boot_id))
 		return owed;
-	if (!k3sup__entry_has(records, id, "close"))
+	if (!k3sup__entry_has(records, id, "close")) {
 		strcpy(owed.id, id);
+		owed.data_dir = k3sup__json_text(last, "data_dir");
+	}
 	if (says(last, "verb", K3SUP__VERB_ROTATE))
 		owed.verb = K3SUP__VERB_ROTATE;
 	return owed;

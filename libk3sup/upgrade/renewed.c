@@ -109,7 +109,7 @@ static int work_look(k3sup_op *op)
 	struct renewed *s = k3sup__op_state(op);
 	struct k3sup__certs_where where;
 	struct k3sup__leafs now;
-	int r = k3sup__certs_where_find(op, s->node.node, &where);
+	int r = k3sup__certs_where_again(op, s->node.node, &s->rotation->where, &where); /* it may end and be started again meanwhile */
 
 	if (r < 0)
 		return r;

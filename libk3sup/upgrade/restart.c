@@ -121,7 +121,7 @@ int k3sup__restart_look(k3sup_op *op)
 	if (r >= 0 && s->services.count > 0)
 		r = k3sup__upgrade_open_entry(op, s);
 	if (r >= 0 && s->services.count > 0 && s->restart.by == K3SUP_RESTART_COMMANDS && !s->nested)
-		r = k3sup__entry_note_stop(op, s->node.node, &s->entry);
+		r = k3sup__entry_stops(op, s->node.node, &s->view, &s->entry);
 	return r;
 }
 

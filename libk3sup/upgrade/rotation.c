@@ -123,12 +123,11 @@ static bool key_is_used(const struct k3sup__rotation *rotation)
 	return used;
 }
 
-static void take_over(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation)
+static void take_over(k3sup_op *op, struct k3sup__rotation *rotation)
 {
 	const k3sup__json *entry = k3sup__journal_open_entry(rotation->records, K3SUP__VERB_ROTATE);
 	const char *id = entry ? k3sup__json_text(entry, "op") : NULL;
 
-	rotation->ours = k3sup__entry_owed(node, rotation->records).id[0] != '\0';
 	if (!id || strlen(id) >= sizeof(rotation->id))
 		return;
 	if (!is_about(rotation, entry)) {
@@ -176,18 +175,22 @@ static bool is_done(const struct k3sup__rotation *rotation)
 
 int k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation)
 {
-	int r = k3sup__certs_where_find(op, node, &rotation->where);
+	struct k3sup__owed owed;
+	int r = read_journal(op, node, rotation);
 
+	if (r < 0)
+		return r;
+	owed = k3sup__entry_owed(node, rotation->records);
+	rotation->ours = owed.id[0] != '\0';
+	r = k3sup__certs_where_stopped(op, node, owed.data_dir, &rotation->where);
 	if (r < 0)
 		return r;
 	rotation->retiring.known = &rotation->where;
 	k3sup__certs_where_report(op, &rotation->where);
 	r = k3sup__leafs_look(op, node, &rotation->where, k3sup__rotation_services(rotation), &rotation->leafs);
-	if (r >= 0)
-		r = read_journal(op, node, rotation);
 	if (r < 0)
 		return r;
-	take_over(op, node, rotation);
+	take_over(op, rotation);
 	rotation->done = is_done(rotation);
 	return 0;
 }
@@ -266,7 +269,6 @@ static int open_entry(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *ro
 		k3sup__json_set_str(record, "key", rotation->key);
 	if (rotation->retiring.services.count > 0)
 		k3sup__json_set(record, "services", k3sup__strv_json(&rotation->retiring.services));
-	k3sup__json_set_str(record, "data_dir", rotation->where.data_dir);
 	k3sup__json_set(record, "prints", k3sup__json_copy(rotation->leafs.prints));
 	r = k3sup__entry_append(op, node, record);
 	if (r >= 0)
@@ -278,7 +280,7 @@ int k3sup__rotation_open(k3sup_op *op, k3sup_node *node, struct k3sup__rotation 
 {
 	int r = rotation->id[0] ? 0 : open_entry(op, node, rotation);
 
-	return r >= 0 && stops ? note(op, node, rotation, "stop") : r;
+	return r >= 0 && stops ? k3sup__entry_note_stop(op, node, rotation->id, K3SUP__VERB_ROTATE, rotation->where.data_dir) : r;
 }
 
 int k3sup__rotation_retire(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation, int (*still)(k3sup_op *op))

@@ -29,7 +29,7 @@ static int note_stop(k3sup_op *op, struct k3sup__upgrade *s)
 
 	if (rotation->done) {
 		r = rotation->alive ? k3sup__upgrade_open_entry(op, s) : 0;
-		return r >= 0 && rotation->alive && !s->nested ? k3sup__entry_note_stop(op, s->node.node, &s->entry) : r;
+		return r >= 0 && rotation->alive && !s->nested ? k3sup__entry_stops(op, s->node.node, &s->view, &s->entry) : r;
 	}
 	r = s->restarts ? k3sup__upgrade_open_entry(op, s) : 0;
 	if (r >= 0)

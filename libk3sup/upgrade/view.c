@@ -205,11 +205,12 @@ static bool is_its_file(const struct k3sup__view *v, const struct k3sup__candida
 static int look_for_data_dirs(k3sup_op *op, k3sup_node *node, struct k3sup__view *v)
 {
 	const struct k3sup__candidate *c = v->sighting.candidates;
-	int r = k3sup__data_dir_look(op, node, v->sighting.count ? &c[0] : NULL, &v->units, v->build.version, &v->data_dir);
+	const char *stopped = v->records ? k3sup__entry_owed(node, v->records).data_dir : NULL;
+	int r = k3sup__data_dir_look(op, node, v->sighting.count ? &c[0] : NULL, stopped, &v->units, v->build.version, &v->data_dir);
 
 	if (r < 0 || v->running_error < 0 || v->sighting.count < 2)
 		return r;
-	return k3sup__data_dir_look(op, node, &c[1], &v->units, v->build.version, &v->second_dir);
+	return k3sup__data_dir_look(op, node, &c[1], NULL, &v->units, v->build.version, &v->second_dir);
 }
 
 static int look_once(k3sup_op *op, k3sup_node *node, const struct k3sup__payload *payload, struct k3sup__view *v)

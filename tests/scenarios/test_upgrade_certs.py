@@ -127,6 +127,25 @@ def test_E02_a_wrong_data_dir(make, old, new):
     assert case.node.sb.read("/mnt/pool/server/tls/client-admin.crt") != admin and case.node.sb.listdir(DATA + "/agent") == []
 
 
+def test_E02_a_data_dir_that_only_the_stopped_k3s_knew(make, old, new):
+    """k3s was started by hand with --data-dir, and the run is killed while it is stopped: no process, unit or file says where it worked. k3sup-status: /mnt/pool, by the journal. The same
+    again, without a guard: 0, resumed, all leafs there are other ones; the default place is not touched.
+    """
+    case = Case(make, old, new, "--data-dir /mnt/pool")
+    node, admin = case.node, case.node.sb.read("/mnt/pool/server/tls/client-admin.crt")
+    spec = node.begin("k3sup-upgrade", "--json", "--stable", "0.3", "--guard-delay", "0", "--rotate-certs",
+                      *commands(STOP + "; sleep 0.5; touch /tmp/stopped; sleep 600", case.start), PAYLOAD)
+    until(lambda: node.sb.exists("/tmp/stopped") and not node.running(), 60, "k3s to be stopped")
+    kill_us(node)
+    node.sb.wait(spec)
+    seen = node.status("--payload", PAYLOAD)["data_dir"]
+    assert (seen["path"], seen["source"]) == ("/mnt/pool", "journal") and not node.running(), seen
+    answer = case.upgrade("--guard-delay", "0")
+    assert answer.exit == 0 and answer["resumed"] is True and answer["data_dir"]["path"] == "/mnt/pool" and case.asked() == ["start"], answer
+    assert case.node.assert_runs(new, but=node.process) and node.sb.read("/mnt/pool/server/tls/client-admin.crt") != admin and not node.sb.exists(DATA + "/server")
+    assert node.status("--payload", PAYLOAD)["data_dir"]["source"] == "process"
+
+
 @pytest.mark.parametrize("when, why", [("1970", "before this library was built"), ("before the authorities", "before this cluster's authorities")])
 def test_E05_a_clock_that_cannot_be(make, old, new, clock, tmp_path, when, why):
     """k3sup-upgrade --rotate-certs [--check|--dry-run] FILE: 3, K3SUP_E_CLOCK, which says why; nothing is touched. As it should be: 0."""

@@ -154,7 +154,7 @@ static char *look(struct scratch *s, enum k3sup__role role, const char *observed
 	candidate.data_dir = observed != NULL ? strdup(observed) : NULL;
 	candidate.unit = unit != NULL ? strdup(unit) : NULL;
 	assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), 0);
-	r = k3sup__data_dir_look(s->op, node, role != K3SUP__ROLE_UNKNOWN ? &candidate : NULL, NULL, version, &found);
+	r = k3sup__data_dir_look(s->op, node, role != K3SUP__ROLE_UNKNOWN ? &candidate : NULL, NULL, NULL, version, &found);
 	k3sup_node_unref(node);
 	free(candidate.data_dir);
 	free(candidate.unit);
@@ -256,6 +256,31 @@ static void a_server_without_a_servers_directory_is_suspicious(void **state)
 	assert_look(s, NOBODY, NULL, "default /var/lib/rancher/k3s");
 }
 
+/* What a run that was cut has stopped, with its arguments: it says so itself once it runs again, and whoever gives a place knows better. */
+static void of_what_we_have_stopped_the_journal_knows(void **state)
+{
+	struct scratch *s = *state;
+	struct k3sup_node_opts opts = {.struct_size = sizeof(opts), .root = s->path};
+	struct k3sup__candidate candidate = {.role = K3SUP__ROLE_SERVER, .data_dir = strdup("/seen")};
+
+	put_below(s, UNIT, "[Service]\nExecStart=/usr/bin/k3s server --data-dir /unit\n");
+	for (int i = 0; i < 3; i++) {
+		static const char *const expected[][2] = {{"journal", "/left"}, {"process", "/seen"}, {"option", "/given"}};
+		struct k3sup__data_dir found;
+		k3sup_node *node = NULL;
+
+		opts.data_dir = i == 2 ? "/given" : NULL;
+		assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), 0);
+		assert_int_equal(k3sup__data_dir_look(s->op, node, i == 1 ? &candidate : NULL, "/left", NULL, NULL, &found), 0);
+		k3sup_node_unref(node);
+		assert_string_equal(found.source, expected[i][0]);
+		assert_string_equal(found.path, expected[i][1]);
+		k3sup__data_dir_clear(&found);
+	}
+	assert_int_equal(warnings(s), 4); /* the unit disagrees each time, and the journal with the caller */
+	free(candidate.data_dir);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 
 int main(void)
@@ -271,6 +296,7 @@ int main(void)
 		TEST(the_unit_the_configuration_and_the_environment),
 		TEST(two_forms_of_the_flag_are_refused_as_by_k3s),
 		TEST(only_the_unit_of_the_running_k3s_is_asked),
+		TEST(of_what_we_have_stopped_the_journal_knows),
 		TEST(a_server_without_a_servers_directory_is_suspicious),
 	};
 

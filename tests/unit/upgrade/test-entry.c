@@ -213,18 +213,22 @@ static void a_stop_of_ours_is_remembered(void **state)
 	k3sup_node *node = open_node(s->ctx, s->path, NULL);
 	struct k3sup__entry entry = {0}, later = {0};
 	struct k3sup__view view = {.build = one.build};
+	char data_dir[] = "/srv/by/hand";
 
 	open_entry(s, node, &one, true, &entry);
 	assert_false(is_owed(s, node, NULL));
-	assert_int_equal(k3sup__entry_note_stop(s->op, node, &entry), 0);
+	view.data_dir.path = data_dir;
+	assert_int_equal(k3sup__entry_stops(s->op, node, &view, &entry), 0);
 	assert_string_equal(entry.owed.id, entry.id);
 	assert_true(is_owed(s, node, entry.id));
 	assert_true(take_over(s, node, &one).resumed && !take_over(s, node, &two).resumed);
 	view.records = read_records(s, node);
 	view.open_entry = k3sup__journal_open_entry(view.records, "upgrade");
+	assert_string_equal(k3sup__entry_owed(node, view.records).data_dir, "/srv/by/hand");
 	k3sup__json_set_str(k3sup__json_element(view.records, 1), "boot_id", "5d5b2f7e-0000-4000-8000-000000000000");
 	k3sup__entry_take_over(s->op, node, &view, &one, &later);
 	assert_true(later.resumed && !later.owed.id[0]);
+	assert_null(k3sup__entry_owed(node, view.records).data_dir);
 	k3sup__json_unref(view.records);
 	assert_int_equal(k3sup__entry_close(s->op, node, 0, &entry), 0);
 	assert_false(is_owed(s, node, NULL));
@@ -241,7 +245,7 @@ static void a_start_is_owed_for_a_rotation_too(void **state)
 
 	assert_int_equal(k3sup__entry_append(s->op, node, k3sup__entry_record("00000000000000aa", "open", K3SUP__VERB_ROTATE)), 0);
 	assert_false(is_owed(s, node, NULL));
-	assert_int_equal(k3sup__entry_note(s->op, node, "00000000000000aa", K3SUP__VERB_ROTATE, "stop"), 0);
+	assert_int_equal(k3sup__entry_note_stop(s->op, node, "00000000000000aa", K3SUP__VERB_ROTATE, "/srv/by/hand"), 0);
 	entry = take_over(s, node, &two);
 	assert_string_equal(entry.owed.id, "00000000000000aa");
 	assert_string_equal(entry.owed.verb, K3SUP__VERB_ROTATE);
@@ -253,7 +257,7 @@ static void a_start_is_owed_for_a_rotation_too(void **state)
 	assert_int_equal(count_records(s, node), count);
 	/* The stop of an entry that was closed since is nobody's, though an older one is open. */
 	open_entry(s, node, &two, true, &entry);
-	assert_int_equal(k3sup__entry_note_stop(s->op, node, &entry), 0);
+	assert_int_equal(k3sup__entry_note_stop(s->op, node, entry.id, K3SUP__VERB_UPGRADE, "/srv/by/hand"), 0);
 	assert_int_equal(k3sup__entry_close(s->op, node, 0, &entry), 0);
 	assert_false(is_owed(s, node, NULL));
 	k3sup_node_unref(node);
