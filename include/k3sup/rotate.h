@@ -56,7 +56,8 @@ K3SUP_BEGIN_DECLS
  * refuses is K3SUP_E_HOOK, and nothing was touched. Where nothing is to be done neither is run; before_stop is not where k3s is stopped already.
  *
  * k3s runs again when it has stayed for stable_ms and is ready (as in k3sup_wait_running()). Then all that was retired has to be there again and new, each pair whole and matching, of the
- * authority in use, with no wider modes than k3s writes, within two minutes (K3SUP_E_NOT_ROTATED: k3s runs, and its certificates are not proven; the rotation stays pending).
+ * authority in use, with no wider modes than k3s writes, within two minutes (K3SUP_E_NOT_ROTATED: k3s runs, and its certificates are not proven; the rotation stays pending, the next run stops
+ * and retires once more, and from then on runs only look).
  * On an agent the keys are new; certificates come from its server (issued_by), with each start.
  *
  * A k3s that the operator has stopped is left stopped: left_stopped is true, the files are done, and a run after its start proves them. One that a cut run of ours has stopped is started.

@@ -159,7 +159,7 @@ K3SUP_API int k3sup_state(k3sup_node *node, const struct k3sup_state_opts *opts,
  * stop is proven, and k3s is started again whatever fails. Where no guard can be armed, that is refused before anything is touched (K3SUP_E_GUARD), unless guard_delay_ms is
  * below 0. One k3s is restarted so; a server and an agent that both would have to restart are K3SUP_E_AMBIGUOUS.
  * With K3SUP_UPGRADE_ROTATE_CERTS the goal of k3sup_rotate() is part of it, and both share one stop and one start: while the start guard waits, k3s is stopped, the leaf certificates are
- * retired, the file is swapped, k3s is started; when the wanted build is proven, it is seen whether it has made new certificates and serves them (K3SUP_E_NOT_ROTATED). Under one
+ * retired, the file is swapped, k3s is started; when the wanted build is proven, it is seen whether it has made new certificates and serves them (K3SUP_E_NOT_ROTATED, and what follows, as there). Under one
  * rotate_key everything is replaced once; by default under "payload:" and the payload's SHA-256, so that a second run, as by a Job's second pod, does nothing. Where only the certificates
  * are due k3s is stopped for them alone, where only the file is due it is restarted as ever. A k3s that could only be signalled is refused before anything is written
  * (K3SUP_E_NO_SERVICE), with K3SUP_RESTART_NONE one that runs (K3SUP_E_RUNNING). One that the operator has stopped is left stopped, and left_stopped is true: the files are done, and a run

@@ -9,6 +9,7 @@
 #define DAY 86400
 #define WITHIN_MS 120000 /* certificates are made early in a start, an agent's as soon as its server answers */
 #define EVERY_MS 500
+#define LAST_LOOK_MS 2000 /* before the caller's time is over: it is better to say what is wrong than that it is late */
 
 static const struct k3sup__step plan[] = {{"verify", 1}};
 
@@ -199,6 +200,7 @@ static int not_yet(k3sup_op *op)
 		s->last = now >= s->until;
 		return k3sup__op_sleep(op, again < s->until ? again : s->until > now ? s->until : now);
 	}
+	s->rotation->failed = true;
 	k3sup__json_set(k3sup__op_evidence(op), "problems", k3sup__json_copy(s->wrong));
 	return k3sup__fail(op, K3SUP_E_NOT_ROTATED, "k3s runs, but %s: %s", path ? path : "its certificates", text ? text : "they are not new");
 }
@@ -243,7 +245,7 @@ static const struct k3sup__op_class class = {
 
 int k3sup__renewed_op(k3sup_node *node, struct k3sup__rotation *rotation, int64_t deadline, k3sup_op **ret_op)
 {
-	const int64_t until = k3sup__deadline(WITHIN_MS);
+	const int64_t until = k3sup__deadline(WITHIN_MS), most = deadline - LAST_LOOK_MS;
 	struct renewed *s;
 	k3sup_op *op;
 	int r = k3sup__node_op_new(node, &class, K3SUP__NEVER, &op);
@@ -252,7 +254,7 @@ int k3sup__renewed_op(k3sup_node *node, struct k3sup__rotation *rotation, int64_
 		return r;
 	s = k3sup__op_state(op);
 	s->rotation = rotation;
-	s->until = until < deadline ? until : deadline;
+	s->until = until < most ? until : most;
 	*ret_op = op;
 	return 0;
 }

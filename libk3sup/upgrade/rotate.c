@@ -194,6 +194,8 @@ static int work_report(k3sup_op *op)
 
 	if (r >= 0 && is_over(s))
 		r = k3sup__rotation_close(op, s->node.node, &s->rotation, s->status);
+	else if (r >= 0)
+		r = k3sup__rotation_pending(op, s->node.node, &s->rotation);
 	if (r < 0)
 		k3sup__op_seal_failure(op);
 	if (report_node(op, s) < 0 && r >= 0 && s->status >= 0)

@@ -15,6 +15,8 @@
 #define DAY 86400
 #define MOST_KEY 256
 #define MOST_DAYS 36500
+#define MOST_TRIES 2
+#define FAILED "not-rotated"
 
 int k3sup__rotation_take(
 	const char *key, int64_t within, const char *const *services, uint32_t keep, uint32_t keep_days, struct k3sup__rotation *ret)
@@ -76,6 +78,16 @@ static const k3sup__json *last_event(const k3sup__json *records, const char *id,
 			return record;
 	}
 	return NULL;
+}
+
+/* So often it says this. */
+static unsigned times(const k3sup__json *records, const char *id, const char *event)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < k3sup__json_len(records); i++)
+		n += has_text(k3sup__json_element(records, i), "op", id) && has_text(k3sup__json_element(records, i), "event", event);
+	return n;
 }
 
 struct comparing {
@@ -160,13 +172,15 @@ static int read_journal(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *
 /*
  * A run that was cut after the last file was removed, and before it could note that: its keys are gone, too. An agent's certificates are new after each start, so they alone say
  * nothing; of old releases its server gives it the old key again, so that the note is needed. The listener's certificate goes on until a start has come so far as to replace it:
- * who comes before that, as a Job's second pod, has nothing to retire any more.
+ * who comes before that, as a Job's second pod, has nothing to retire any more. Only where it was waited for in vain the trigger is set once more.
  */
 static bool is_done(const struct k3sup__rotation *rotation)
 {
 	const bool retired = rotation->resumed && last_event(rotation->records, rotation->id, "retired");
 	const int64_t now = time(NULL);
 
+	if (retired && last_event(rotation->records, rotation->id, FAILED) && times(rotation->records, rotation->id, "retired") < MOST_TRIES)
+		return false;
 	if (rotation->resumed)
 		return !is_live(rotation->prints, &rotation->leafs, false, retired) &&
 			(retired || !is_live(rotation->prints, &rotation->leafs, true, true));
@@ -297,6 +311,13 @@ int k3sup__rotation_retire(k3sup_op *op, k3sup_node *node, struct k3sup__rotatio
 int k3sup__rotation_started(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation)
 {
 	return rotation->id[0] ? note(op, node, rotation, "started") : 0;
+}
+
+int k3sup__rotation_pending(k3sup_op *op, k3sup_node *node, const struct k3sup__rotation *rotation)
+{
+	if (!rotation->failed || !rotation->id[0] || last_event(rotation->records, rotation->id, FAILED))
+		return 0;
+	return note(op, node, rotation, FAILED);
 }
 
 int k3sup__rotation_close(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation, int status)

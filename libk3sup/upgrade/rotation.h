@@ -3,7 +3,7 @@
  * A rotation of leaf certificates, but for stopping and starting k3s: what it has to do, told by fingerprints; its entry in the journal; the retiring; and whether k3s has made new ones.
  *
  * The entry is opened before the first change, with a key if the caller gave one and the fingerprints of what is to be replaced; events: "stop" (k3s is stopped by us), "retired" (all
- * of it was taken away), "started". It is closed when new certificates were proven. So the same key again finds that none of those is live, and does nothing.
+ * of it was taken away), "started", "not-rotated" (k3s ran, and had not made, or did not serve, new ones in time). It is closed when new certificates were proven. So the same key again finds that none of those is live, and does nothing.
  */
 #ifndef K3SUP_UPGRADE_ROTATION_H
 #define K3SUP_UPGRADE_ROTATION_H
@@ -34,6 +34,7 @@ struct k3sup__rotation {
 
 	/* what was done */
 	bool retired; /* something was taken away */
+	bool failed;  /* k3s runs, and what was to be new is not */
 };
 
 /* Takes the wishes. services: as in k3sup_certs_retire_opts. -EINVAL, -ENOMEM; nothing is to be cleared then. */
@@ -61,6 +62,8 @@ int k3sup__rotation_open(k3sup_op *op, k3sup_node *node, struct k3sup__rotation 
 int k3sup__rotation_retire(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation, int (*still)(k3sup_op *op)) _must_check_;
 /* k3s was started again by us. */
 int k3sup__rotation_started(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation) _must_check_;
+/* It stays open. What failed is retired once more by the next run, and then no more: a start that did not follow the listener's trigger is over, and another one may; more of them will not. */
+int k3sup__rotation_pending(k3sup_op *op, k3sup_node *node, const struct k3sup__rotation *rotation) _must_check_;
 /* Closes it, if it is open. status: how the rotation ended; its success also closes all that earlier runs left open. */
 int k3sup__rotation_close(k3sup_op *op, k3sup_node *node, struct k3sup__rotation *rotation, int status) _must_check_;
 

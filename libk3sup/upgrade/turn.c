@@ -190,6 +190,8 @@ int k3sup__turn_report(k3sup_op *op, struct k3sup__upgrade *s)
 		return r;
 	if (r >= 0 && is_over(s))
 		r = k3sup__rotation_close(op, s->node.node, &stopping->rotation, stopping->verified ? 0 : s->status);
+	else if (r >= 0)
+		r = k3sup__rotation_pending(op, s->node.node, &stopping->rotation);
 	k3sup__json_set_bool(facts, "left_stopped", stopping->left && s->status >= 0);
 	if (s->back.done && stopping->rotation.retired)
 		k3sup__warn(op, "the new certificates stay; what they have replaced is in the backup");

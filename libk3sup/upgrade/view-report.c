@@ -87,7 +87,7 @@ static const char *next_step(const struct k3sup__view *v, const char *state)
 		{"absent", "install k3s; nothing of it was found on this node"},
 		{"ambiguous", "name the k3s file with --k3s, or end the process that does not belong here; the evidence lists them"},
 		{"interrupted", "run k3sup-upgrade once more with the same file; it finishes what was cut"},
-		{"rotation-pending", "run what has begun it once more, k3sup-upgrade --rotate-certs with the same file, or k3sup-certs rotate with the same key; certificates were retired, and that new ones are served was not proven"},
+		{"rotation-pending", "run what has begun it once more, k3sup-upgrade --rotate-certs with the same file, or k3sup-certs rotate with the same key; certificates were retired, and that new ones are served was not proven; where that has failed twice, with another key"},
 		{"not-running", "start k3s with its service manager and look at its log"},
 		{"starting", "wait until k3s has unpacked itself, then look again"},
 		{"degraded", "put the k3s file back; the running k3s could not be started again"},

@@ -44,9 +44,15 @@ class Case:
             until(lambda path=made_last: node.sb.exists(self.data + path), 60, "its certificates")
         node.payload(new)
 
+    def commands(self):
+        return commands("echo stop >>%s; " % ASKED + STOP, "echo start >>%s; " % ASKED + self.start)
+
     def upgrade(self, *args, **more):
-        stop, start = "echo stop >>%s; " % ASKED + STOP, "echo start >>%s; " % ASKED + self.start
-        return self.node.upgrade(*self.rotates, *commands(stop, start), *args, PAYLOAD, timeout="60", **more)
+        return self.node.upgrade(*self.rotates, *self.commands(), *args, PAYLOAD, **dict({"timeout": "60"}, **more))
+
+    def rotate(self, *args, timeout="60"):
+        """Of the certificates alone."""
+        return self.node.finish(self.node.begin("k3sup-certs", "rotate", "--json", "--rotate-key", "x", "--stable", "0.3", "--timeout", timeout, *self.commands(), *args))
 
     def asked(self):
         return self.node.sb.read(ASKED).decode().split() if self.node.sb.exists(ASKED) else []
@@ -189,14 +195,10 @@ def test_G01_a_rotation_alone_is_refused_alike(make, old, new):
     """k3s would not start again with its configuration, or the backup has no room. k3sup-certs rotate [--dry-run]: 3, K3SUP_E_CONFIG, ENOSPC; k3s runs on with its certificates. Mended: 0."""
     case = Case(make, old, new)
     node, was, config, filler = case.node, leafs(case.node), "/etc/rancher/k3s/config.yaml", "/var/lib/k3sup/filler"
-    stop, start = "echo stop >>%s; " % ASKED + STOP, "echo start >>%s; " % ASKED + case.start
-
-    def rotate(*more):
-        return node.finish(node.begin("k3sup-certs", "rotate", "--json", "--rotate-key", "x", "--stable", "0.3", *commands(stop, start), *more, timeout="60"))
 
     def assert_refused(error):
         for more in (["--dry-run"], []):
-            answer = rotate(*more)
+            answer = case.rotate(*more)
             assert (answer.exit, answer.error) == (3, error) and leafs(node) == was and case.asked() == [], answer
             assert node.assert_runs(old)["pid"] == node.process["pid"] and not guards(node)
 
@@ -209,7 +211,7 @@ def test_G01_a_rotation_alone_is_refused_alike(make, old, new):
     node.sb.run(["truncate", "-s", "-16K", filler])
     assert_refused("ENOSPC")
     os.unlink(node.sb.path(filler))
-    answer = rotate()
+    answer = case.rotate()
     assert answer.exit == 0 and answer["changed"] and case.asked() == ["stop", "start"], answer
 
 
@@ -283,3 +285,29 @@ def test_F01_cut_by_the_start_that_it_causes(make, old, new):
     case.assert_done(answer, was)
     now, third = node.running()[0][0]["pid"], case.upgrade()
     assert third.exit == 0 and third["changed"] is False and node.running()[0][0]["pid"] == now and case.asked() == ["stop", "start"], third
+
+
+@pytest.mark.parametrize("tool, often", [("k3sup-upgrade", False), ("k3sup-upgrade", True), ("k3sup-certs", False)])
+def test_E07_the_listener_keeps_its_certificate(make, old, new, tool, often):
+    """Somebody takes the trigger away before the start: all files are new, and the listener goes on with the certificate that was retired. k3sup-upgrade --rotate-certs FILE: 11,
+    K3SUP_E_NOT_ROTATED names it, the new build runs, the rotation is pending. The same again: retired once more, one stop and one start, 0; or, if it is taken away each time, 11; and then
+    k3s is not stopped any more.
+    """
+    case = Case(make, old, new)
+    node, listener, asked = case.node, DATA + "/server/tls/dynamic-cert.json", ["stop", "start"]
+    before, start = node.sb.read(listener), case.start
+    if tool == "k3sup-certs":
+        case.upgrade, new = case.rotate, old
+    case.start = "rm -f %s/server/tls/dynamic-cert-regenerate; %s" % (DATA, start)
+
+    for n in (1, 2, 2) if often else (1,):
+        answer = case.upgrade(timeout="8")
+        assert (answer.exit, answer.error, answer["state"]) == (11, "K3SUP_E_NOT_ROTATED", "rotation-pending") and "dynamic-cert.json" in answer.message, answer
+        assert node.sb.read(listener) == before and case.asked() == n * asked and node.assert_runs(new, but=node.process), answer
+    if not often:
+        case.start = start
+        answer = case.upgrade()
+        assert answer.exit == 0 and answer["state"] == "current" and answer["resumed"] and case.asked() == 2 * asked and node.assert_runs(new), answer
+        assert node.sb.read(listener) != before
+        answer = case.upgrade()
+        assert answer.exit == 0 and answer["changed"] is False and case.asked() == 2 * asked, answer

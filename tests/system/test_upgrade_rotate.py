@@ -159,6 +159,44 @@ def test_rolled_back(machine, standin, old):
     assert any("certificates stay" in text for text in answer["warnings"]) and guard(machine) == "inactive", told(answer)
 
 
+def test_E01_the_first_start_dies_once(machine, old, new):
+    """As after a rotation under a running server: the new build's first start ends at once, systemd starts it again. k3sup-upgrade --rotate-certs FILE: 0, one start was ours, nothing is put
+    back, all leafs are new. Again: 0, nothing.
+    """
+    before = running_k3s(machine, old)
+    with open(machine.path(DATA + "/standin-starts")) if machine.exists(DATA + "/standin-starts") else open(os.devnull) as f:
+        started = int(f.read() or 0)
+    machine.write("/etc/rancher/k3s/standin.conf", "port=0\nrsa=0\nready_after_ms=50\nterm_delay_ms=50\nflap=%d\n" % (started + 1))
+    machine.write("/etc/systemd/system/k3s.service.d/soon.conf", "[Service]\nRestartSec=100ms\n")
+    machine.systemctl("daemon-reload")
+    was, payload = tree(machine), machine.payload(new)
+
+    answer = upgrade(machine, payload, stable="1")
+
+    assert answer.exit == 0 and machine.show("k3s", "NRestarts")["NRestarts"] == "1" and answer["ends"] == 1, told(answer)
+    now = machine.assert_runs(new, but=before)
+    assert_renewed(was, tree(machine))
+    again = upgrade(machine, payload, stable="1")
+    assert again.exit == 0 and again["changed"] is False and machine.running()[0]["pid"] == now["pid"], told(again)
+
+
+def test_E04_an_agent(machine, old, new):
+    """A worker: its certificates come from its server. k3sup-upgrade --rotate-certs FILE: 0, issued_by server, role agent; one stop and one start, all of its leafs are new. Again: 0, nothing."""
+    machine.install(old, command="agent --server https://127.0.0.1:1 --token x", name="k3s-agent")
+    before = machine.start("k3s-agent")
+    machine.wait_active("k3s-agent")
+    was, payload = tree(machine), machine.payload(new)
+
+    answer = upgrade(machine, payload)
+
+    assert answer.exit == 0 and answer["issued_by"] == "server" and answer["role"] == "agent" and answer["stopped"] and answer["started"], told(answer)
+    now = machine.assert_runs(new, but=before)
+    assert set(leafs(was)) <= set(leafs(tree(machine))) and not [p for p in leafs(was) if tree(machine)[p] == was[p]]
+    assert guard(machine) == "inactive" and machine.show("k3s-agent", "NRestarts")["NRestarts"] == "0"
+    again = upgrade(machine, payload)
+    assert again.exit == 0 and again["changed"] is False and machine.running()[0]["pid"] == now["pid"], told(again)
+
+
 def cut_while_stopped(machine, payload, *more):
     """SIGKILL of the whole unit when k3s has been stopped and the certificates are away, long before the guard's time."""
     machine.write("/opt/payload/hold", "", mode=0o755)

@@ -216,6 +216,34 @@ static void who_has_stopped_k3s(void **state)
 	assert_false(f->rotation.ours);
 }
 
+/* The listener's certificate is still the old one, and k3s will not make another. */
+static void what_failed_is_retired_once_more(void **state)
+{
+	struct fixture *f = *state;
+
+	put_listener(f->t, &f->t->cas[K3SUP__CA_SERVER], today() + DAYS(100), NULL);
+	look_for(f, "a", -1, NULL);
+	for (int i = 0; i < 2; i++) {
+		assert_false(f->rotation.done);
+		retire(f);
+		start(f);
+		assert_int_equal(k3sup__rotation_pending(f->t->s->op, f->node, &f->rotation), 0);
+		look_for(f, "a", -1, NULL); /* cut, or too early: nobody has waited in vain */
+		assert_true(f->rotation.done);
+		f->rotation.failed = true;
+		for (int again = 0; again < 2; again++)
+			assert_int_equal(k3sup__rotation_pending(f->t->s->op, f->node, &f->rotation), 0);
+		look_for(f, "a", -1, NULL);
+		assert_true(f->rotation.resumed);
+	}
+	assert_true(f->rotation.done);
+	put_listener(f->t, &f->t->cas[K3SUP__CA_SERVER], today() + DAYS(101), NULL);
+	look_for(f, "a", -1, NULL);
+	assert_int_equal(k3sup__rotation_close(f->t->s->op, f->node, &f->rotation, 0), 0);
+	look_for(f, "a", -1, NULL);
+	assert_true(f->rotation.done && !f->rotation.resumed);
+}
+
 static void success_is_the_end_of_all_that_was_left_open(void **state)
 {
 	struct fixture *f = *state;
@@ -272,6 +300,7 @@ int main(void)
 		rotation_test(new_certificates_with_the_old_keys_are_no_rotation),
 		rotation_test(dates_count_where_they_are_asked_for),
 		rotation_test(who_has_stopped_k3s),
+		rotation_test(what_failed_is_retired_once_more),
 		rotation_test(success_is_the_end_of_all_that_was_left_open),
 		rotation_test(one_that_touched_nothing_leaves_nothing),
 		cmocka_unit_test(wishes_that_make_no_sense),
