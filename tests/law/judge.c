@@ -102,23 +102,23 @@ static const char *name_of(int status)
 	return status < 0 ? k3sup_error_name(status) : status > 0 ? "changed" : "already so";
 }
 
-static void print_difference(const struct outcome *a, const struct outcome *b)
+static void print_lines(FILE *to, const char *which, const char *text, const char *other)
 {
-	_free_ char *mine = strdup(a->tree.text);
+	_free_ char *mine = strdup(text);
 	char *rest = mine, *line;
 
-	printf("  with cuts: status %s, state %s, build %u runs%s; without: status %s, state %s, build %u runs%s\n", name_of(a->status),
-		a->state, a->build, a->open_entry ? ", an open entry" : "", name_of(b->status), b->state, b->build,
-		b->open_entry ? ", an open entry" : "");
 	while (rest && (line = strsep(&rest, "\n")))
-		if (!strstr(b->tree.text, line))
-			printf("  with cuts: %s\n", line);
-	free(mine);
-	mine = strdup(b->tree.text);
-	rest = mine;
-	while (rest && (line = strsep(&rest, "\n")))
-		if (!strstr(a->tree.text, line))
-			printf("  without:   %s\n", line);
+		if (!strstr(other, line))
+			(void)fprintf(to, "#   %s: %s\n", which, line);
+}
+
+static void print_difference(FILE *to, const struct outcome *a, const struct outcome *b)
+{
+	(void)fprintf(to, "#   with cuts: status %s, state %s, build %u runs%s; without: status %s, state %s, build %u runs%s%s%s\n",
+		name_of(a->status), a->state, a->build, a->open_entry ? ", an open entry" : "", name_of(b->status), b->state, b->build,
+		b->open_entry ? ", an open entry" : "", b->complaint ? ", " : "", b->complaint ? b->complaint : "");
+	print_lines(to, "with cuts", a->tree.text, b->tree.text);
+	print_lines(to, "without", b->tree.text, a->tree.text);
 }
 
 static bool next(enum variant *variants, enum variant last, unsigned struck, unsigned count)
@@ -135,7 +135,7 @@ static bool next(enum variant *variants, enum variant last, unsigned struck, uns
 	return false;
 }
 
-static bool is_reached_by(const struct history *h, const struct outcome *real, const struct verdict *v, enum variant last)
+static bool is_reached_by(const struct history *h, const struct outcome *real, const struct verdict *v, enum variant last, FILE *differences)
 {
 	enum variant variants[MOST_EVENTS] = {FULL};
 	bool found = false;
@@ -147,17 +147,24 @@ static bool is_reached_by(const struct history *h, const struct outcome *real, c
 		for (unsigned i = 0; i < h->count; i++)
 			undone |= variants[i] >= UNDONE;
 		found = equal(real, &o, h, undone) && !o.complaint;
-		if (getenv("LAW_VERBOSE") && !found)
-			print_difference(real, &o);
+		if (!found)
+			print_difference(differences, real, &o);
 		outcome_clear(&o);
 	} while (!found && !v->strict && next(variants, last, real->struck, h->count));
 	return found;
 }
 
-static bool is_reached(const struct history *h, const struct outcome *real, const struct verdict *v)
+static bool is_reached(const struct history *h, const struct outcome *real, struct verdict *v)
 {
-	return is_reached_by(h, real, v, PROMISED) ||
-		(!v->strict && (has(h, ROLLBACK) || has(h, SWAP_BACK)) && is_reached_by(h, real, v, UNDONE_BEHIND));
+	size_t len = 0;
+	FILE *differences = open_memstream(&v->differences, &len);
+	bool found;
+
+	need(differences != NULL, "memory");
+	found = is_reached_by(h, real, v, PROMISED, differences) ||
+		(!v->strict && (has(h, ROLLBACK) || has(h, SWAP_BACK)) && is_reached_by(h, real, v, UNDONE_BEHIND, differences));
+	(void)fclose(differences);
+	return found;
 }
 
 struct verdict judge(const struct history *h)
@@ -184,6 +191,13 @@ struct verdict judge(const struct history *h)
 	return v;
 }
 
+void verdict_clear(struct verdict *v)
+{
+	free(v->complaint);
+	free(v->differences);
+	*v = (struct verdict){0};
+}
+
 /* ---- shrinking ---- */
 
 /* what: how the complaint begins. */
@@ -192,7 +206,7 @@ static bool still_fails(const struct history *h, const char *what)
 	struct verdict v = judge(h);
 	bool fails = v.complaint != NULL && strncmp(v.complaint, what, 10) == 0;
 
-	free(v.complaint);
+	verdict_clear(&v);
 	return fails;
 }
 
@@ -246,9 +260,9 @@ void shrink(struct history h)
 
 	while (first.complaint && (drop_events(&h, first.complaint) || simplify(&h, first.complaint)))
 		;
-	free(first.complaint);
+	verdict_clear(&first);
 	v = judge(&h);
 	printf("# %s (seed %llu, shrunk)\n", v.complaint ? v.complaint : "?", (unsigned long long)h.seed);
 	history_print(&h);
-	free(v.complaint);
+	verdict_clear(&v);
 }

@@ -29,6 +29,7 @@
 #define MOST_LIVES 512
 #define MOST_STEPS 4096 /* of what was written and may be lost */
 #define EXIT_CUT 77     /* how a run ends that was cut */
+#define EXIT_HUNG 78
 #define NEVER INT64_MAX
 #define BEFORE_WRITE "before-write" /* the commands; they are run by hooks.c */
 #define BEFORE_STOP "before-stop"
@@ -296,12 +297,14 @@ char *play_again(const struct event *last, const struct outcome *real);
 void outcome_clear(struct outcome *outcome);
 
 struct verdict {
-	char *complaint; /* owned; NULL: the law holds */
+	char *complaint;   /* NULL: the law holds */
+	char *differences; /* from each history without cuts that it was held against */
 	uint64_t hash;
 	unsigned cuts;
 	bool strict;
 };
 struct verdict judge(const struct history *h);
+void verdict_clear(struct verdict *verdict);
 /* The same complaint from less; prints what is left as a script. */
 void shrink(struct history h);
 

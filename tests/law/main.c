@@ -61,13 +61,14 @@ static bool run_some(uint64_t seed, unsigned count, unsigned first, unsigned of,
 		t->most_cuts = v.cuts > t->most_cuts ? v.cuts : t->most_cuts;
 		t->strict += v.strict;
 		if (v.complaint) {
-			printf("# %s (seed %llu)\n", v.complaint, (unsigned long long)h.seed);
+			printf("# %s (seed %llu)\n%s", v.complaint, (unsigned long long)h.seed, v.differences ? v.differences : "");
 			history_print(&h);
-			free(v.complaint);
+			verdict_clear(&v);
 			shrink(h);
 			t->broken++;
 			return false;
 		}
+		verdict_clear(&v);
 	}
 	return true;
 }
@@ -113,7 +114,7 @@ static int run_hashes(uint64_t seed, unsigned count)
 
 		printf("%llu %016llx %s\n", (unsigned long long)h.seed, (unsigned long long)v.hash, v.complaint ? v.complaint : "holds");
 		failed |= v.complaint != NULL;
-		free(v.complaint);
+		verdict_clear(&v);
 	}
 	tear_down();
 	return failed;
@@ -138,7 +139,7 @@ static bool is_its_fault(const struct history *h, enum mutant mutant)
 	v = judge(h);
 	machine->mutant = mutant;
 	holds = v.complaint == NULL;
-	free(v.complaint);
+	verdict_clear(&v);
 	return holds;
 }
 
@@ -148,15 +149,17 @@ static int find_out(enum mutant mutant, uint64_t seed, unsigned count)
 		struct history h = history_draw(seed + i);
 		struct verdict v = judge(&h);
 
-		if (!v.complaint)
+		if (!v.complaint) {
+			verdict_clear(&v);
 			continue;
+		}
 		if (!is_its_fault(&h, mutant)) {
 			printf("history %llu breaks the law without a mistake, too\n", (unsigned long long)h.seed);
-			free(v.complaint);
+			verdict_clear(&v);
 			return 1;
 		}
 		printf("%s: found out by history %llu: %s\n", mutant_names[mutant], (unsigned long long)h.seed, v.complaint);
-		free(v.complaint);
+		verdict_clear(&v);
 		if (getenv("LAW_SHRINK"))
 			shrink(h);
 		return 0;
@@ -170,6 +173,7 @@ static int replay(const char *file)
 	struct history h;
 	struct verdict v;
 	char *text = NULL;
+	bool holds;
 
 	if (k3sup__read_file(AT_FDCWD, file, 1 << 20, &text, NULL) < 0 || !history_read(text, &h)) {
 		(void)fprintf(stderr, "%s cannot be read as a script\n", file);
@@ -177,9 +181,10 @@ static int replay(const char *file)
 	}
 	free(text);
 	v = judge(&h);
-	printf("%u cuts: %s\n", v.cuts, v.complaint ? v.complaint : "the law holds");
-	free(v.complaint);
-	return v.complaint != NULL;
+	holds = v.complaint == NULL;
+	printf("%u cuts: %s\n%s", v.cuts, holds ? "the law holds" : v.complaint, !holds && v.differences ? v.differences : "");
+	verdict_clear(&v);
+	return !holds;
 }
 
 int main(int argc, char **argv)

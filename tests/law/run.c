@@ -5,6 +5,7 @@
 #include "law.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,12 +153,25 @@ static int mark(k3sup_node *node, unsigned key)
 	return k3sup_node_mark(node, text);
 }
 
+/* The first time may be a machine that stood still for a while. */
+static void lose_patience(int number)
+{
+	static bool waited;
+
+	(void)number;
+	if (waited)
+		_exit(EXIT_HUNG);
+	waited = true;
+	(void)alarm(60);
+}
+
 static void run(const struct event *e, bool last)
 {
 	k3sup_ctx *ctx = NULL, *other = NULL;
 	k3sup_node *holder = NULL, *node;
 	k3sup_op *op = NULL;
 
+	(void)signal(SIGALRM, lose_patience);
 	(void)alarm(60);
 	if (e->locked) {
 		holder = open_node(&other);
