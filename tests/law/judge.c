@@ -18,8 +18,8 @@ static bool is_same_goal(const struct event *a, const struct event *b)
 }
 
 /*
- * One goal, and nobody else who decides anything: a start decides which build runs where the goal is only a file, and a stop that the last run, which is refused for it, finishes nothing
- * of what was cut.
+ * One goal, and nobody else who decides anything: a start decides which build runs where the goal is only a file, and a stop whether the last run finds a k3s. It may be refused for
+ * that and finish nothing; or it owes a start since a run was cut behind its own stop, and nothing tells that from the operator's.
  */
 static bool is_strict(const struct history *h, const struct outcome *real)
 {
@@ -32,7 +32,7 @@ static bool is_strict(const struct history *h, const struct outcome *real)
 		begun |= real->struck & 1u << i;
 		if (begun && is_run(e->what) && e->what != MARK && !is_same_goal(e, last))
 			return false;
-		if (begun && e->what == STOP && real->status == K3SUP_E_NO_K3S)
+		if (begun && e->what == STOP)
 			return false;
 		if (e->what == REPLACE || e->what == DROP_BACKUP || e->what == RETIRE || e->what == RESTORE)
 			return false;
