@@ -168,7 +168,8 @@ K3SUP_API int k3sup_policy_check(const struct k3sup_policy_opts *opts, k3sup_doc
  * Each candidate is held by a pidfd from here on: k3sup_op_process() hands it out.
  *
  * Status is 0 when exactly one k3s was found, or several of different roles that share one file; K3SUP_E_NO_K3S, or K3SUP_E_ROOTLESS or
- * K3SUP_E_RKE2 if one of those was seen instead; K3SUP_E_AMBIGUOUS (evidence: candidates).
+ * K3SUP_E_RKE2 if one of those was seen instead; K3SUP_E_AMBIGUOUS (evidence: candidates); K3SUP_E_FOREIGN_PROC if none was seen by who could not see one: a root that is
+ * mounted in a pod without the host's pid namespace. All verbs that have to know say so.
  * On disk: nothing. Capabilities: CAP_SYS_PTRACE to read /proc/PID/exe of root's processes. Since: 0.1
  */
 K3SUP_API int k3sup_identify(k3sup_node *node, const struct k3sup_identify_opts *opts, k3sup_op **ret_op) K3SUP_MUST_CHECK;

@@ -23,7 +23,7 @@ static const struct code codes[] = {
 	CODE(K3SUP_E_PARSE, "the text is not what it should be"),
 	CODE(K3SUP_E_INTERNAL, "a rule of libk3sup itself was broken, please report it"),
 	CODE(K3SUP_E_ROOT, "the node's root is not a directory that can be opened"),
-	CODE(K3SUP_E_FOREIGN_PROC, "the proc mount is missing or belongs to another pid namespace"),
+	CODE(K3SUP_E_FOREIGN_PROC, "the proc mount is missing, or does not show the node's processes"),
 	CODE(K3SUP_E_UNTRUSTED, "somebody else than root could change this path"),
 	CODE(K3SUP_E_ESCAPE, "the path cannot be followed inside the node's root"),
 	CODE(K3SUP_E_STATE_DIR, "the state directory is not ours alone, or is damaged"),

@@ -147,6 +147,8 @@ static int work(k3sup_op *op)
 
 	if (r < 0)
 		return r;
+	if (s->where.unseen)
+		k3sup__warn(op, "whether k3s runs cannot be told: %s does not show the processes of this node", s->node.node->proc_path);
 	if (days == 0)
 		days = s->version == NULL || renews_at_120(s->version) ? 120 : 90;
 	r = look_once(op, days, &between);

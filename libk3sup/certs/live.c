@@ -175,6 +175,8 @@ int k3sup__live_read(struct k3sup__live *live)
 	if (live->where->running)
 		return k3sup__fail(live->op, K3SUP_E_RUNNING, "k3s runs (pid %d): its certificates are only touched while it is stopped",
 			(int)live->where->pid);
+	if (live->where->unseen)
+		return k3sup__node_fail_unseen(live->op, live->node);
 	return k3sup__live_look(live);
 }
 

@@ -125,8 +125,12 @@ static int find_data_dir(k3sup_op *op, k3sup_node *node, const struct k3sup__cer
 	struct k3sup__sighting sighting;
 	int r = look_for_k3s(op, node, &sighting);
 
-	if (r < 0)
+	if (r == K3SUP_E_FOREIGN_PROC) { /* files can be read without */
+		k3sup__op_forgive(op);
+		ret->unseen = true;
+	} else if (r < 0) {
 		return r;
+	}
 	for (size_t i = 0; i < sighting.count; i++)
 		take_process(ret, &sighting.candidates[i]);
 	r = k3sup__sighting_judge(op, &sighting);

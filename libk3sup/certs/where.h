@@ -16,6 +16,7 @@ struct k3sup__certs_where {
 	bool suspicious;                 /* a server's unit, but not a server's directory */
 	char *unstartable;               /* why k3s would not start with its configuration, or NULL */
 	bool running;                    /* a k3s of this node runs */
+	bool unseen;                     /* whether it does cannot be told: see k3sup__node_sees_processes() */
 	pid_t pid;                       /* then: which one */
 	k3sup_process *process, *worker; /* then: it, and of a --log pair the child, or NULL; owned */
 };

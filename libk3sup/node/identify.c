@@ -235,6 +235,9 @@ int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__pla
 		k3sup__sighting_clear(ret);
 		r = k3sup__fail(op, scan.denied, "process %d (%s) may be k3s, but it cannot be examined: %s (CAP_SYS_PTRACE is needed)",
 			(int)scan.denied_pid, scan.denied_comm, k3sup_strerror(scan.denied));
+	} else if (r == 0 && !k3sup__node_sees_processes(node, ret->count > 0)) {
+		k3sup__sighting_clear(ret);
+		r = k3sup__node_fail_unseen(op, node);
 	} else if (r < 0 && r != K3SUP_E_CANCELLED && r != K3SUP_E_CALLBACK && r != K3SUP_E_TIMEOUT) {
 		r = k3sup__fail(op, r, "the processes in %s cannot be read: %s", node->proc_path, k3sup_strerror(r));
 	}

@@ -62,6 +62,7 @@ struct k3sup__sighting {
  *            child, or one between fork and exec
  *
  * What cannot be examined for want of rights, though comm and uid fit, makes the scan fail if nothing else was found: it must not look like "no k3s".
+ * Nor must a pod that does not share the node's processes: K3SUP_E_FOREIGN_PROC.
  *
  * installed: the k3s file (fd -1: none), for wrapper-phase and image processes. 0 whatever was found, -errno if /proc cannot be read,
  * K3SUP_E_CANCELLED.

@@ -312,3 +312,42 @@ int k3sup__node_mount_of(const k3sup_node *node, int fd, long *ret)
 	*ret = strtol(line + strlen("mnt_id:"), NULL, 10);
 	return 0;
 }
+
+/* ---- whose processes ---- */
+
+#define FIRST_PID_NAMESPACE 0xEFFFFFFCu /* PROC_PID_INIT_INO of the kernel's, the same since 3.8 */
+
+static bool is_root_of(const k3sup_node *node, int dirfd, const char *path)
+{
+	struct stat st;
+
+	return fstatat(dirfd, path, &st, 0) == 0 && st.st_dev == node->root.dev && st.st_ino == node->root.ino;
+}
+
+/* A directory of the same mount as the one above it holds files of those whose processes we see: a tree that was made here, or that k3s was chrooted into. */
+static bool is_mounted(const k3sup_node *node)
+{
+	_close_ int above = openat(node->root.fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	long own, other;
+
+	return above < 0 || k3sup__node_mount_of(node, node->root.fd, &own) < 0 || k3sup__node_mount_of(node, above, &other) < 0 || own != other;
+}
+
+bool k3sup__node_sees_processes(k3sup_node *node, bool found)
+{
+	struct stat ns;
+	bool seen;
+
+	(void)pthread_mutex_lock(&node->mutex);
+	seen = node->k3s_seen |= found;
+	(void)pthread_mutex_unlock(&node->mutex);
+	return seen || is_root_of(node, AT_FDCWD, "/") || is_root_of(node, node->proc_fd, "1/root") ||
+		(fstatat(node->proc_fd, "self/ns/pid", &ns, 0) == 0 && ns.st_ino == FIRST_PID_NAMESPACE) || !is_mounted(node);
+}
+
+int k3sup__node_fail_unseen(k3sup_op *op, const k3sup_node *node)
+{
+	return k3sup__fail(op,
+		K3SUP_E_FOREIGN_PROC, "no k3s can be seen, and %s does not show the processes of the node in %s: a pod needs the host's pid namespace (hostPID: true)",
+		node->proc_path, node->root.path);
+}

@@ -24,8 +24,9 @@ struct k3sup_node {
 	char *k3s;                  /* NULL: look */
 	char *state_dir;            /* never NULL */
 	struct k3sup__known *known; /* programs that were read; see known.h */
-	pthread_mutex_t mutex;      /* for the three below: the worker thread takes turns, the loop thread gives them back */
+	pthread_mutex_t mutex;      /* for the four below: the worker thread takes turns, the loop thread gives them back */
 	int lock_fd;                /* -1: not held */
+	bool k3s_seen;              /* by any look: then a later one that sees none is to be believed */
 	bool lock_kept;             /* k3sup_node_lock() took it: it outlives operations */
 	const void *turn;           /* the operation that may change this node now; one at a time also on one handle */
 };
@@ -54,6 +55,14 @@ int k3sup__node_turn_step(k3sup_op *op, int64_t deadline, const struct k3sup__st
 bool k3sup__node_has_lock(k3sup_node *node);
 /* Is another operation of this handle changing the node now? */
 bool k3sup__node_serves_another(k3sup_node *node, const k3sup_op *op);
+
+/*
+ * Do we share the node's processes? found: this look saw a k3s of the node, so the answer is yes from now on. A pod without the host's pid namespace, whose view of the node is a mounted directory, does not: that it sees no k3s is no evidence of there being
+ * none. Where it cannot be told the answer is no.
+ */
+bool k3sup__node_sees_processes(k3sup_node *node, bool found);
+/* What those are told who would have to know. K3SUP_E_FOREIGN_PROC. */
+int k3sup__node_fail_unseen(k3sup_op *op, const k3sup_node *node);
 
 /* The number of the mount that a descriptor of ours was opened on. 0 or -errno. */
 int k3sup__node_mount_of(const k3sup_node *node, int fd, long *ret) _must_check_;

@@ -24,7 +24,9 @@ int k3sup__observe_data_dir(k3sup_op *op, k3sup_node *node, char **ret, const ch
 		k3sup__op_forgive(op);
 	}
 	r = k3sup__identify_scan(op, node, &installed, &sighting);
-	if (r < 0)
+	if (r == K3SUP_E_FOREIGN_PROC && node->data_dir)
+		k3sup__op_forgive(op);
+	else if (r < 0)
 		return r;
 	for (size_t i = 0; i < sighting.count; i++) {
 		const struct k3sup__candidate *c = &sighting.candidates[i];

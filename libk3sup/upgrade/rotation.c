@@ -197,6 +197,8 @@ int k3sup__rotation_look(k3sup_op *op, k3sup_node *node, struct k3sup__rotation 
 	owed = k3sup__entry_owed(node, rotation->records);
 	rotation->ours = owed.id[0] != '\0';
 	r = k3sup__certs_where_stopped(op, node, owed.data_dir, &rotation->where);
+	if (r >= 0 && rotation->where.unseen)
+		r = k3sup__node_fail_unseen(op, node);
 	if (r < 0)
 		return r;
 	rotation->retiring.known = &rotation->where;

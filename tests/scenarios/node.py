@@ -108,6 +108,7 @@ class Answer:
 class Node:
     def __init__(self, sandbox, layout="host"):
         self.sb, self.layout, self.root = sandbox, layout, LAYOUTS[layout]
+        self.host_pid = True # of a pod: it shares the node's processes
         self.ran = []
         if self.root:
             for made in ("/usr/local/bin", "/var/lib/rancher", "/var/log", "/etc/rancher/k3s", "/proc", "/dev"):
@@ -191,8 +192,8 @@ class Node:
             env["ASAN_OPTIONS"] = "detect_leaks=0"
         root = "/host" if self.layout == "pod" else self.root
         if self.layout == "pod":
-            prefix = ["unshare", "-m", "sh", "-c", POD, "sh"] + list(prefix)
-        argv = list(prefix) + [PROGRAMS + "/" + tool] + (["--root", root] if root else []) + list(args)
+            prefix = ["unshare", "-m"] + ([] if self.host_pid else ["-pf"]) + ["sh", "-c", POD, "sh"] + list(prefix)
+        argv = list(prefix) + [PROGRAMS + "/" + tool] + list(args) + (["--root", root] if root else [])
         return self.sb.spawn(argv, env=env, **more)
 
     def finish(self, spec, seconds=60):

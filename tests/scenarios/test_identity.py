@@ -5,7 +5,7 @@ import os
 import pytest
 
 from node import BACKUP, K3S, PROGRAMS, Answer, asset_hash, content_of
-from sandbox import until
+from sandbox import difference, until
 
 NOBODY = 65534
 MS_BIND = 4096
@@ -162,6 +162,35 @@ def test_A07_private_mounts(make, old, new, by):
     answer = node.upgrade("--restart", "none", node.payload(new))
     assert answer.exit == 0 and answer["changed"] is True and answer["state"] == "restart-pending", answer
     assert node.content() == content_of(new)
+
+
+def test_A07_a_pod_without_the_hosts_processes(make, old, new):
+    """A pod that has the host's files at /host, but not its pid namespace, sees no k3s: that is no evidence of there being none. hostPID forgotten.
+
+    k3sup-upgrade FILE, with and without --rotate-certs, k3sup-certs rotate, k3sup-status: K3SUP_E_FOREIGN_PROC, nothing changed, k3s and its certificates live.
+    k3sup-certs check: tells all but whether k3s runs, with a warning. With hostPID the same upgrade is done.
+    """
+    node = make("pod")
+    node.install(old)
+    process = node.start()
+    payload = node.payload(new)
+    data_dir = "/var/lib/rancher/k3s"
+    until(lambda: node.sb.exists(data_dir + "/server/tls/dynamic-cert.json"), why="its certificates")
+    before, certificates = node.snapshot("/run"), node.sb.snapshot([data_dir + "/server/tls", data_dir + "/agent"], [])
+    node.host_pid = False
+    for tool, *args in (("k3sup-upgrade", payload), ("k3sup-upgrade", payload, "--restart", "none"), ("k3sup-upgrade", payload, "--rotate-certs"),
+                        ("k3sup-upgrade", payload, "--rotate-certs", "--data-dir", data_dir), ("k3sup-certs", "rotate", "--rotate-key", "k"),
+                        ("k3sup-certs", "rotate", "--rotate-key", "k", "--data-dir", data_dir), ("k3sup-status",)):
+        answer = node.finish(node.begin(tool, *args, "--json"))
+        assert answer.exit != 0 and answer.error == "K3SUP_E_FOREIGN_PROC" and "hostPID" in answer.message, (tool, args, answer)
+        node.assert_nothing_changed(before, "/run", lock=True) # mount(8), which makes the pod, writes there
+        assert node.main_process()["pid"] == process["pid"]
+    answer = node.finish(node.begin("k3sup-certs", "check", "--json"))
+    assert answer.exit == 0 and any("processes of this node" in w for w in answer["warnings"]), answer
+    lines = difference(certificates, node.sb.snapshot([data_dir + "/server/tls", data_dir + "/agent"], []))
+    assert not [line for line in lines if "/tls" in line or line.split(":")[0].endswith((".crt", ".key"))], lines
+    node.host_pid = True
+    node.assert_upgraded(node.upgrade(payload), old, new, process)
 
 
 def test_A09_two_servers_are_listed_with_their_units(make, old, new):
