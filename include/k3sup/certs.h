@@ -85,9 +85,10 @@ K3SUP_API int k3sup_certs_check(k3sup_node *node, const struct k3sup_certs_check
  * k3sup_certs_retire() - keep the leaf certificates and their keys, then take them away: the next start of k3s makes new ones.
  * @opts: NULL for the defaults.
  *
- * What `k3s certificate rotate` does, but: never while k3s runs (K3SUP_E_RUNNING; k3s-io/k3s#11347) or where that cannot be seen (K3SUP_E_FOREIGN_PROC), never when no start could issue new ones (K3SUP_E_AUTHORITY), never where
- * the clock is before the authorities' beginning or before this library was built (K3SUP_E_CLOCK), and with a backup that can be put back: <state-dir>/certs/tls-<unix seconds>, readable by root alone from its
- * first byte, each file with its digest, mode and owner, complete and on disk before anything is removed. Of a server the listener's certificate is told to be made anew
+ * What `k3s certificate rotate` does, but: never while k3s runs (K3SUP_E_RUNNING; k3s-io/k3s#11347) or where that cannot be seen (K3SUP_E_FOREIGN_PROC), never when no start could
+ * issue new ones (K3SUP_E_AUTHORITY), never where the clock is before the authorities' beginning or before this library was built (K3SUP_E_CLOCK), and with a backup that can be put
+ * back: <state-dir>/certs/tls-<unix seconds>, readable by root alone from its first byte, each file with its digest, mode and owner, complete and on disk before anything is removed. Of
+ * a server the listener's certificate is told to be made anew
  * (dynamic-cert-regenerate, as k3s does). Authorities, service keys and all else that the datastore owns are not touched.
  *
  * Already so: no leaf is there. A second retire before a start makes no new backup and loses nothing.

@@ -110,8 +110,25 @@ static void a_directory_that_is_no_proc_is_refused(void **state)
 	assert_int_equal(k3sup_node_new(s->ctx, &opts, &node), K3SUP_E_FOREIGN_PROC);
 }
 
-/* In a pid namespace of our own: the host's proc is foreign (even where the number is the same), a fresh mount is ours. */
-static void in_new_namespace(const char *dir)
+/* Whether who asks for this root, with a proc mount of his own, is told that he sees its processes; -1 if he cannot ask. */
+static int sees(k3sup_ctx *ctx, const char *proc, const char *root, bool found)
+{
+	struct k3sup_node_opts opts = {.struct_size = sizeof(opts), .root = root, .proc = proc};
+	k3sup_node *node = NULL;
+	bool seen;
+
+	if (k3sup_node_new(ctx, &opts, &node) < 0)
+		return -1;
+	seen = k3sup__node_sees_processes(node, found);
+	if (k3sup__node_sees_processes(node, false) != seen) /* what was seen once is remembered */
+		return -1;
+	k3sup_node_unref(node);
+	return seen;
+}
+
+/* In a pid namespace of our own: the host's proc is foreign (even where the number is the same), a fresh mount is ours, but it does not show the processes of a
+ * root that was mounted for us. above: a directory of our own mount. */
+static void in_new_namespace(const char *dir, const char *above)
 {
 	struct k3sup_ctx_opts ctx_opts = {.struct_size = sizeof(ctx_opts), .flags = K3SUP_CTX_INLINE};
 	struct k3sup_node_opts opts = {.struct_size = sizeof(opts), .proc = "/proc"};
@@ -126,6 +143,10 @@ static void in_new_namespace(const char *dir)
 	if (k3sup_node_new(ctx, &opts, &node) < 0)
 		_exit(3);
 	k3sup_node_unref(node);
+	if (sees(ctx, dir, "/", false) != 1 || sees(ctx, dir, above, false) != 1)
+		_exit(4);
+	if (sees(ctx, dir, dir, false) != 0 || sees(ctx, dir, dir, true) != 1)
+		_exit(5);
 	k3sup_ctx_unref(ctx);
 	_exit(0);
 }
@@ -149,7 +170,7 @@ static void the_proc_of_another_pid_namespace_is_refused(void **state)
 			_exit(77);
 		inner = fork();
 		if (inner == 0)
-			in_new_namespace(dir);
+			in_new_namespace(dir, s->path);
 		if (inner < 0 || waitpid(inner, &status, 0) != inner || !WIFEXITED(status))
 			_exit(99);
 		_exit(WEXITSTATUS(status));
