@@ -19,9 +19,8 @@
 #define K3SUP_E_INTERNAL (-10007)    /* a rule of the library itself was broken: please report it */
 
 /* about the node and its paths */
-#define K3SUP_E_ROOT (-10020) /* the node's root directory is missing or is no directory */
-#define K3SUP_E_FOREIGN_PROC \
-	(-10021) /* the proc mount is none or of another pid namespace than ours, or ours is not the node's and no k3s is seen */
+#define K3SUP_E_ROOT (-10020)           /* the node's root directory is missing or is no directory */
+#define K3SUP_E_FOREIGN_PROC (-10021)   /* the proc mount is none, of another pid namespace, or not of the node's where no k3s is seen */
 #define K3SUP_E_UNTRUSTED (-10022)      /* somebody else than root could change a component of this path */
 #define K3SUP_E_ESCAPE (-10023)         /* a path that cannot be followed inside the node's root (magic link, not a path) */
 #define K3SUP_E_STATE_DIR (-10024)      /* our own state directory is not ours alone, or its contents are damaged */

@@ -225,7 +225,7 @@ static int read_template(struct worker *w, const char *path)
 int main(int argc, char **argv)
 {
 	struct k3sup_ctx_opts inside = {.struct_size = sizeof(inside), .flags = K3SUP_CTX_INLINE};
-	struct k3sup_node_opts where = {.struct_size = sizeof(where), .k3s = K3S};
+	struct k3sup_node_opts where = {.struct_size = sizeof(where), .k3s = K3S, .data_dir = "/var/lib/rancher/k3s"};
 	struct worker w = {0};
 	k3sup_ctx *ctx = NULL;
 	int r = 0, state;
