@@ -219,6 +219,20 @@ static int hand_over(struct scan *scan, struct k3sup__sighting *ret)
 	return r;
 }
 
+/* That no k3s is seen says that there is none only where one would have been seen. */
+static int trust(const struct scan *scan, k3sup_node *node, const struct k3sup__sighting *sighting)
+{
+	int seen;
+
+	if (sighting->count == 0 && scan->denied != 0)
+		return k3sup__fail(scan->op, scan->denied, "process %d (%s) may be k3s, but it cannot be examined: %s (CAP_SYS_PTRACE is needed)",
+			(int)scan->denied_pid, scan->denied_comm, k3sup_strerror(scan->denied));
+	seen = k3sup__node_sees_processes(node, sighting->count > 0);
+	if (seen < 0)
+		return k3sup__fail(scan->op, seen, "whose processes %s shows cannot be told: %s", node->proc_path, k3sup_strerror(seen));
+	return seen > 0 ? 0 : k3sup__node_fail_unseen(scan->op, node);
+}
+
 int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__place *installed, struct k3sup__sighting *ret)
 {
 	struct scan scan = {.op = op, .passed_over = k3sup__json_array(), .text = malloc(K3SUP__LINK_MAX)};
@@ -231,16 +245,12 @@ int k3sup__identify_scan(k3sup_op *op, k3sup_node *node, const struct k3sup__pla
 		put_together(&scan);
 		r = hand_over(&scan, ret);
 	}
-	if (r == 0 && ret->count == 0 && scan.denied != 0) {
-		k3sup__sighting_clear(ret);
-		r = k3sup__fail(op, scan.denied, "process %d (%s) may be k3s, but it cannot be examined: %s (CAP_SYS_PTRACE is needed)",
-			(int)scan.denied_pid, scan.denied_comm, k3sup_strerror(scan.denied));
-	} else if (r == 0 && !k3sup__node_sees_processes(node, ret->count > 0)) {
-		k3sup__sighting_clear(ret);
-		r = k3sup__node_fail_unseen(op, node);
-	} else if (r < 0 && r != K3SUP_E_CANCELLED && r != K3SUP_E_CALLBACK && r != K3SUP_E_TIMEOUT) {
+	if (r == 0)
+		r = trust(&scan, node, ret);
+	else if (r < 0 && r != K3SUP_E_CANCELLED && r != K3SUP_E_CALLBACK && r != K3SUP_E_TIMEOUT)
 		r = k3sup__fail(op, r, "the processes in %s cannot be read: %s", node->proc_path, k3sup_strerror(r));
-	}
+	if (r < 0)
+		k3sup__sighting_clear(ret);
 	for (size_t i = 0; i < scan.count; i++)
 		k3sup__candidate_clear(&scan.entries[i].candidate);
 	free(scan.entries);

@@ -325,15 +325,20 @@ static bool is_root_of(const k3sup_node *node, int dirfd, const char *path)
 }
 
 /* A directory of the same mount as the one above it holds files of those whose processes we see: a tree that was made here, or that k3s was chrooted into. */
-static bool is_mounted(const k3sup_node *node)
+static int shares_mount_above(const k3sup_node *node)
 {
 	_close_ int above = openat(node->root.fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	long own, other;
+	int r = above < 0 ? -errno : k3sup__node_mount_of(node, node->root.fd, &own);
 
-	return above < 0 || k3sup__node_mount_of(node, node->root.fd, &own) < 0 || k3sup__node_mount_of(node, above, &other) < 0 || own != other;
+	if (r == 0)
+		r = k3sup__node_mount_of(node, above, &other);
+	if (r < 0)
+		return r == -ENODATA ? 0 : r;
+	return own == other;
 }
 
-bool k3sup__node_sees_processes(k3sup_node *node, bool found)
+int k3sup__node_sees_processes(k3sup_node *node, bool found)
 {
 	struct stat ns;
 	bool seen;
@@ -341,8 +346,10 @@ bool k3sup__node_sees_processes(k3sup_node *node, bool found)
 	(void)pthread_mutex_lock(&node->mutex);
 	seen = node->k3s_seen |= found;
 	(void)pthread_mutex_unlock(&node->mutex);
-	return seen || is_root_of(node, AT_FDCWD, "/") || is_root_of(node, node->proc_fd, "1/root") ||
-		(fstatat(node->proc_fd, "self/ns/pid", &ns, 0) == 0 && ns.st_ino == FIRST_PID_NAMESPACE) || !is_mounted(node);
+	if (seen || is_root_of(node, AT_FDCWD, "/") || is_root_of(node, node->proc_fd, "1/root") ||
+		(fstatat(node->proc_fd, "self/ns/pid", &ns, 0) == 0 && ns.st_ino == FIRST_PID_NAMESPACE))
+		return 1;
+	return shares_mount_above(node);
 }
 
 int k3sup__node_fail_unseen(k3sup_op *op, const k3sup_node *node)

@@ -58,9 +58,9 @@ bool k3sup__node_serves_another(k3sup_node *node, const k3sup_op *op);
 
 /*
  * Do we share the node's processes? found: this look saw a k3s of the node, so the answer is yes from now on. A pod without the host's pid namespace, whose view of the node is a mounted directory, does not: that it sees no k3s is no evidence of there being
- * none. Where it cannot be told the answer is no.
+ * none. Where the kernel does not tell the answer is no. 1, 0 or -errno.
  */
-bool k3sup__node_sees_processes(k3sup_node *node, bool found);
+int k3sup__node_sees_processes(k3sup_node *node, bool found) _must_check_;
 /* What those are told who would have to know. K3SUP_E_FOREIGN_PROC. */
 int k3sup__node_fail_unseen(k3sup_op *op, const k3sup_node *node);
 

@@ -20,6 +20,7 @@ static const char *const authorities[] = {"server/tls/client-ca", "server/tls/se
 static const char *const leafs[] = {"server/tls/client-admin", "server/tls/serving-kube-apiserver", "server/tls/etcd/client", "agent/client-kubelet"};
 
 struct node_files files;
+static char mounted[] = "/tmp/k3sup-alloc-XXXXXX";
 static struct scratch scratch;
 static struct unit unit = {.stubborn = true};
 static char *installed_dir;
@@ -37,10 +38,12 @@ void node_make(void)
 	_free_ char *config = NULL, *config_dir = NULL, *systemctl = NULL, *run_dir = NULL, *usr_bin = NULL;
 
 	assert_int_equal(fake_build(NULL), 0);
-	(void)snprintf(scratch.path, sizeof(scratch.path), "/tmp/k3sup-alloc-XXXXXX");
-	assert_non_null(mkdtemp(scratch.path));
-	if (mount("tmpfs", scratch.path, "tmpfs", 0, "mode=0755") < 0) /* goes with the namespace */
+	assert_non_null(mkdtemp(mounted));
+	if (mount("tmpfs", mounted, "tmpfs", 0, "mode=0755") < 0) /* goes with the namespace */
 		sandbox_skip("mount(2) is not allowed here");
+	/* Below the mount: a root that is mounted itself is another node's as soon as no k3s is seen, see k3sup__node_sees_processes(). */
+	(void)snprintf(scratch.path, sizeof(scratch.path), "%s/node", mounted);
+	assert_int_equal(mkdir(scratch.path, 0755), 0);
 	put_node(&scratch);
 	config_dir = below(&scratch, "/etc/rancher/k3s");
 	make_dirs(config_dir);
@@ -125,8 +128,8 @@ void node_remove(void)
 	if (unit.pid > 0)
 		unit_stop(&unit);
 	(void)fake_remove(NULL);
-	(void)umount(scratch.path);
-	(void)rmdir(scratch.path);
+	(void)umount(mounted);
+	(void)rmdir(mounted);
 	for (size_t i = 0; i < ELEMENTSOF(all); i++)
 		free(*all[i]);
 }

@@ -115,7 +115,7 @@ static int sees(k3sup_ctx *ctx, const char *proc, const char *root, bool found)
 {
 	struct k3sup_node_opts opts = {.struct_size = sizeof(opts), .root = root, .proc = proc};
 	k3sup_node *node = NULL;
-	bool seen;
+	int seen;
 
 	if (k3sup_node_new(ctx, &opts, &node) < 0)
 		return -1;
